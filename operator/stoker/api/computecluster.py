@@ -1,0 +1,136 @@
+"""ComputeCluster: a pool of nodes that grows from zero for jobs and shrinks again."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from stoker.api.common import Condition, Labels, PodShape, Quantity, Resources, resource
+from stoker.api.kube import ObjectMeta
+from stoker.api.schema import Spec, field, rules
+
+
+class StaticProvider(Spec):
+    """Nodes that exist already and are never added or removed."""
+
+    node_selector: Annotated[Labels, field("Labels of the nodes; they need not carry Stoker's taint.", min_length=1, max_length=16)]
+
+
+class ScaleProvider(Spec):
+    """Any object with a /scale subresource (Cluster API's MachineDeployment, for one)."""
+
+    api_version: Annotated[str, field("apiVersion of the object.", min_length=1, max_length=253)]
+    kind: Annotated[str, field("Kind of the object.", min_length=1, max_length=63)]
+    name: Annotated[str, field("Name of the object.", min_length=1, max_length=253)]
+    node_selector: Annotated[Labels, field("Labels by which the object's nodes are known.", min_length=1, max_length=16)]
+    namespace: Annotated[str | None, field("Namespace of the object; missing: cluster-scoped.", max_length=63)] = None
+    delete_annotation: Annotated[str, field(
+        "Annotation set on a Node to say that this one goes when replicas are lowered.", max_length=253)] = "cluster.x-k8s.io/delete-machine"
+
+
+class ExternalProvider(Spec):
+    """Nodes that the cluster's own autoscaler brings; Stoker creates pods and owns no node."""
+
+    node_selector: Annotated[Labels, field("Labels that the pods ask for.", max_length=16)] = {}
+
+
+@rules(
+    ("(self.type == 'Static') == has(self.static)", "type Static needs the block provider.static, and only it"),
+    ("(self.type == 'Scale') == has(self.scale)", "type Scale needs the block provider.scale, and only it"),
+    ("self.type == 'External' || !has(self.external)", "the block provider.external belongs to type External"),
+)
+class Provider(Spec):
+    """Who brings and removes the nodes."""
+
+    type: Annotated[Literal["Static", "Scale", "External"], field("Which block below applies.")]
+    static: Annotated[StaticProvider | None, field("The block of type Static.")] = None
+    scale: Annotated[ScaleProvider | None, field("The block of type Scale.")] = None
+    external: Annotated[ExternalProvider | None, field("The block of type External.")] = None
+
+
+class InstanceType(Spec):
+    """A kind of node of the pool."""
+
+    name: Annotated[str, field("Name that jobs use in resources.instanceType.", min_length=1, max_length=63)]
+    architecture: Annotated[Literal["amd64", "arm64"], field("CPU architecture.")] = "amd64"
+    resources: Annotated[Resources, field(
+        "What one node offers (allocatable); a job without requests asks for all of it less nodeReserve.", min_length=1, max_length=16)] = {}
+
+
+class NamespaceSelector(Spec):
+    """Which namespaces may use the pool; empty means all."""
+
+    match_names: Annotated[tuple[str, ...], field("Namespaces by name; empty means all.", max_length=256, list_is_set=True,
+        schema={"items": {"type": "string", "maxLength": 63}})] = ()
+
+
+@rules(
+    ("self.minInstances <= self.maxInstances", "minInstances must not exceed maxInstances"),
+    ("self.provider.type != 'Scale' || size(self.instanceTypes) == 1", "type Scale has exactly one instance type: one object scales one kind of node"),
+)
+class ComputeClusterSpec(Spec):
+    """Who brings the nodes, how many, of which kind, and when they go."""
+
+    provider: Annotated[Provider, field("Who brings and removes the nodes.")]
+    max_instances: Annotated[int, field("Most nodes at a time; never enforced by ending a job.", ge=0, le=10000)]
+    allowed_namespaces: Annotated[NamespaceSelector, field("Who may use the pool; `{}` means every namespace.")]
+    instance_types: Annotated[tuple[InstanceType, ...], field("Kinds of nodes, in order of preference.", min_length=1, max_length=32, list_map_key="name")]
+    min_instances: Annotated[int, field("Fewest nodes, kept when idle.", ge=0, le=10000)] = 0
+    idle_seconds_before_scale_down: Annotated[int, field("How long a node may be idle before it goes, in seconds.", ge=0, le=604800)] = 120
+    node_reserve: Annotated[Resources, field(
+        "What a whole-node job leaves free for the node's own daemons.", max_length=16)] = msgspec.field(
+        default_factory=lambda: {"cpu": "200m", "memory": "256Mi"})
+    pod_defaults: Annotated[PodShape | None, field("Added to every pod on this pool; wins over the job's own.")] = None
+    allow_root_pods: Annotated[bool, field("Whether jobs may run as root here.")] = False
+
+
+class NodeCounts(Spec, omit_defaults=False):
+    """Nodes by state, in Azure ML's words."""
+
+    idle: Annotated[int, field("Ready and free.")] = 0
+    running: Annotated[int, field("With a job.")] = 0
+    preparing: Annotated[int, field("Asked for, or booting.")] = 0
+    unusable: Annotated[int, field("Not ready or set aside.")] = 0
+    leaving: Annotated[int, field("Being removed.")] = 0
+    preempted: Annotated[int, field("Taken back by the provider.")] = 0
+
+
+class Problem(Spec):
+    """Something a person should look at."""
+
+    reason: Annotated[str, field("One CamelCase word.", max_length=64)]
+    message: Annotated[str, field("What it is, with the fix.", max_length=1024)] = ""
+    since: Annotated[str, field("Since when (RFC 3339).", max_length=40)] = ""
+
+
+class ComputeClusterStatus(Spec):
+    """What is seen of the pool."""
+
+    observed_generation: Annotated[int, field("metadata.generation that this was computed from.")] = 0
+    conditions: Annotated[tuple[Condition, ...], field("Facts for machines.", max_length=16, list_map_key="type")] = ()
+    allocation_state: Annotated[Literal["Steady", "Resizing"], field("Whether nodes are coming or going.")] = "Steady"
+    current_nodes: Annotated[int, field("Nodes that exist.")] = 0
+    target_nodes: Annotated[int, field("Nodes wanted.")] = 0
+    nodes: Annotated[NodeCounts, field("Nodes by state.")] = NodeCounts()
+    waiting_jobs: Annotated[dict[str, int], field("Jobs that wait for nodes here, by reason.", max_length=32)] = {}
+    problems: Annotated[tuple[Problem, ...], field("The 20 oldest problems.", max_length=20)] = ()
+
+
+@resource(
+    "ComputeCluster", "computeclusters", "scc", namespaced=False,
+    columns=(
+        ("Provider", "string", ".spec.provider.type"),
+        ("Nodes", "integer", ".status.currentNodes"),
+        ("Target", "integer", ".status.targetNodes"),
+        ("Max", "integer", ".spec.maxInstances"),
+        ("State", "string", ".status.allocationState"),
+        ("Age", "date", ".metadata.creationTimestamp"),
+    ),
+)
+@rules(("size(self.metadata.name) <= 63 && !(self.metadata.name in ['local', 'serverless'])",
+        "a ComputeCluster's name has at most 63 characters and is not `local` or `serverless`, which are reserved"))
+class ComputeCluster(Spec):
+    """A pool of nodes that grows from zero for jobs and shrinks again."""
+
+    metadata: ObjectMeta
+    spec: ComputeClusterSpec
+    status: ComputeClusterStatus = ComputeClusterStatus()

@@ -1,0 +1,52 @@
+"""Names, labels and annotations: one place, so that a thing has one name everywhere."""
+
+import hashlib
+import re
+
+GROUP = "stoker.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+FIELD_MANAGER = "stoker"
+SYSTEM_NAMESPACE = "stoker-system"
+
+LABEL_JOB = "stoker.dev/job"
+LABEL_JOB_UID = "stoker.dev/job-uid"
+LABEL_ATTEMPT = "stoker.dev/attempt"
+#: On pods and children: the pool they were planned for. On nodes: the pool they belong to; also the pool's taint.
+LABEL_COMPUTE = "stoker.dev/compute"
+TAINT_COMPUTE = LABEL_COMPUTE
+#: Set by the Job controller on each pod of an Indexed Job.
+LABEL_RANK = "batch.kubernetes.io/job-completion-index"
+ANNOTATION_SUBMITTED_BY = "stoker.dev/submitted-by"
+
+#: Reserved names of ComputeClusters: the CLI's own machine, and the pool that Stoker picks.
+RESERVED_COMPUTE = frozenset({"local", "serverless"})
+
+AGENT_DIRECTORY = "/stoker"
+
+
+def uid8(uid: str) -> str:
+    """The first eight hex digits of a uid: short, and unique enough beside the name."""
+    return uid.replace("-", "")[:8]
+
+
+def job_key(name: str, uid: str) -> str:
+    """`<name>-<uid8>`: the name of a run's folder in the store."""
+    return f"{name}-{uid8(uid)}"
+
+
+def slug(name: str, limit: int = 40) -> str:
+    """A DNS label made of a name: lower case, digits and dashes, at most `limit` long.
+
+    Two different names that would give the same slug differ by a hash, so that a slug still tells them apart.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "job"
+    if plain == name and len(plain) <= limit:
+        return plain
+    suffix = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{plain[: limit - 7].rstrip('-')}-{suffix}"
+
+
+def child_name(name: str, uid: str, attempt: int) -> str:
+    """The name of an attempt's child: the same inputs always give it, which makes its POST idempotent."""
+    return f"{slug(name)[:40]}-{uid8(uid)}-{attempt}"

@@ -1,0 +1,214 @@
+"""TrainingJob: one run of a training command, from its code to its stored outputs."""
+
+from typing import Annotated, Literal
+
+from stoker.api.common import Condition, PodShape, Quantity, Resources, resource
+from stoker.api.environment import EnvironmentSpec
+from stoker.api.kube import ObjectMeta
+from stoker.api.schema import Spec, field, rules
+
+Phase = Literal[
+    "Pending", "Preparing", "Queued", "Starting", "Running", "Finalizing", "Canceling", "Completed", "Failed", "Canceled"
+]
+FINISHED: frozenset[str] = frozenset({"Completed", "Failed", "Canceled"})
+
+_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+
+
+@rules(
+    ("has(self.value) != has(self.path)", "an input has either value (a literal) or path (data), not both and not neither"),
+    ("!has(self.value) || (!has(self.type) && !has(self.mode))", "type and mode belong to path; a literal has value alone"),
+)
+class Input(Spec):
+    """A literal, or data that is on the node before the command starts."""
+
+    value: Annotated[str | None, field("A literal; `${{inputs.NAME}}` in the command becomes this text.", max_length=4096)] = None
+    type: Annotated[Literal["uri_folder", "uri_file"] | None, field("What path names; missing means uri_folder.")] = None
+    path: Annotated[str | None, field(
+        "Where the data is: a URL under the workspace's storage (`s3://bucket/prefix/data/`), or `snapshot:sha256:…` for "
+        "data that `stoker` uploaded from a local folder.", min_length=1, max_length=2048,
+        rules=(("self.startsWith('s3://') || self.startsWith('file://') || self.matches('^snapshot:sha256:[0-9a-f]{64}$')",
+                "path must be a storage URL (s3://…) or snapshot:sha256:<64 hex digits>; local folders are uploaded by `stoker run`"),),
+    )] = None
+    mode: Annotated[Literal["download"] | None, field("How it comes: `download` copies it to the node before the start.")] = None
+
+
+class Output(Spec):
+    """A named folder or file that is saved; its place is `$STOKER_OUTPUT_<name>` and `${{outputs.NAME}}`."""
+
+    type: Annotated[Literal["uri_folder", "uri_file"], field("Folder or single file.")] = "uri_folder"
+    mode: Annotated[Literal["upload"], field("`upload` saves it while and after the command runs.")] = "upload"
+
+
+@rules(("[has(self.snapshot), has(self.inline)].exists_one(x, x)", "code needs exactly one of snapshot, inline"))
+class Code(Spec):
+    """Where the training code is."""
+
+    snapshot: Annotated[str | None, field(
+        "Digest of an uploaded folder, as `stoker snapshot DIR --push` prints it.", max_length=71,
+        pattern=r"^sha256:[0-9a-f]{64}$")] = None
+    inline: Annotated[dict[str, str] | None, field(
+        "Small files by relative path, at most 200 KiB together.", min_length=1, max_length=64,
+        schema={"additionalProperties": {"type": "string", "maxLength": 204800}},
+        rules=(
+            ("self.all(p, size(p) <= 256 && !p.startsWith('/') && !p.contains('\\\\') && !p.split('/').exists(s, s == '' || s == '.' || s == '..'))",
+             "inline paths must be relative, with / and without `.` or `..` parts, at most 256 characters"),
+            ("self.all(p, size(self[p]) <= 204800) && self.map(p, size(self[p])).sum() <= 204800",
+             "inline code is at most 200 KiB; push a folder with `stoker snapshot DIR --push` and name its digest"),
+        ))] = None
+
+
+@rules(("has(self.name) != has(self.spec)", "environment needs exactly one of name, spec"))
+class EnvironmentChoice(Spec):
+    """The environment of the command: an Environment by name, or its spec in place."""
+
+    name: Annotated[str | None, field("Name of an Environment in this namespace.", min_length=1, max_length=253)] = None
+    spec: Annotated[EnvironmentSpec | None, field("An Environment's spec, for this job alone.")] = None
+
+
+class EnvVar(Spec):
+    """One environment variable of the command."""
+
+    name: Annotated[str, field("Name.", min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+    value: Annotated[str, field("Value, taken as it is.", max_length=32768)] = ""
+
+
+class JobResources(Spec):
+    """How many nodes of which kind, and how much of each."""
+
+    instance_count: Annotated[int, field("Nodes; each runs the command once, with its rank in STOKER_RANK.", ge=1, le=10000)] = 1
+    instance_type: Annotated[str | None, field("Name of one of the ComputeCluster's instanceTypes; missing: its first.", min_length=1, max_length=63)] = None
+    requests: Annotated[Resources, field("What each node's command needs; missing: the whole node.", max_length=16)] = {}
+    shm_size: Annotated[Quantity | None, field("Size of /dev/shm (memory); missing: the container runtime's default.")] = None
+
+
+class CommandJob(Spec):
+    """A command that runs once on each node."""
+
+    command: Annotated[str, field("Shell text, run by `sh -c` in the code's folder.", min_length=1, max_length=65536)]
+    environment: Annotated[EnvironmentChoice, field("What the command runs in.")]
+    code: Annotated[Code | None, field("The training code; missing: none, the command uses what the image has.")] = None
+    env: Annotated[tuple[EnvVar, ...], field("Environment variables.", max_length=256, list_map_key="name",
+        rules=(("self.all(e, !e.name.startsWith('STOKER_'))", "names that start with STOKER_ are Stoker's own; choose another"),))] = ()
+    resources: Annotated[JobResources, field("Nodes and what is asked of them.")] = JobResources()
+    service_account_name: Annotated[str | None, field("ServiceAccount of the pods; missing: the namespace's default.", max_length=253)] = None
+    pod: Annotated[PodShape | None, field("More about the pods, in Kubernetes' own words.")] = None
+
+
+class Limits(Spec):
+    """Bounds in time."""
+
+    timeout_seconds: Annotated[int | None, field("Longest run of the command; missing: the workspace's, else 2592000 (30 days).", ge=1, le=31536000)] = None
+    grace_seconds: Annotated[int, field("From a stop to the end of the pod: one fifth for the command, the rest to save.", ge=10, le=86400)] = 600
+
+
+_RESERVED = "['path', 'ld_library_path', 'user', 'logname', 'home', 'pwd', 'shell']"
+_NAMES_RULE = (
+    f"self.all(n, n.matches('^[A-Za-z_][A-Za-z0-9_]*$') && size(n) <= 64 && !(n.lowerAscii() in {_RESERVED}))",
+    "names have letters, digits and _, do not start with a digit, and are not path, ld_library_path, user, logname, home, pwd or shell",
+)
+
+
+@rules(
+    ("self.type == 'command' && has(self.command)", "type command needs the block spec.command"),
+    ("!has(self.compute) || self.compute != 'local'", "compute `local` runs on your own machine: use `stoker run`; here name a ComputeCluster"),
+    ("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)", "cancel goes from false to true only"),
+    *(
+        (f"has(self.{member}) == has(oldSelf.{member}) && (!has(self.{member}) || self.{member} == oldSelf.{member})",
+         f"{member} is immutable: a TrainingJob runs once, use a new name")
+        for member in ("type", "experiment", "compute", "inputs", "outputs", "command")
+    ),
+)
+class TrainingJobSpec(Spec):
+    """What to run, where, and under which bounds. Immutable but for cancel, limits, tags, displayName, description."""
+
+    command: Annotated[CommandJob | None, field("The block of type command.")] = None
+    type: Annotated[Literal["command"], field("Which block below says what to run.")] = "command"
+    experiment: Annotated[str | None, field("Name under which runs are grouped.", min_length=1, max_length=255)] = None
+    display_name: Annotated[str | None, field("Name for people; need not be unique.", max_length=255)] = None
+    description: Annotated[str | None, field("Free text.", max_length=4096)] = None
+    tags: Annotated[dict[str, str], field("Free keys and values.", max_length=64, schema={"additionalProperties": {"type": "string", "maxLength": 1024}})] = {}
+    compute: Annotated[str | None, field("Name of a ComputeCluster; missing: the Workspace's default.", min_length=1, max_length=63)] = None
+    cancel: Annotated[bool, field("True ends the run; what it saved stays.")] = False
+    limits: Annotated[Limits, field("Bounds in time.")] = Limits()
+    inputs: Annotated[dict[str, Input], field("Inputs by name.", max_length=64, rules=(_NAMES_RULE,))] = {}
+    outputs: Annotated[dict[str, Output], field("Named outputs; ./outputs is always saved.", max_length=64, rules=(_NAMES_RULE,))] = {}
+
+
+class Waiting(Spec):
+    """Why the job is not running yet, and what would help."""
+
+    reason: Annotated[str, field("One CamelCase word from a fixed set.", max_length=64)]
+    message: Annotated[str, field("What it waits for.", max_length=2048)] = ""
+    fix: Annotated[str, field("What a person can do; empty when only time helps.", max_length=2048)] = ""
+    since: Annotated[str, field("Since when (RFC 3339).", max_length=40)] = ""
+
+
+class ImageStatus(Spec):
+    """The image of the run."""
+
+    reference: Annotated[str, field("As the environment names it.", max_length=1024)] = ""
+    image: Annotated[str, field("Pinned by digest: what the pods run.", max_length=1024)] = ""
+    source: Annotated[str, field("Where it came from: `given`.", max_length=32)] = ""
+
+
+class AttemptStatus(Spec):
+    """One try to run the command on all its nodes."""
+
+    number: Annotated[int, field("Counts from 1.")]
+    child: Annotated[str, field("Name of the attempt's batch/v1 Job.", max_length=63)] = ""
+    nodes: Annotated[tuple[str, ...], field("Nodes it was given.", max_length=100)] = ()
+    started_at: Annotated[str, field("When its command started on every node (RFC 3339).", max_length=40)] = ""
+    ended_at: Annotated[str, field("When its last command ended (RFC 3339).", max_length=40)] = ""
+    reason: Annotated[str, field("How it ended, one CamelCase word.", max_length=64)] = ""
+
+
+class SavedOutput(Spec):
+    """A saved file."""
+
+    path: Annotated[str, field("Below outputs/.", max_length=4096)]
+    size: Annotated[int, field("Bytes.")] = 0
+
+
+@rules()
+class TrainingJobStatus(Spec):
+    """What is seen of the run. Computed anew from what exists; only ends and times are kept."""
+
+    phase: Annotated[Phase, field("Where the run stands, for people.")] = "Pending"
+    observed_generation: Annotated[int, field("metadata.generation that this was computed from.")] = 0
+    conditions: Annotated[tuple[Condition, ...], field("Facts for machines.", max_length=32, list_map_key="type")] = ()
+    waiting: Annotated[Waiting | None, field("Why it is not running yet.")] = None
+    reason: Annotated[str, field("How it ended or why it stands still, one CamelCase word.", max_length=64)] = ""
+    message: Annotated[str, field("The same for people; on failure with the last lines of the log.", max_length=8192)] = ""
+    exit_code: Annotated[int | None, field("Exit code of the command: of the first rank that failed, else 0.")] = None
+    key: Annotated[str, field("Folder of the run below jobs/ in the workspace's storage.", max_length=128)] = ""
+    snapshot: Annotated[str, field("Digest of the code.", max_length=71)] = ""
+    environment: Annotated[ImageStatus | None, field("The image of the run.")] = None
+    compute: Annotated[str, field("The ComputeCluster in use.", max_length=63)] = ""
+    attempts: Annotated[tuple[AttemptStatus, ...], field("Tries, newest last; the oldest are dropped.", max_length=32, list_map_key="number")] = ()
+    outputs: Annotated[tuple[SavedOutput, ...], field("The first saved files; the record has all.", max_length=100)] = ()
+    logs: Annotated[str, field("Storage URL of the log.", max_length=2048)] = ""
+    started_at: Annotated[str, field("When the command started (RFC 3339).", max_length=40)] = ""
+    finished_at: Annotated[str, field("When the run ended (RFC 3339).", max_length=40)] = ""
+    duration: Annotated[str, field("From start to end, for people (`1m12s`); at the end only.", max_length=32)] = ""
+    timings: Annotated[dict[str, float], field("Seconds spent in each phase; at the end only.", max_length=16)] = {}
+
+
+@resource(
+    "TrainingJob", "trainingjobs", "stj", namespaced=True,
+    columns=(
+        ("Phase", "string", ".status.phase"),
+        ("Compute", "string", ".spec.compute"),
+        ("Reason", "string", ".status.reason"),
+        ("Duration", "string", ".status.duration"),
+        ("Age", "date", ".metadata.creationTimestamp"),
+    ),
+)
+@rules(("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+        "a TrainingJob's name has at most 63 lower-case letters, digits and dashes"))
+class TrainingJob(Spec):
+    """One run of a training command, from its code to its stored outputs."""
+
+    metadata: ObjectMeta
+    spec: TrainingJobSpec
+    status: TrainingJobStatus = TrainingJobStatus()

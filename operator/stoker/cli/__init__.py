@@ -1,0 +1,1 @@
+"""The command line: build a job, submit it, watch it."""

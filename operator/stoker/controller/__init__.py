@@ -1,0 +1,1 @@
+"""The operator process: kopf front door, reconcile loop, executor, metrics, probes."""

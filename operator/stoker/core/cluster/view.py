@@ -1,0 +1,84 @@
+"""What the planner of a ComputeCluster sees: its nodes, the jobs that want or have them, and what its provider says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stoker.api.computecluster import ComputeCluster, ComputeClusterStatus
+from stoker.api.kube import Node
+from stoker.core.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A job whose snapshot and image are ready and that wants nodes for its next attempt."""
+
+    uid: str
+    namespace: str
+    name: str
+    attempt: int
+    count: int
+    since: float  # seconds since the epoch: when the job was created
+    instance_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Nodes that an attempt has: by an unfinished child, by pods that still exist, or by an assignment of this plan's
+    predecessor that has no child yet.
+
+    nodes: by name. bound: False while no child exists (the assignment lives in memory only).
+    """
+
+    uid: str
+    attempt: int
+    nodes: tuple[str, ...]
+    bound: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleView:
+    """What the pool's scalable object says: replicas wanted and there, or why it cannot be read."""
+
+    replicas: int = 0
+    problem: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """Everything that the plan of one ComputeCluster rests on.
+
+    nodes: the pool's nodes (by its label or its provider's selector), by name. foreign: nodes with pods of others on
+    them that are no DaemonSet's (never to be removed), by name. demands: in no order. freed_at: when each node lost its
+    last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now.
+    """
+
+    cluster: ComputeCluster
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    demands: tuple[Demand, ...] = ()
+    holdings: tuple[Holding, ...] = ()
+    freed_at: Mapping[str, float] = field(default_factory=dict)
+    occupied: frozenset[str] = frozenset()
+    scale: ScaleView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why a demand has no nodes yet."""
+
+    reason: str
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPlan:
+    """What to do with the pool, and which jobs get which nodes.
+
+    assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
+    gangs only. waits: the same keys -> why not yet. freed_at: to be kept for the next view.
+    """
+
+    plan: Plan[ComputeClusterStatus]
+    assignments: Mapping[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
+    waits: Mapping[tuple[str, int], Wait] = field(default_factory=dict)
+    freed_at: Mapping[str, float] = field(default_factory=dict)

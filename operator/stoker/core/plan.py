@@ -1,0 +1,218 @@
+"""What a decision looks like: questions to ask, things to do, a status to show, and when to look again.
+
+Nothing but the executor carries a plan out. Every action may be repeated and has its effect once: names are
+deterministic, deletes carry the uid, stored objects are written only if absent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+# -- Questions to the world outside the cluster. The answer to a question is kept under the question itself.
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotPresent:
+    """Is the snapshot in the namespace's store? Answer: True; Refused SnapshotNotFound when it is not."""
+
+    namespace: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class InlineSnapshot:
+    """Store inline code as an ordinary snapshot. Answer: its digest."""
+
+    namespace: str
+    files: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFiles:
+    """Which objects lie under an input's path? Answer: tuple of (key below the workspace's URL, path, bytes)."""
+
+    namespace: str
+    path: str
+    single: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDigest:
+    """What does an image reference mean on a platform? Answer: the reference pinned by digest."""
+
+    namespace: str
+    reference: str
+    platform: str
+    pull_secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Write `jobs/<key>/job.json` if absent and read it back. Answer: the record as stored (a dict)."""
+
+    namespace: str
+    key: str
+    record: str = field(hash=False, compare=False, default="")
+
+
+@dataclass(frozen=True, slots=True)
+class Seals:
+    """The seals of an attempt. Answer: {rank: seal.json as a dict} of those that exist now. Asked again after every
+    change of the attempt's pods, as `seen` then differs."""
+
+    namespace: str
+    key: str
+    attempt: int
+    ranks: int
+    seen: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseRank:
+    """Seal a lost rank as incomplete, if nobody sealed it before. Answer: the seal that stands (a dict)."""
+
+    namespace: str
+    key: str
+    attempt: int
+    rank: int
+    reason: str
+    message: str = field(hash=False, compare=False, default="")
+
+
+@dataclass(frozen=True, slots=True)
+class ResultWritten:
+    """Write `jobs/<key>/result.json` if absent. Answer: the result as stored (a dict)."""
+
+    namespace: str
+    key: str
+    result: str = field(hash=False, compare=False, default="")
+
+
+Question = (
+    SnapshotPresent | InlineSnapshot | InputFiles | ImageDigest | Recorded | Seals | CloseRank | ResultWritten
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """The answer."""
+
+    value: T
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The answer is no, and asking again brings nothing new until what was asked about changes.
+
+    The executor asks again after `retry_at` all the same (seconds since the epoch), for people do mend things.
+    """
+
+    reason: str
+    message: str
+    fix: str = ""
+    retry_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """No answer: whoever knows could not be reached. It will be asked again at `retry_at`."""
+
+    reason: str
+    message: str
+    fix: str = ""
+    retry_at: float = 0.0
+
+
+#: None: not answered yet.
+Answer = Found[Any] | Refused | Unavailable | None
+Answers = Mapping[Question, Answer]
+
+
+# -- Actions in the cluster.
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Find the answer to a question in the background; the key is planned again when it is there."""
+
+    question: Question
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """POST an object. If the name is taken by one that our object controls, that one is it; if it is someone else's,
+    the plan is made anew after a while and says NameTaken."""
+
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete an object of this uid; gone is as good. Pods go with it (background propagation)."""
+
+    kind: str  # "Job" or "Service"
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleTo:
+    """Set the replicas of a pool's scalable object, if they still are `from_replicas`."""
+
+    cluster: str
+    from_replicas: int
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkForDeletion:
+    """Say on a Node that it is the one to go when replicas are lowered."""
+
+    cluster: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaintLeaving:
+    """Keep new pods off a node that is about to go (NoSchedule taint), before the last look at what runs there."""
+
+    cluster: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepNode:
+    """Take back TaintLeaving and MarkForDeletion: the node is needed after all, or a pod landed on it."""
+
+    cluster: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptNode:
+    """Give a node the label and the taint of its pool, if it lacks them."""
+
+    cluster: str
+    node: str
+    taint: bool = True
+
+
+Action = Ask | Create | Delete | ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[T]):
+    """What to do now, in this order; the status to show; and when to look again (seconds since the epoch; None = on the
+    next event).
+
+    status is None where it is to be left as it is. It is written after the actions, and only if it differs from what the
+    API server has.
+    """
+
+    actions: tuple[Action, ...] = ()
+    status: T | None = None
+    wake_at: float | None = None

@@ -1,0 +1,68 @@
+"""What the planner of a TrainingJob sees: everything that exists and matters to this job, at one moment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stoker.api.computecluster import ComputeCluster
+from stoker.api.environment import Environment
+from stoker.api.kube import BatchJob, Event, Node, Pod
+from stoker.api.trainingjob import TrainingJob
+from stoker.api.workspace import Defaults
+from stoker.core.plan import Answers
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceView:
+    """A namespace's settings with the chart's filled in."""
+
+    storage_url: str
+    defaults: Defaults = Defaults()
+    image_pull_secrets: tuple[str, ...] = ()
+    #: Set when the settings cannot be used, e.g. a URL that another namespace has: (reason, message with the fix).
+    problem: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What the pool's plan says of this job's next attempt: its nodes, or why there are none yet.
+
+    nodes: one per rank, in rank order; empty while waiting, and for a pool that owns no nodes (then `granted` is True).
+    """
+
+    granted: bool = False
+    nodes: tuple[str, ...] = ()
+    reason: str = ""
+    message: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The operator's own settings that pods are built from (chart values)."""
+
+    agent_image: str
+    server_url: str
+    pods_after_seconds: int = 3600
+    image_pull_secrets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """Everything that the plan of one TrainingJob rests on."""
+
+    job: TrainingJob
+    settings: Settings
+    workspace: WorkspaceView
+    cluster: ComputeCluster | None = None
+    environment: Environment | None = None
+    #: Names this namespace may use, for messages.
+    clusters: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
+    placement: Placement | None = None
+    children: tuple[BatchJob, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    #: The nodes on which this job's pods are or were placed, by name; a name that is missing no longer exists.
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    #: FailedCreate events of the children.
+    events: tuple[Event, ...] = ()
+    answers: Answers = field(default_factory=dict)

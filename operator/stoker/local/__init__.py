@@ -1,0 +1,1 @@
+"""The same lifecycle on this machine: no Docker, no cluster."""

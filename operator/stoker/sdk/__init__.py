@@ -1,0 +1,1 @@
+"""Build a job, submit it, watch it: for Python."""

@@ -1,0 +1,1 @@
+"""The HTTP server: grants for runs, and the client's way in."""
