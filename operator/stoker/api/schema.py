@@ -29,17 +29,19 @@ def field(
     map keyed by this member. rules: (CEL expression over `self`, message that names the fix). schema: literal parts of
     the field's OpenAPI schema that replace what would be derived.
     """
-    extra: dict[str, Any] = {}
-    if list_map_key:
-        extra["x-kubernetes-list-type"] = "map"
-        extra["x-kubernetes-list-map-keys"] = [list_map_key]
-    if list_is_set:
-        extra["x-kubernetes-list-type"] = "set"
-    if rules:
-        extra["x-kubernetes-validations"] = [{"rule": rule, "message": message} for rule, message in rules]
+    bounds = {"minimum": ge, "maximum": le, "pattern": pattern}
+    lengths = {"min": min_length, "max": max_length}
     return msgspec.Meta(
-        description=description, ge=ge, le=le, min_length=min_length, max_length=max_length, pattern=pattern,
-        extra_json_schema=extra or None, extra={"schema": dict(schema)} if schema else None,
+        description=description,
+        # Not msgspec's own constraints: those refuse optional types, and checking is the API server's and the CLI's work.
+        extra={
+            "bounds": {name: bound for name, bound in bounds.items() if bound is not None},
+            "lengths": {name: length for name, length in lengths.items() if length is not None},
+            "list_map_key": list_map_key,
+            "list_is_set": list_is_set,
+            "rules": tuple(rules),
+            "schema": dict(schema or {}),
+        },
     )
 
 
