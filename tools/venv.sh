@@ -18,7 +18,7 @@ fi
 echo "installing Stoker and its development tools into $folder" >&2
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! { "$python" -m venv "$folder" && "$folder/bin/python" -m pip install --quiet --upgrade pip && "$folder/bin/python" -m pip install --quiet -e '.[dev]'; } >"$log" 2>&1; then
+if ! { "$python" -m venv "$folder" && "$folder/bin/python" -m pip install --quiet uv && "$folder/bin/uv" pip install --quiet --python "$folder/bin/python" -e '.[dev]'; } >"$log" 2>&1; then
     cat "$log" >&2
     echo "the packages could not be installed; see above." >&2
     exit 1
