@@ -1,0 +1,400 @@
+"""A small client of the Kubernetes API over aiohttp: what an operator needs and nothing else.
+
+Answers are decoded from their bytes straight into the type that the caller names (`shape`); members that the type
+lacks are never built. Every request may be sent twice: object names are deterministic, deletes carry a uid, applies
+are whole. So all of them are retried on connection errors, 429 and 5xx.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+import aiohttp
+import msgspec
+
+from stoker.api.kube import Lean
+from stoker.api.names import FIELD_MANAGER
+from stoker.kube.access import Access, from_kubeconfig, in_cluster
+from stoker.kube.errors import Gone, KubeError, Rejected, Unavailable, error_for
+from stoker.kube.resources import resource_of
+
+T = TypeVar("T")
+
+#: Objects per page of a list: bounds the bytes in memory at a time.
+PAGE = 500
+REQUEST_SECONDS = 30.0
+CONNECT_SECONDS = 5.0
+#: Without a byte for so long a watch is taken for dead; the API server sends a bookmark about once a minute.
+SILENT_SECONDS = 100.0
+TRIES = 5
+BACKOFF_SECONDS = 0.2
+LONGEST_BACKOFF_SECONDS = 5.0
+LONGEST_RETRY_AFTER_SECONDS = 30.0
+
+#: Told of every request: (verb, resource such as "pods", HTTP status or 0, seconds).
+Observer = Callable[[str, str, int, float], None]
+
+APPLY = "application/apply-patch+yaml"
+MERGE_PATCH = "application/merge-patch+json"
+
+#: What an answer becomes when the caller names no type: a plain dict.
+_PLAIN: Any = dict
+
+
+class ListMeta(Lean, frozen=True):
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class _Page(msgspec.Struct, Generic[T], gc=False):
+    metadata: ListMeta
+    items: list[T] | None = None
+
+
+class Listing(msgspec.Struct, Generic[T]):
+    """A whole list, of one moment: `resource_version` is where a watch goes on from."""
+
+    items: list[T]
+    resource_version: str
+
+
+class WatchEvent(msgspec.Struct, Generic[T], gc=False):
+    """type: ADDED, MODIFIED, DELETED, or BOOKMARK (object is None). version: the resourceVersion it brings us to."""
+
+    type: str
+    version: str
+    object: T | None = None
+
+
+class _Line(msgspec.Struct, gc=False):
+    type: str
+    object: msgspec.Raw
+
+
+class _VersionMeta(Lean, frozen=True):
+    resource_version: str = ""
+
+
+class _Versioned(Lean, frozen=True):
+    metadata: _VersionMeta = _VersionMeta()
+
+
+class _Status(Lean, frozen=True):
+    reason: str = ""
+    message: str = ""
+    code: int = 0
+
+
+class ReviewedUser(Lean, frozen=True):
+    username: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+
+
+class TokenReviewStatus(Lean, frozen=True):
+    """What the API server says of a token. audiences: those of the asked ones that the token is for."""
+
+    authenticated: bool = False
+    user: ReviewedUser = ReviewedUser()
+    audiences: tuple[str, ...] = ()
+    error: str = ""
+
+
+class _TokenReview(Lean, frozen=True):
+    status: TokenReviewStatus = TokenReviewStatus()
+
+
+class KubeClient:
+    """The API server, over one pool of connections. Close it, or use it as an async context manager.
+
+    user_agent: `stoker-operator/<version>` or the like, as audit logs show it. observe: told of every request.
+    """
+
+    def __init__(self, access: Access, *, user_agent: str, observe: Observer | None = None) -> None:
+        self.access = access
+        self.user_agent = user_agent
+        self._observe = observe
+        self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def in_cluster(cls, *, user_agent: str, observe: Observer | None = None) -> Self:
+        """With the pod's ServiceAccount; raises AccessError outside a pod."""
+        return cls(in_cluster(), user_agent=user_agent, observe=observe)
+
+    @classmethod
+    def from_kubeconfig(
+        cls, path: Path | str, context: str | None = None, *, user_agent: str, observe: Observer | None = None
+    ) -> Self:
+        """As a context of a kubeconfig file says; raises AccessError, also for exec plugins."""
+        return cls(from_kubeconfig(path, context), user_agent=user_agent, observe=observe)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    # -- reading
+
+    async def get(self, path: str, shape: type[T] = _PLAIN, **query: str) -> T:
+        return _decoder(shape).decode(await self._send("GET", path, query=query))
+
+    async def pages(
+        self,
+        path: str,
+        shape: type[T] = _PLAIN,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = PAGE,
+    ) -> AsyncIterator[Listing[T]]:
+        """A list page by page; raises Gone when the list outlives the server's memory of it: begin anew."""
+        query = _selectors(label_selector, field_selector) | {"limit": str(limit)}
+        while True:
+            page = _decoder(_Page[shape]).decode(await self._send("GET", path, query=query))  # type: ignore[valid-type]
+            yield Listing(page.items or [], page.metadata.resource_version)
+            if not page.metadata.continue_:
+                return
+            query["continue"] = page.metadata.continue_
+
+    async def list(
+        self,
+        path: str,
+        shape: type[T] = _PLAIN,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        limit: int = PAGE,
+    ) -> Listing[T]:
+        """All objects, read in pages and consistent."""
+        while True:
+            whole: Listing[T] = Listing([], "")
+            try:
+                async for page in self.pages(
+                    path, shape, label_selector=label_selector, field_selector=field_selector, limit=limit
+                ):
+                    whole.items += page.items
+                    whole.resource_version = page.resource_version
+                return whole
+            except Gone:
+                if not whole.items:
+                    raise
+
+    async def watch(
+        self,
+        path: str,
+        shape: type[T] = _PLAIN,
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        field_selector: str = "",
+        timeout_seconds: int = 290,
+    ) -> AsyncIterator[WatchEvent[T]]:
+        """What happens after `resource_version`, until the server ends the stream (at `timeout_seconds` at the latest).
+
+        Raises Gone when that version is too old, Unavailable when the connection is cut, silent or refused, and the
+        error of an ERROR event.
+        """
+        query = _selectors(label_selector, field_selector) | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(timeout_seconds),
+        }
+        timeout = aiohttp.ClientTimeout(
+            total=timeout_seconds + 30, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS
+        )
+        try:
+            async with self._http().get(
+                self.access.server + path, params=query, headers=self._headers(), timeout=timeout, **self._tls()
+            ) as response:
+                self._note("WATCH", path, response.status, 0.0)
+                if response.status != 200:
+                    raise _error(response, await response.read())
+                async for line in _lines(response.content):
+                    yield _watch_event(line, shape)
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise Unavailable(f"watch of {path}: {error or type(error).__name__}") from error
+
+    async def review_token(self, token: str, audiences: Sequence[str]) -> TokenReviewStatus:
+        """Whose token this is, and for which of the audiences."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": list(audiences)},
+        }
+        return (await self.create("/apis/authentication.k8s.io/v1/tokenreviews", body, _TokenReview)).status
+
+    # -- writing
+
+    async def create(self, path: str, body: Any, shape: type[T] = _PLAIN, *, strict: bool = False) -> T:
+        """POST to a collection; raises Conflict (name_taken) for a name in use. strict: unknown members are refused."""
+        query = {"fieldManager": FIELD_MANAGER} | ({"fieldValidation": "Strict"} if strict else {})
+        return _decoder(shape).decode(await self._send("POST", path, query=query, body=body))
+
+    async def apply(
+        self, path: str, body: Any, shape: type[T] = _PLAIN, *, force: bool = True, field_manager: str = FIELD_MANAGER
+    ) -> T:
+        """Server-side apply of an object: what the body leaves out and we set before, goes.
+
+        It creates what is not there. To apply only to the object one knows, put its `metadata.uid` in the body: then
+        a missing object is a Conflict.
+        """
+        query = {"fieldManager": field_manager} | ({"force": "true"} if force else {})
+        return _decoder(shape).decode(await self._send("PATCH", path, query=query, body=body, content=APPLY))
+
+    async def apply_status(
+        self, path: str, body: Any, shape: type[T] = _PLAIN, *, field_manager: str = FIELD_MANAGER
+    ) -> T:
+        """Server-side apply of `<path>/status`; raises NotFound when the object is gone."""
+        return await self.apply(f"{path}/status", body, shape, field_manager=field_manager)
+
+    async def patch(self, path: str, body: Any, shape: type[T] = _PLAIN) -> T:
+        """JSON merge patch (None removes a member)."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return _decoder(shape).decode(await self._send("PATCH", path, query=query, body=body, content=MERGE_PATCH))
+
+    async def delete(self, path: str, *, uid: str | None = None, propagation: str = "Background") -> None:
+        """Delete; with a uid only the object that has it (Conflict otherwise). Raises NotFound when it is gone."""
+        body: dict[str, Any] = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        await self._send("DELETE", path, body=body)
+
+    # -- one request
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content: str = "application/json",
+    ) -> bytes:
+        payload = None if body is None else msgspec.json.encode(body)
+        headers = {"Content-Type": content} if payload is not None else {}
+        renewed = False
+        failure: KubeError = Unavailable("not tried")
+        for attempt in range(TRIES):
+            if attempt:
+                await asyncio.sleep(_pause(attempt, failure))
+            started = time.monotonic()
+            try:
+                async with self._http().request(
+                    method, self.access.server + path, params=query, data=payload,
+                    headers=headers | self._headers(fresh=renewed), **self._tls(),
+                ) as response:  # fmt: skip
+                    answer = await response.read()
+                self._note(method, path, response.status, time.monotonic() - started)
+            except (aiohttp.ClientError, OSError) as error:
+                self._note(method, path, 0, time.monotonic() - started)
+                failure = Unavailable(f"{method} {path}: {error or type(error).__name__}")
+                continue
+            if response.status < 300:
+                return answer
+            failure = _error(response, answer)
+            if response.status == 401 and self.access.token_file and not renewed:
+                renewed = True
+            elif not isinstance(failure, Unavailable):
+                raise failure
+        raise failure
+
+    def _http(self) -> aiohttp.ClientSession:
+        # Made at first use: aiohttp wants a running loop.
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=self.access.tls or True, keepalive_timeout=60),
+                headers={"User-Agent": self.user_agent, "Accept": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
+            )
+        return self._session
+
+    def _headers(self, *, fresh: bool = False) -> dict[str, str]:
+        token = self.access.bearer(fresh=fresh)
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def _tls(self) -> dict[str, Any]:
+        chosen = {"proxy": self.access.proxy, "server_hostname": self.access.server_name}
+        return {name: value for name, value in chosen.items() if value}
+
+    def _note(self, verb: str, path: str, status: int, seconds: float) -> None:
+        if self._observe is not None:
+            self._observe(verb, resource_of(path), status, seconds)
+
+
+_DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(shape: type[T]) -> msgspec.json.Decoder[T]:
+    decoder = _DECODERS.get(shape)
+    if decoder is None:
+        decoder = _DECODERS[shape] = msgspec.json.Decoder(shape)
+    return decoder
+
+
+def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
+    chosen = {"labelSelector": label_selector, "fieldSelector": field_selector}
+    return {name: value for name, value in chosen.items() if value}
+
+
+def _pause(attempt: int, failure: KubeError) -> float:
+    """Seconds before the next try: what the server asked for, else exponential; jittered, so that clients spread."""
+    if isinstance(failure, Unavailable) and failure.retry_after:
+        return min(failure.retry_after, LONGEST_RETRY_AFTER_SECONDS) * random.uniform(1.0, 1.25)
+    if isinstance(failure, Rejected):  # a token that is being renewed
+        return 0.0
+    return min(BACKOFF_SECONDS * 2.0 ** (attempt - 1), LONGEST_BACKOFF_SECONDS) * random.uniform(0.5, 1.5)
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    # Not readline(): that refuses lines over 64 KiB, and an object may have 1.5 MiB.
+    parts: list[bytes] = []
+    async for chunk in stream.iter_any():
+        *complete, rest = chunk.split(b"\n")
+        for piece in complete:
+            parts.append(piece)
+            if line := b"".join(parts):
+                yield line
+            parts.clear()
+        if rest:
+            parts.append(rest)
+
+
+def _watch_event(line: bytes, shape: type[T]) -> WatchEvent[T]:
+    try:
+        event = _decoder(_Line).decode(line)
+        if event.type == "ERROR":
+            status = _decoder(_Status).decode(event.object)
+            raise error_for(status.code or 500, status.reason, status.message or "the watch ended with an error")
+        version = _decoder(_Versioned).decode(event.object).metadata.resource_version
+        if event.type == "BOOKMARK":
+            return WatchEvent(event.type, version)
+        return WatchEvent(event.type, version, _decoder(shape).decode(event.object))
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"a watch event cannot be read: {error}") from error
+
+
+def _error(response: aiohttp.ClientResponse, answer: bytes) -> KubeError:
+    try:
+        status = _decoder(_Status).decode(answer)
+    except msgspec.DecodeError:
+        status = _Status(message=answer[:500].decode(errors="replace"))
+    try:
+        retry_after = float(response.headers.get("Retry-After", "0"))
+    except ValueError:
+        retry_after = 0.0
+    message = status.message or f"HTTP {response.status} for {response.method} {response.url.path}"
+    return error_for(response.status, status.reason, message, retry_after)
