@@ -17,11 +17,11 @@ $(BIN)/.ready: pyproject.toml
 	@touch $@
 
 demo: $(BIN)/.ready ## a real cluster, a pool that grows from zero, a training run, its outputs (KEEP=1, CONTEXT=, REGISTRY=)
-	@$(BIN)/python -m lab.demo
+	@$(BIN)/python tools/demo.py
 
 test: $(BIN)/.ready ## every test, the end-to-end ones on a real cluster included (Linux, root)
 	@tools/needs-root.sh "make test"
-	@$(BIN)/python -m lab.announce
+	@$(BIN)/python -m lab announce
 	@$(BIN)/python -m pytest tests
 
 unit: $(BIN)/.ready ## the tests that need no cluster (no root, macOS and Linux, under a minute)

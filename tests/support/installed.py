@@ -1,0 +1,133 @@
+"""The installed product on a real cluster, as its users see it: the CLI, kubectl, pools that boot real nodes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tools.demo import pool_manifests
+
+from lab import Lab
+
+#: Longest that anything here may take, in seconds; a test that waits longer has found a fault.
+PATIENCE = 180
+
+
+@dataclass
+class Stoker:
+    """Stoker on a lab, as a user sees it."""
+
+    lab: Lab
+    root: Path
+    images: Mapping[str, str]
+    namespaces: list[str] = field(default_factory=list)
+
+    def cli(
+        self, *arguments: str, check: bool = True, cwd: Path | None = None, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """`stoker …` with this cluster's kubeconfig; output is kept apart as stdout and stderr."""
+        done = subprocess.run(
+            [sys.executable, "-m", "stoker.cli", *arguments],
+            cwd=cwd or self.root,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * 2,
+            env={**os.environ, "KUBECONFIG": str(self.lab.kubeconfig), "COLUMNS": "120", **env},
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"stoker {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def run(self, *arguments: str, check: bool = True) -> dict[str, Any]:
+        """`stoker run … -o json`: the record."""
+        done = self.cli("run", *arguments, "-y", "-o", "json", check=check)
+        return {**json.loads(done.stdout), "log": done.stderr, "returncode": done.returncode}
+
+    def apply(self, *manifests: Mapping[str, Any]) -> None:
+        self.lab.kubectl(
+            "apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
+        )
+
+    def get(self, kind: str, name: str, namespace: str = "default") -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self.lab.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+        return value
+
+    def until(
+        self,
+        kind: str,
+        name: str,
+        holds: Callable[[dict[str, Any]], bool],
+        *,
+        namespace: str = "default",
+        seconds: float = PATIENCE,
+    ) -> dict[str, Any]:
+        """The object, once `holds` is true of it; the last state seen is told when it never is."""
+        deadline = time.monotonic() + seconds
+        while True:
+            seen = self.get(kind, name, namespace)
+            if holds(seen):
+                return seen
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{kind}/{name} after {seconds} s:\n{json.dumps(seen.get('status'), indent=1)}")
+            time.sleep(0.1)
+
+    def finished(self, name: str, namespace: str = "default") -> dict[str, Any]:
+        """The TrainingJob's status once it has ended."""
+        seen = self.until(
+            "trainingjob",
+            name,
+            lambda job: job["status"]["phase"] in ("Completed", "Failed", "Canceled"),
+            namespace=namespace,
+        )
+        status: dict[str, Any] = seen["status"]
+        return status
+
+    def pool(self, name: str, *, most: int = 2, idle: int = 20) -> None:
+        """A pool of real nodes that starts at zero, and its ComputeCluster."""
+        self.apply(*pool_manifests(name, most=most, idle_seconds=idle))
+
+    def pool_nodes(self, name: str) -> list[str]:
+        listed = self.lab.kubectl("get", "nodes", "-l", f"lab.stoker.dev/nodepool={name}", "-o", "name")
+        return [line.removeprefix("node/") for line in listed.split()]
+
+    def until_empty(self, pool: str, seconds: float = PATIENCE) -> None:
+        deadline = time.monotonic() + seconds
+        while nodes := self.pool_nodes(pool):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"pool {pool} still has {nodes} after {seconds} s")
+            time.sleep(0.5)
+
+
+def training_job(
+    name: str,
+    command: str,
+    *,
+    image: str,
+    compute: str,
+    files: Mapping[str, str] | None = None,
+    namespace: str = "default",
+    nodes: int = 1,
+    pip: Sequence[str] = (),
+    **spec: Any,
+) -> dict[str, Any]:
+    """A TrainingJob's manifest with inline code, in its ordinary form."""
+    return {
+        "apiVersion": "stoker.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "compute": compute,
+            "command": {
+                "command": command,
+                "environment": {"spec": {"image": image, "pip": list(pip)}},
+                **({"code": {"inline": dict(files)}} if files else {}),
+                "resources": {"instanceCount": nodes},
+            },
+            **spec,
+        },
+    }
