@@ -1,0 +1,117 @@
+"""Snapshots in the object store: pushed once, found by digest.
+
+The zip goes first and the manifest last, each by a conditional PUT: a manifest that is there says that the snapshot
+is complete, and whoever comes second finds the work done.
+"""
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from stoker.runtime.wire import Entry, WireError, decode_manifest, encode_manifest, manifest_digest, path_problem
+from stoker.storage import layout
+from stoker.storage.archive import write_zip, zip_texts
+from stoker.storage.hashing import Hashed
+from stoker.storage.listing import SnapshotError
+from stoker.storage.objects import ObjectStore, StoreError
+
+#: The most that inline code may have (bytes): what fits into an object of the API server with room to spare.
+MAX_INLINE_BYTES = 200 << 10
+
+
+class SnapshotCorrupt(StoreError):
+    """What the store holds under a digest does not hash to it: someone wrote there by other means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """digest: of the snapshot. sent: whether anything went; zip_bytes: how much of it (0 when nothing did)."""
+
+    digest: str
+    sent: bool
+    zip_bytes: int = 0
+
+
+async def present(store: ObjectStore, digest: str) -> bool:
+    """Whether the store holds this snapshot, whole. Raises SnapshotCorrupt when its manifest is not the digest's."""
+    return await _stored_manifest(store, digest) is not None
+
+
+async def read_manifest(store: ObjectStore, digest: str) -> tuple[Entry, ...] | None:
+    """The entries of a stored snapshot, None if there is none; raises SnapshotCorrupt."""
+    content = await _stored_manifest(store, digest)
+    try:
+        return None if content is None else decode_manifest(content)
+    except WireError as error:
+        raise SnapshotCorrupt(f"{store.url}: {layout.snapshot_manifest(digest)}: {error}") from error
+
+
+async def _stored_manifest(store: ObjectStore, digest: str) -> bytes | None:
+    key = layout.snapshot_manifest(digest)
+    content = await store.get(key)
+    if content is not None and manifest_digest(content) != digest:
+        raise SnapshotCorrupt(f"{store.url}: {key} does not hash to its name; delete it and push again")
+    return content
+
+
+async def push(store: ObjectStore, root: Path, hashed: Hashed) -> Pushed:
+    """Make the store hold the snapshot of a folder; sends nothing when it does. Raises SnapshotError when a file
+    changed since it was hashed, StoreError when the store will not."""
+    if await present(store, hashed.digest):
+        return Pushed(hashed.digest, False)
+    with tempfile.TemporaryDirectory(prefix="stoker-") as folder:
+        packed = Path(folder, "snapshot.zip")
+        size = await asyncio.to_thread(_pack, root, hashed, packed)
+        await store.put(layout.snapshot_zip(hashed.digest), packed, only_if_absent=True)
+    await put_manifest(store, hashed.digest, hashed.manifest)
+    return Pushed(hashed.digest, True, size)
+
+
+def _pack(root: Path, hashed: Hashed, packed: Path) -> int:
+    with packed.open("w+b") as out:
+        return write_zip(root, hashed.entries, out)
+
+
+async def put_manifest(store: ObjectStore, digest: str, manifest: bytes) -> None:
+    """Write the manifest of a snapshot whose zip is stored. One that is there already must be the same."""
+    if manifest_digest(manifest) != digest:
+        raise SnapshotCorrupt(f"a manifest was offered that does not hash to {digest}")
+    if not await store.put(layout.snapshot_manifest(digest), manifest, only_if_absent=True):
+        await present(store, digest)
+
+
+def inline_snapshot(files: Mapping[str, str]) -> tuple[Hashed, bytes]:
+    """Code given as text (`code.inline`) as an ordinary snapshot: what `push` needs, and the zip's bytes.
+
+    Raises SnapshotError for a path that no snapshot may hold and for more than 200 KiB.
+    """
+    contents = {path: text.encode() for path, text in files.items()}
+    total = sum(map(len, contents.values()))
+    if total > MAX_INLINE_BYTES:
+        raise SnapshotError(f"code.inline: {total} bytes; at most {MAX_INLINE_BYTES}: push a folder instead")
+    for path in contents:
+        if problem := path_problem(path):
+            raise SnapshotError(f"code.inline: {path!r}: {problem}")
+    entries = tuple(
+        Entry(path, len(content), hashlib.sha256(content).hexdigest(), content.startswith(b"#!"))
+        for path, content in sorted(contents.items(), key=lambda one: one[0].encode())
+    )
+    manifest = encode_manifest(entries)
+    try:
+        decode_manifest(manifest)
+    except WireError as error:
+        raise SnapshotError(f"code.inline: {error}") from error
+    return Hashed(entries, manifest, manifest_digest(manifest), len(entries)), zip_texts(contents, entries)
+
+
+async def push_inline(store: ObjectStore, files: Mapping[str, str]) -> Pushed:
+    """`push` for code given as text."""
+    hashed, packed = inline_snapshot(files)
+    if await present(store, hashed.digest):
+        return Pushed(hashed.digest, False)
+    await store.put(layout.snapshot_zip(hashed.digest), packed, only_if_absent=True)
+    await put_manifest(store, hashed.digest, hashed.manifest)
+    return Pushed(hashed.digest, True, len(packed))
