@@ -147,10 +147,18 @@ class Node(Lean):
     status: NodeStatus = NodeStatus()
 
 
+class ObjectReference(Lean):
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+    uid: str = ""
+
+
 class Event(Lean):
     """A core/v1 Event about a child; `type` is Normal or Warning."""
 
     metadata: ObjectMeta
+    involved_object: ObjectReference = ObjectReference()
     reason: str = ""
     message: str = ""
     type: str = ""

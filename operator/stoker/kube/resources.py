@@ -65,7 +65,7 @@ RESOURCES: dict[str, Resource] = {
         ENVIRONMENTS,
         COMPUTE_CLUSTERS,
         WORKSPACES,
-    )  # fmt: skip
+    )
 }
 
 
