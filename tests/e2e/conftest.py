@@ -1,7 +1,6 @@
 """The installed product on a real cluster: chart, operator, server, a store, and pools that boot real nodes."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,11 @@ from tools.demo import install
 
 
 @pytest.fixture(scope="session")
-def stoker(repository: Path) -> Iterator[Stoker]:
+def stoker(repository: Path) -> Stoker:
     """Stoker, installed by its chart on a lab of its own with one node for the system."""
     lab = labs.running(os.environ.get("STOKER_LAB", "stoker-test"), nodes=1)
     images = install(lab, progress=lambda line: None)
-    yield Stoker(lab, repository, images)
+    return Stoker(lab, repository, images)
 
 
 @pytest.fixture(scope="session")

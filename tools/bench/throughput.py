@@ -169,8 +169,8 @@ async def run(lab: embedded.Lab, jobs: int, rounds: int, image: str) -> dict[str
                 prefix = f"{contender}-{uuid.uuid4().hex[:5]}"
                 offset = lab.audit_log.stat().st_size
                 if contender == "plain":
-                    path, make, is_done = "/apis/batch/v1/namespaces/default/jobs", plain_job, plain_is_done
-                    row = await measure(kube, path, lambda name: plain_job(name, image), is_done, prefix, jobs)
+                    path = "/apis/batch/v1/namespaces/default/jobs"
+                    row = await measure(kube, path, lambda name: plain_job(name, image), plain_is_done, prefix, jobs)
                 else:
                     path = "/apis/stoker.dev/v1alpha1/namespaces/default/trainingjobs"
                     with sealing(lab, direct=contender == "stoker-direct"):
