@@ -18,9 +18,8 @@ from typing import Any, Protocol
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools import images  # noqa: E402
-
 import lab as embedded  # noqa: E402
+from tools import images  # noqa: E402
 
 Progress = Callable[[str], None]
 POOL = "demo"

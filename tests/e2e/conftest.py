@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from tests.support import labs
 from tests.support.installed import Stoker
 from tools.demo import install

@@ -1,6 +1,7 @@
 """When a run cannot succeed, it says so in the words of whoever refused it, and what it wrote is saved all the same."""
 
 import pytest
+
 from tests.support.installed import Stoker, training_job
 
 pytestmark = pytest.mark.lab

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.support.installed import Stoker
 
 pytestmark = pytest.mark.lab

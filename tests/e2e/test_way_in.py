@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from tests.support.installed import Stoker
 
 pytestmark = pytest.mark.lab

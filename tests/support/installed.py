@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.demo import pool_manifests
-
 from lab import Lab
+from tools.demo import pool_manifests
 
 #: Longest that anything here may take, in seconds; a test that waits longer has found a fault.
 PATIENCE = 180

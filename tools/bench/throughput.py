@@ -25,10 +25,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "operator")]
 
-from tools.demo import install  # noqa: E402
-
 import lab as embedded  # noqa: E402
 from stoker.kube.client import KubeClient  # noqa: E402
+from tools.demo import install  # noqa: E402
 
 POOL = "bench"
 IN_FLIGHT = 32

@@ -4,10 +4,13 @@ Everything here is a plain value and its bytes: no I/O. A format carries its ver
 a reader refuses a version that it does not know.
 """
 
+from __future__ import annotations
+
 import hashlib
+import json
 import re
 import unicodedata
-from typing import Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 MANIFEST_HEADER = b"stoker-manifest/v1\n"
 
@@ -17,6 +20,21 @@ POD_AUDIENCE = "stoker-run"
 CLIENT_AUDIENCE = "stoker"
 #: Version of the protocol between pods and server; the server speaks this one and the one before.
 GRANT_PROTOCOL = 1
+
+#: A file above this many bytes goes up in parts of at least this many bytes, at most MAX_PARTS of them.
+SINGLE_PUT_BYTES = 64 * 1024 * 1024
+MAX_PARTS = 10_000
+#: Most objects in one request for write URLs, and most keys in one request for read URLs.
+MAX_SIGNED_OBJECTS = 1000
+#: Longest path of a stored file in UTF-8 bytes; with the prefix of a run it stays below S3's 1024.
+MAX_PATH_BYTES = 800
+#: The whole log of a rank, and the folder of its live pieces (see `segment_path`).
+LOG_PATH = "logs/std_log.txt"
+SEGMENT_PREFIX = "logs/.segments/"
+#: Exit code of launch when the platform, not the command, is to blame.
+PLATFORM_EXIT_CODE = 125
+#: Longest log tail in an exit record, and longest termination message that launch writes, in bytes.
+LOG_TAIL_BYTES = 2048
 
 
 class WireError(ValueError):
@@ -163,3 +181,183 @@ def _check_tree(entries: List[Entry]) -> None:
             folder = "/".join(parts[:end])
             if folder.casefold() in folded:
                 raise WireError("%r is a file or a link and also the folder of %r" % (folder, entry.path))
+    links = {entry.path.casefold(): entry.target for entry in entries if entry.is_link}
+    for entry in entries:
+        problem = _chain_problem(entry, links) if entry.is_link else None
+        if problem:
+            raise WireError("%r: %s" % (entry.path, problem))
+
+
+def _chain_problem(link: Entry, links: Mapping[str, str]) -> Optional[str]:
+    """Why following a link through the other links leaves the tree or never ends, or None.
+
+    `link_problem` reads the text only; `a -> d/up/../..` is harmless as text and escapes when `d/up` is a link.
+    """
+    here, pending, hops = link.path.split("/")[:-1], link.target.split("/")[::-1], 0
+    while pending:
+        part = pending.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            if not here:
+                return "the link leaves the tree through another link"
+            here.pop()
+            continue
+        target = links.get("/".join([*here, part]).casefold())
+        if target is None:
+            here.append(part)
+            continue
+        hops += 1
+        if hops > 40:
+            return "the link runs in a circle"
+        pending.extend(target.split("/")[::-1])
+    return None
+
+
+class ExitRecord(NamedTuple):
+    """How the command of one rank ended, as launch (or, for a launch that died, ship) saw it.
+
+    code: 0..255, 128+n when signal n ended the command; None when it never ran or nobody saw its end. reason: None
+    when the command simply ended, else CamelCase, e.g. TimedOut; `Stopped` means that launch was told to stop before
+    the command had ended, whatever the code. Times are RFC 3339 in UTC. log_bytes: size of the raw log.
+    """
+
+    code: Optional[int] = None
+    signal: Optional[int] = None
+    reason: Optional[str] = None
+    message: str = ""
+    started_at: Optional[str] = None
+    finished_at: Optional[str] = None
+    log_bytes: int = 0
+    log_tail: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """The record as the JSON object that run/exit.json and seal.json hold."""
+        return {
+            "version": 1, "code": self.code, "signal": self.signal, "reason": self.reason, "message": self.message,
+            "startedAt": self.started_at, "finishedAt": self.finished_at,
+            "logBytes": self.log_bytes, "logTail": self.log_tail,
+        }
+
+
+def exit_record(document: Any) -> ExitRecord:
+    """The exit record in a JSON object; raises WireError when it is not one of version 1."""
+    if not isinstance(document, dict) or document.get("version") != 1:
+        raise WireError("not an exit record of version 1")
+    record = ExitRecord(
+        document.get("code"), document.get("signal"), document.get("reason"), document.get("message") or "",
+        document.get("startedAt"), document.get("finishedAt"),
+        document.get("logBytes") or 0, document.get("logTail") or "",
+    )
+    for name, value, kinds in (
+        ("code", record.code, (int, type(None))), ("signal", record.signal, (int, type(None))),
+        ("reason", record.reason, (str, type(None))), ("message", record.message, (str,)),
+        ("startedAt", record.started_at, (str, type(None))), ("finishedAt", record.finished_at, (str, type(None))),
+        ("logBytes", record.log_bytes, (int,)), ("logTail", record.log_tail, (str,)),
+    ):
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise WireError("exit record: %s is %r" % (name, value))
+    return record
+
+
+class StoredFile(NamedTuple):
+    """A file of a rank that is in the store: path relative to the rank's prefix, size in bytes, hex sha256."""
+
+    path: str
+    size: int
+    sha256: str
+
+    def document(self) -> dict[str, Any]:
+        return {"path": self.path, "size": self.size, "sha256": self.sha256}
+
+
+class MissingFile(NamedTuple):
+    """A file that should be in the store and is not; reason: CamelCase, a colon, and what happened."""
+
+    path: str
+    size: int
+    reason: str
+
+    def document(self) -> dict[str, Any]:
+        return {"path": self.path, "size": self.size, "reason": self.reason}
+
+
+def stored_files(documents: Any) -> Tuple[StoredFile, ...]:
+    """The file list of a seal or of a request to seal; raises WireError on a bad path, size, digest or a double."""
+    if not isinstance(documents, list):
+        raise WireError("files is not a list")
+    files = []  # type: List[StoredFile]
+    for document in documents:
+        if not isinstance(document, dict):
+            raise WireError("files: %r is not an object" % (document,))
+        path, size, sha256 = document.get("path"), document.get("size"), document.get("sha256")
+        if not isinstance(path, str) or path_problem(path):
+            raise WireError("files: path %r: %s" % (path, path_problem(path) if isinstance(path, str) else "no text"))
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise WireError("files: %r: size is %r" % (path, size))
+        if not isinstance(sha256, str) or not _HEX64.match(sha256):
+            raise WireError("files: %r: sha256 is %r" % (path, sha256))
+        files.append(StoredFile(path, size, sha256))
+    if len({file.path for file in files}) < len(files):
+        raise WireError("files: a path stands twice")
+    return tuple(files)
+
+
+def seal_document(
+    job: str, attempt: int, rank: int, exit: Optional[Mapping[str, Any]], files: Sequence[StoredFile],
+    missing: Sequence[MissingFile] = (), skipped: Sequence[Mapping[str, str]] = (),
+    reason: Optional[str] = None, message: str = "", *, sealed_at: str, sealed_by: str,
+) -> dict[str, Any]:
+    """The JSON object of a rank's seal.json; complete when nothing is missing and no other reason is given."""
+    if missing and reason is None:
+        reason = "OutputsNotSaved"
+        message = message or "%d of %d files are not saved: %s" % (
+            len(missing), len(missing) + len(files), ", ".join("%s (%s)" % (m.path, m.reason) for m in missing[:5])
+        )
+    return {
+        "version": 1, "job": job, "attempt": attempt, "rank": rank, "complete": reason is None,
+        "reason": reason, "message": message, "exit": exit,
+        "files": [file.document() for file in sorted(files)], "missing": [file.document() for file in sorted(missing)],
+        "skipped": [dict(entry) for entry in skipped], "sealedAt": sealed_at, "sealedBy": sealed_by,
+    }
+
+
+def same_seal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two seals say the same, whoever wrote them and when: a repeated request to seal is not a conflict."""
+    ignored = ("sealedAt", "sealedBy")
+    return {key: one[key] for key in one if key not in ignored} == {k: other[k] for k in other if k not in ignored}
+
+
+def json_bytes(document: Any) -> bytes:
+    """The one way our JSON files are written: sorted keys, two spaces, UTF-8, a newline at the end."""
+    return (json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def segment_path(offset: int) -> str:
+    """Where the live piece of the log that starts at this byte is stored, relative to the rank's prefix."""
+    return SEGMENT_PREFIX + "%016d" % offset
+
+
+def storable_path(path: str) -> str:
+    """A path as it can be stored: NFC, and `%XX` for every byte of what `path_problem` refuses inside a name.
+
+    Odd names that a training script makes must not cost it its files. Names that need no change stay as they are.
+    """
+    text = unicodedata.normalize("NFC", path)
+    return "".join(
+        character
+        if 32 <= ord(character) != 127 and character != "\\" and not 0xD800 <= ord(character) <= 0xDFFF
+        else "".join("%%%02X" % byte for byte in character.encode("utf-8", "surrogateescape"))
+        for character in text
+    )
+
+
+def json_object(content: bytes) -> Dict[str, Any]:
+    """The JSON object in these bytes; raises WireError when it is anything else."""
+    try:
+        document = json.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise WireError("not JSON: %s" % error) from None
+    if not isinstance(document, dict):
+        raise WireError("a JSON object is wanted, this is %s" % type(document).__name__)
+    return document
