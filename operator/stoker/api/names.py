@@ -15,6 +15,10 @@ LABEL_ATTEMPT = "stoker.dev/attempt"
 #: On pods and children: the pool they were planned for. On nodes: the pool they belong to; also the pool's taint.
 LABEL_COMPUTE = "stoker.dev/compute"
 TAINT_COMPUTE = LABEL_COMPUTE
+#: Taint of a node that is about to go; its value says since when (seconds since the epoch).
+TAINT_LEAVING = "stoker.dev/leaving"
+#: On children: the digest of the code that they run.
+ANNOTATION_SNAPSHOT = "stoker.dev/snapshot"
 #: Set by the Job controller on each pod of an Indexed Job.
 LABEL_RANK = "batch.kubernetes.io/job-completion-index"
 ANNOTATION_SUBMITTED_BY = "stoker.dev/submitted-by"

@@ -91,8 +91,19 @@ class ResultWritten:
     result: str = field(hash=False, compare=False, default="")
 
 
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What became of a Create. No plan asks this: when the API server refuses a Create, the executor leaves its words
+    here as Refused (PodsRejected for a policy or a quota, NameTaken for someone else's object of that name) and forgets
+    them when the same Create succeeds. The plan goes on giving the Create; the executor spaces its tries out."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
 Question = (
-    SnapshotPresent | InlineSnapshot | InputFiles | ImageDigest | Recorded | Seals | CloseRank | ResultWritten
+    SnapshotPresent | InlineSnapshot | InputFiles | ImageDigest | Recorded | Seals | CloseRank | ResultWritten | Posted
 )
 
 
@@ -151,7 +162,10 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete an object of this uid; gone is as good. Pods go with it (background propagation)."""
+    """Delete an object of this uid; gone is as good. Pods go with it (background propagation).
+
+    uid is empty for an object that nobody watches and whose name only this job can have (the attempt's Service).
+    """
 
     kind: str  # "Job" or "Service"
     namespace: str
@@ -170,18 +184,22 @@ class ScaleTo:
 
 @dataclass(frozen=True, slots=True)
 class MarkForDeletion:
-    """Say on a Node that it is the one to go when replicas are lowered."""
+    """Say on a Node that it is the one to go when replicas are lowered: the provider's delete annotation, whose value is
+    `from_replicas` as text. A marked node whose number is above the pool's replicas has been counted out already."""
 
     cluster: str
     node: str
+    from_replicas: int
 
 
 @dataclass(frozen=True, slots=True)
 class TaintLeaving:
-    """Keep new pods off a node that is about to go (NoSchedule taint), before the last look at what runs there."""
+    """Keep new pods off a node that is about to go, before the last look at what runs there: a NoSchedule taint
+    `stoker.dev/leaving` whose value is `since`, whole seconds since the epoch."""
 
     cluster: str
     node: str
+    since: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,15 @@ class Holding:
     """Nodes that an attempt has: by an unfinished child, by pods that still exist, or by an assignment of this plan's
     predecessor that has no child yet.
 
-    nodes: by name. bound: False while no child exists (the assignment lives in memory only).
+    nodes: by name. bound: False while no child exists (the assignment lives in memory only). count: nodes that the
+    attempt takes in all, where a pool that owns no nodes has not placed each pod yet.
     """
 
     uid: str
     attempt: int
     nodes: tuple[str, ...]
     bound: bool = True
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,9 @@ class ScaleView:
 class ClusterView:
     """Everything that the plan of one ComputeCluster rests on.
 
-    nodes: the pool's nodes (by its label or its provider's selector), by name. foreign: nodes with pods of others on
-    them that are no DaemonSet's (never to be removed), by name. demands: in no order. freed_at: when each node lost its
+    nodes: the pool's nodes (by its label or its provider's selector), by name. occupied: nodes with pods on them that
+    are no DaemonSet's, ours or others' (never to be removed), by name; re-listed from the API server once a node has the
+    leaving taint. demands: in no order. freed_at: when each node lost its
     last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now.
     """
 
