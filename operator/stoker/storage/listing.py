@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stoker.errors import EXIT_USAGE, StokerError
 from stoker.runtime.wire import link_problem, path_problem
 from stoker.storage import secret_files
 from stoker.storage.ignore import NOT_IGNORED, Decision, Rules
@@ -30,8 +31,10 @@ _SUSPECT = {
 }
 
 
-class SnapshotError(Exception):
+class SnapshotError(StokerError):
     """The folder cannot be a snapshot as it is; the message names the path and the fix."""
+
+    exit_code = EXIT_USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,10 @@ class _Scan:
             else:
                 self._file(entry, path, disk_path)
 
+    @property
+    def ignore_file(self) -> str:
+        return AMLIGNORE if (self.root / AMLIGNORE).is_file() else GITIGNORE
+
     def decide(self, path: str, is_dir: bool) -> Decision:
         """For a path below folders that go."""
         if never := _NEVER.get(path.rpartition("/")[2].casefold()):
@@ -145,7 +152,7 @@ class _Scan:
     def _warn(self, path: str, name: str) -> None:
         if (what := _SUSPECT.get(name)) is not None:
             self.warnings.append(
-                f"{path}/ is sent, and looks like {what}: put {name}/ into {GITIGNORE} to leave it out"
+                f"{path}/ is sent, and looks like {what}: put {name}/ into {self.ignore_file} to leave it out"
             )
 
     def _file(self, entry: os.DirEntry[str], path: str, disk_path: str) -> None:

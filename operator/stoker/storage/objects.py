@@ -13,12 +13,13 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from stoker.errors import EXIT_USAGE, StokerError
 from stoker.storage.layout import key_problem
 
 T = TypeVar("T")
 
 
-class StoreError(Exception):
+class StoreError(StokerError):
     """What a store could not do; the message names the store, the key and the cause."""
 
 
@@ -40,6 +41,8 @@ class NoSuchObject(StoreError):
 
 class BadStoreUrl(StoreError):
     """The URL or the options do not name a store; the message says what a good one looks like."""
+
+    exit_code = EXIT_USAGE
 
 
 @dataclass(frozen=True, slots=True)

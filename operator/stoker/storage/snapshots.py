@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stoker.runtime.unpack import UnpackRefused, check_manifest, largest_archive, unpack
 from stoker.runtime.wire import Entry, WireError, decode_manifest, encode_manifest, manifest_digest, path_problem
 from stoker.storage import layout
 from stoker.storage.archive import write_zip, zip_texts
 from stoker.storage.hashing import Hashed
 from stoker.storage.listing import SnapshotError
-from stoker.storage.objects import ObjectStore, StoreError
+from stoker.storage.objects import NoSuchObject, ObjectStore, StoreError
 
 #: The most that inline code may have (bytes): what fits into an object of the API server with room to spare.
 MAX_INLINE_BYTES = 200 << 10
@@ -81,6 +82,39 @@ async def put_manifest(store: ObjectStore, digest: str, manifest: bytes) -> None
         raise SnapshotCorrupt(f"a manifest was offered that does not hash to {digest}")
     if not await store.put(layout.snapshot_manifest(digest), manifest, only_if_absent=True):
         await present(store, digest)
+
+
+async def unpack_to(store: ObjectStore, digest: str, folder: Path) -> tuple[Entry, ...]:
+    """Write the tree of a stored snapshot into an existing, empty folder and return its entries.
+
+    Raises NoSuchObject when the store does not hold it, SnapshotCorrupt when what it holds is not what the digest
+    says, and StoreError; what was written by then must not be used.
+    """
+    manifest = await _stored_manifest(store, digest)
+    if manifest is None:
+        raise NoSuchObject(f"{store.url}: there is no snapshot {digest}")
+    with tempfile.TemporaryDirectory(prefix="stoker-") as work:
+        packed = Path(work, "snapshot.zip")
+        try:
+            await _download(store, digest, packed, largest_archive(check_manifest(manifest, digest)))
+            return await asyncio.to_thread(unpack, manifest, str(packed), str(folder), digest)
+        except UnpackRefused as error:
+            raise SnapshotCorrupt(f"{store.url}: {digest}: {error}") from error
+
+
+async def _download(store: ObjectStore, digest: str, packed: Path, most: int) -> None:
+    size = 0
+    file = await asyncio.to_thread(packed.open, "wb")
+    try:
+        async for piece in store.stream(layout.snapshot_zip(digest)):
+            size += len(piece)
+            if size > most:
+                raise SnapshotCorrupt(
+                    f"{store.url}: {digest}: the zip is larger than its manifest allows ({most} bytes)"
+                )
+            await asyncio.to_thread(file.write, piece)
+    finally:
+        await asyncio.to_thread(file.close)
 
 
 def inline_snapshot(files: Mapping[str, str]) -> tuple[Hashed, bytes]:
