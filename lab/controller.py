@@ -1,0 +1,244 @@
+"""The lab's cloud: makes as many nodes as each NodePool wants. Runs as a process of its own, `python -m lab.controller NAME`.
+
+It decides from three things: the pools and Nodes as the API server shows them, the machines on disk, and the wishes
+that wait for their boot delay. Only booting and ending is done elsewhere, in threads.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from lab import node
+from lab.api import Api, ApiError, Json
+from lab.host import LabError
+from lab.state import State, read_network
+
+POOL_LABEL = "lab.stoker.dev/nodepool"
+DELETE_MARK = "cluster.x-k8s.io/delete-machine"
+_POOLS = "/apis/lab.stoker.dev/v1/nodepools"
+_NODES = "/api/v1/nodes"
+_FAKE = {"kwok.x-k8s.io/node": "fake"}
+_CAPACITY = {"cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "100Gi"}
+
+log = logging.getLogger("lab.controller")
+
+
+@dataclass
+class Mirror:
+    """The objects of one kind as last seen. `changed` is told about each event."""
+
+    path: str
+    selector: str
+    changed: Callable[[], None]
+    objects: dict[str, Json] = field(default_factory=dict)
+    synced: bool = False
+
+    def follow(self, api: Api) -> None:
+        while True:
+            fresh: dict[str, Json] | None = {}
+            try:
+                for kind, found in api.watch(self.path, self.selector):
+                    if kind == "SYNCED":
+                        self.objects, fresh, self.synced = fresh or {}, None, True
+                    else:
+                        target = self.objects if fresh is None else fresh
+                        if kind == "DELETED":
+                            target.pop(found["metadata"]["name"], None)
+                        else:
+                            target[found["metadata"]["name"]] = found
+                    self.changed()
+            except (OSError, ApiError, http.client.HTTPException, ValueError) as error:
+                log.warning("watch of %s: %s", self.path, error)
+                time.sleep(0.5)
+
+
+def victims(nodes: list[Json], names: set[str], count: int) -> list[str]:
+    """Which `count` of `names` go: marked Nodes first, then machines that are no Node yet, then the newest."""
+    seen = {found["metadata"]["name"]: found for found in nodes}
+
+    def order(name: str) -> tuple[int, int]:
+        metadata = seen[name]["metadata"] if name in seen else {}
+        rank = 1 if not metadata else 0 if DELETE_MARK in metadata.get("annotations", {}) else 2
+        return rank, -number_of(name)
+
+    return sorted(names, key=order)[:count]
+
+
+def number_of(name: str) -> int:
+    tail = name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else -1
+
+
+def ready(found: Json) -> bool:
+    conditions = found.get("status", {}).get("conditions", [])
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+class Controller:
+    """Compares and acts, one round for all pools after each change."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.api = Api(state.api_server, state.certificates, "controller")
+        self.wake = threading.Event()
+        self.pools = Mirror(_POOLS, "", self.wake.set)
+        self.nodes = Mirror(_NODES, POOL_LABEL, self.wake.set)
+        self.workers = ThreadPoolExecutor(max_workers=16)
+        #: Wishes that wait for their boot delay: name -> (pool, when to boot on the monotonic clock).
+        self.waiting: dict[str, tuple[str, float]] = {}
+        #: Names whose boot or end is under way, and which of the two.
+        self.booting: dict[str, tuple[str, Future[None]]] = {}
+        self.ending: dict[str, Future[None]] = {}
+        #: Names whose Node was seen: when it is gone later, someone deleted it.
+        self.registered: set[str] = set()
+        self.last_index: dict[str, int] = {}
+
+    def run(self) -> None:
+        for mirror in (self.pools, self.nodes):
+            threading.Thread(target=mirror.follow, args=(self.api,), daemon=True).start()
+        while True:
+            due = min((when for _, when in self.waiting.values()), default=None)
+            self.wake.wait(None if due is None else max(0.0, due - time.monotonic()))
+            # Several events in a burst become one round.
+            time.sleep(0.02)
+            self.wake.clear()
+            if self.pools.synced and self.nodes.synced:
+                try:
+                    self.round()
+                except (OSError, ApiError, http.client.HTTPException) as error:
+                    log.warning("%s", error)
+                    threading.Timer(1, self.wake.set).start()
+
+    def round(self) -> None:
+        self.state.processes.reap()
+        pools, nodes = dict(self.pools.objects), dict(self.nodes.objects)
+        self.registered.update(nodes)
+        for name, (_, future) in list(self.booting.items()):
+            # A boot is over when the Node is there, or when it failed, which the next round tries anew.
+            if name in nodes or (future.done() and future.exception()):
+                del self.booting[name]
+        for name, ended in list(self.ending.items()):
+            if ended.done() and (name not in nodes or ended.exception()):
+                del self.ending[name]
+                self.registered.discard(name)
+        machines = {machine.name: machine for machine in node.machines(self.state)}
+        for name, machine in machines.items():
+            pool = machine.labels.get(POOL_LABEL)
+            deleted = name in self.registered and name not in nodes
+            if pool and (pool not in pools or deleted):
+                self._end(name)
+        for name, found in nodes.items():
+            if found["metadata"]["labels"][POOL_LABEL] not in pools:
+                self._end(name)
+        for name, (pool, _) in list(self.waiting.items()):
+            if pool not in pools:
+                del self.waiting[name]
+        for name, pool_object in pools.items():
+            self._round(name, pool_object, nodes, machines)
+
+    def _round(self, pool: str, wanted: Json, nodes: dict[str, Json], machines: dict[str, node.Machine]) -> None:
+        spec = wanted["spec"]
+        own_nodes = {n: o for n, o in nodes.items() if o["metadata"]["labels"][POOL_LABEL] == pool}
+        names = set(own_nodes)
+        names |= {name for name, machine in machines.items() if machine.labels.get(POOL_LABEL) == pool}
+        names |= {name for name, (of, _) in self.booting.items() if of == pool}
+        names |= {name for name, (of, _) in self.waiting.items() if of == pool}
+        last = max(
+            [self.last_index.get(pool, -1), wanted.get("status", {}).get("lastIndex", -1), *map(number_of, names)]
+        )
+        names -= set(self.ending)
+        missing = spec.get("replicas", 0) - len(names)
+        for _ in range(missing):
+            last += 1
+            name = f"{pool}-{last}"
+            self.waiting[name] = (pool, time.monotonic() + spec.get("bootDelaySeconds", 0))
+            names.add(name)
+        self.last_index[pool] = last
+        for name in victims(list(own_nodes.values()), names, -missing) if missing < 0 else ():
+            names.discard(name)
+            self._end(name)
+        for name, (of, when) in list(self.waiting.items()):
+            if of == pool and when <= time.monotonic():
+                del self.waiting[name]
+                self._boot(name, pool, spec)
+        status = {
+            "replicas": len(names),
+            "readyReplicas": sum(ready(own_nodes[name]) for name in names if name in own_nodes),
+            "selector": f"{POOL_LABEL}={pool}",
+            "lastIndex": last,
+        }
+        if status != wanted.get("status"):
+            self.api.request("PATCH", f"{_POOLS}/{pool}/status", {"status": status})
+
+    def _boot(self, name: str, pool: str, spec: Json) -> None:
+        log.info("booting %s", name)
+        labels = {**spec.get("labels", {}), POOL_LABEL: pool}
+        taints = [{"value": "", **taint} for taint in spec.get("taints", [])]
+        if spec.get("kind") == "Kwok":
+            future = self.workers.submit(self._create_fake, name, labels, taints, spec.get("capacity") or {})
+        else:
+            future = self.workers.submit(self._boot_real, name, labels, taints)
+        self.booting[name] = (pool, future)
+        future.add_done_callback(self._done)
+
+    def _boot_real(self, name: str, labels: dict[str, str], taints: list[Json]) -> None:
+        node.boot(self.state, name, labels=labels, taints=taints)
+
+    def _create_fake(self, name: str, labels: dict[str, str], taints: list[Json], capacity: Json) -> None:
+        labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", **labels}
+        amounts = {**_CAPACITY, **capacity}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": name, "labels": labels, "annotations": _FAKE},
+            "spec": {"taints": taints, "providerID": f"kwok://{name}"},
+            "status": {"capacity": amounts, "allocatable": amounts},
+        }
+        self.api.request("POST", _NODES, body)
+
+    def _end(self, name: str) -> None:
+        if name in self.ending:
+            return
+        self.waiting.pop(name, None)
+        _, boot = self.booting.pop(name, ("", None))
+        log.info("ending %s", name)
+        self.ending[name] = self.workers.submit(self._remove, name, boot)
+        self.ending[name].add_done_callback(self._done)
+
+    def _remove(self, name: str, boot: Future[None] | None) -> None:
+        if boot is not None:
+            boot.exception()
+        if (self.state.nodes / name).exists():
+            node.remove(self.state, name)
+        try:
+            self.api.request("DELETE", f"{_NODES}/{name}")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+    def _done(self, future: Future[None]) -> None:
+        error = future.exception()
+        if error is None:
+            self.wake.set()
+        else:
+            log.error("%s", error)
+            threading.Timer(2, self.wake.set).start()
+
+
+def main(name: str) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    numbers = read_network(name)
+    if numbers is None:
+        raise LabError(f"no lab named {name}")
+    Controller(State(name, numbers)).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,9 @@
+//go:build tools
+
+// Package tools names the commands that this module pins, so that `go mod tidy` keeps what they need.
+package tools
+
+import (
+	_ "github.com/moby/buildkit/cmd/buildkitd"
+	_ "github.com/moby/buildkit/cmd/buildctl"
+)
