@@ -1,19 +1,40 @@
 """Parts that several resources share."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from stoker.api.schema import Spec, field, rules
+from stoker.api.schema import Rule, Spec, field, rules
+
+T = TypeVar("T", bound=type)
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
-Quantity = Annotated[str, field(
-    "A Kubernetes quantity, as a string: `500m`, `2`, `16Gi`.",
-    max_length=32, pattern=r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]+)?$",
-)]
+if TYPE_CHECKING:
+    _QuantityText = str
+else:
+    # `cpu: 2` is a number in YAML. The structs that hold quantities turn it into text as they are made (`as_text`).
+    _QuantityText = str | int
+
+Quantity = Annotated[
+    _QuantityText,
+    field(
+        "A Kubernetes quantity: `500m`, `2`, `16Gi`.",
+        ge=0,
+        max_length=32,
+        pattern=r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]+)?$",
+        schema={"type": None, "anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True},
+    ),
+]
 Resources = dict[str, Quantity]
-Labels = dict[str, str]
+Labels = dict[str, Annotated[str, field("Value.", max_length=63)]]
+Annotations = dict[str, Annotated[str, field("Value.", max_length=16384)]]
+
+
+def as_text(resources: Resources) -> Resources:
+    """Quantities as text, whichever way they were written."""
+    return {name: str(quantity) for name, quantity in resources.items()}
 
 
 class Condition(Spec, omit_defaults=False):
@@ -51,38 +72,74 @@ _OPEN = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 class PodShape(Spec):
     """What a user or a platform may add to a job's pods: Kubernetes' own fields, passed on as they are."""
 
-    labels: Annotated[Labels, field("Labels added to the pods.", max_length=64)] = {}
-    annotations: Annotated[Labels, field("Annotations added to the pods.", max_length=64)] = {}
-    node_selector: Annotated[Labels, field("Node labels that the pods need.", max_length=64)] = {}
+    labels: Annotated[Labels, field("Labels added to the pods.", max_length=64)] = msgspec.field(default_factory=dict)
+    annotations: Annotated[Annotations, field("Annotations added to the pods.", max_length=64)] = msgspec.field(
+        default_factory=dict
+    )
+    node_selector: Annotated[Labels, field("Node labels that the pods need.", max_length=64)] = msgspec.field(
+        default_factory=dict
+    )
     tolerations: Annotated[tuple[Toleration, ...], field("Taints that the pods tolerate.", max_length=32)] = ()
-    volumes: Annotated[tuple[dict[str, Any], ...], field(
-        "Volumes (v1 Volume) added to the pods.", max_length=32, list_map_key="name",
-        schema={"items": {**_OPEN, "required": ["name"], "properties": {"name": {"type": "string", "maxLength": 63}}}},
-    )] = ()
-    volume_mounts: Annotated[tuple[dict[str, Any], ...], field(
-        "Mounts (v1 VolumeMount) added to the training container.", max_length=32, list_map_key="mountPath",
-        schema={"items": {**_OPEN, "required": ["name", "mountPath"], "properties": {
-            "name": {"type": "string", "maxLength": 63}, "mountPath": {"type": "string", "maxLength": 1024}}}},
-    )] = ()
-    image_pull_secrets: Annotated[tuple[LocalObjectReference, ...], field(
-        "Secrets with which the pods' images are pulled.", max_length=16, list_map_key="name")] = ()
-    security_context: Annotated[dict[str, Any] | None, field(
-        "Security context (v1 PodSecurityContext) of the pods. Root needs allowRootPods on the ComputeCluster.",
-        schema=_OPEN)] = None
+    volumes: Annotated[
+        tuple[dict[str, Any], ...],
+        field(
+            "Volumes (v1 Volume) added to the pods.",
+            max_length=32,
+            list_map_key="name",
+            schema={
+                "items": {**_OPEN, "required": ["name"], "properties": {"name": {"type": "string", "maxLength": 63}}}
+            },
+        ),
+    ] = ()
+    volume_mounts: Annotated[
+        tuple[dict[str, Any], ...],
+        field(
+            "Mounts (v1 VolumeMount) added to the training container.",
+            max_length=32,
+            list_map_key="mountPath",
+            schema={
+                "items": {
+                    **_OPEN,
+                    "required": ["name", "mountPath"],
+                    "properties": {
+                        "name": {"type": "string", "maxLength": 63},
+                        "mountPath": {"type": "string", "maxLength": 1024},
+                    },
+                }
+            },
+        ),
+    ] = ()
+    image_pull_secrets: Annotated[
+        tuple[LocalObjectReference, ...],
+        field("Secrets with which the pods' images are pulled.", max_length=16, list_map_key="name"),
+    ] = ()
+    security_context: Annotated[
+        dict[str, Any] | None,
+        field(
+            "Security context (v1 PodSecurityContext) of the pods. Root needs allowRootPods on the ComputeCluster.",
+            schema=_OPEN,
+        ),
+    ] = None
     runtime_class_name: Annotated[str | None, field("RuntimeClass of the pods.", max_length=253)] = None
     priority_class_name: Annotated[str | None, field("PriorityClass of the pods.", max_length=253)] = None
 
 
 def resource(
-    kind: str, plural: str, short: str, *, namespaced: bool, columns: tuple[tuple[str, str, str], ...]
+    kind: str,
+    plural: str,
+    short: str,
+    *,
+    namespaced: bool,
+    columns: tuple[tuple[str, str, str], ...],
+    first_status: Mapping[str, Any] | None = None,
 ) -> Any:
     """Class decorator: what the CRD of a kind says beside its schema.
 
-    columns: printer columns as (title, type, JSONPath).
+    columns: printer columns as (title, type, JSONPath). first_status: what an object shows before a controller saw it.
     """
 
-    def note(cls: type) -> type:
-        KINDS[kind] = Kind(kind, plural, short, namespaced, columns, cls)
+    def note(cls: T) -> T:
+        KINDS[kind] = Kind(kind, plural, short, namespaced, columns, cls, first_status)
         return cls
 
     return note
@@ -97,12 +154,26 @@ class Kind(msgspec.Struct, frozen=True):
     namespaced: bool
     columns: tuple[tuple[str, str, str], ...]
     type: type
+    first_status: Mapping[str, Any] | None = None
 
 
 #: Every kind by name, filled as the modules of this package are imported.
 KINDS: dict[str, Kind] = {}
 
 __all__ = [
-    "KINDS", "Condition", "ConditionStatus", "Kind", "Labels", "LocalObjectReference", "PodShape", "Quantity",
-    "Resources", "Toleration", "resource", "rules",
+    "KINDS",
+    "Annotations",
+    "Condition",
+    "ConditionStatus",
+    "Kind",
+    "Labels",
+    "LocalObjectReference",
+    "PodShape",
+    "Quantity",
+    "Resources",
+    "Rule",
+    "Toleration",
+    "as_text",
+    "resource",
+    "rules",
 ]

@@ -4,15 +4,17 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from stoker.api.common import Condition, Labels, PodShape, Quantity, Resources, resource
+from stoker.api.common import Condition, Labels, PodShape, Resources, as_text, resource
 from stoker.api.kube import ObjectMeta
-from stoker.api.schema import Spec, field, rules
+from stoker.api.schema import Rule, Spec, field, rules
 
 
 class StaticProvider(Spec):
     """Nodes that exist already and are never added or removed."""
 
-    node_selector: Annotated[Labels, field("Labels of the nodes; they need not carry Stoker's taint.", min_length=1, max_length=16)]
+    node_selector: Annotated[
+        Labels, field("Labels of the nodes; they need not carry Stoker's taint.", min_length=1, max_length=16)
+    ]
 
 
 class ScaleProvider(Spec):
@@ -21,22 +23,42 @@ class ScaleProvider(Spec):
     api_version: Annotated[str, field("apiVersion of the object.", min_length=1, max_length=253)]
     kind: Annotated[str, field("Kind of the object.", min_length=1, max_length=63)]
     name: Annotated[str, field("Name of the object.", min_length=1, max_length=253)]
-    node_selector: Annotated[Labels, field("Labels by which the object's nodes are known.", min_length=1, max_length=16)]
+    node_selector: Annotated[
+        Labels, field("Labels by which the object's nodes are known.", min_length=1, max_length=16)
+    ]
     namespace: Annotated[str | None, field("Namespace of the object; missing: cluster-scoped.", max_length=63)] = None
-    delete_annotation: Annotated[str, field(
-        "Annotation set on a Node to say that this one goes when replicas are lowered.", max_length=253)] = "cluster.x-k8s.io/delete-machine"
+    delete_annotation: Annotated[
+        str, field("Annotation set on a Node to say that this one goes when replicas are lowered.", max_length=253)
+    ] = "cluster.x-k8s.io/delete-machine"
 
 
 class ExternalProvider(Spec):
     """Nodes that the cluster's own autoscaler brings; Stoker creates pods and owns no node."""
 
-    node_selector: Annotated[Labels, field("Labels that the pods ask for.", max_length=16)] = {}
+    node_selector: Annotated[Labels, field("Labels that the pods ask for.", max_length=16)] = msgspec.field(
+        default_factory=dict
+    )
 
 
 @rules(
-    ("(self.type == 'Static') == has(self.static)", "type Static needs the block provider.static, and only it"),
-    ("(self.type == 'Scale') == has(self.scale)", "type Scale needs the block provider.scale, and only it"),
-    ("self.type == 'External' || !has(self.external)", "the block provider.external belongs to type External"),
+    Rule(
+        "(self.type == 'Static') == has(self.static)",
+        "type Static has the block provider.static, and no other type has it",
+        "set type to the block that is there, or write provider.static.nodeSelector",
+        at=".static",
+    ),
+    Rule(
+        "(self.type == 'Scale') == has(self.scale)",
+        "type Scale has the block provider.scale, and no other type has it",
+        "set type to the block that is there, or write provider.scale",
+        at=".scale",
+    ),
+    Rule(
+        "self.type == 'External' || !has(self.external)",
+        "the block provider.external belongs to type External",
+        "set type to External or remove the block",
+        at=".external",
+    ),
 )
 class Provider(Spec):
     """Who brings and removes the nodes."""
@@ -52,20 +74,46 @@ class InstanceType(Spec):
 
     name: Annotated[str, field("Name that jobs use in resources.instanceType.", min_length=1, max_length=63)]
     architecture: Annotated[Literal["amd64", "arm64"], field("CPU architecture.")] = "amd64"
-    resources: Annotated[Resources, field(
-        "What one node offers (allocatable); a job without requests asks for all of it less nodeReserve.", min_length=1, max_length=16)] = {}
+    resources: Annotated[
+        Resources,
+        field(
+            "What one node offers (allocatable); a job without requests asks for all of it less nodeReserve.",
+            min_length=1,
+            max_length=16,
+        ),
+    ] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "resources", as_text(self.resources))
 
 
 class NamespaceSelector(Spec):
     """Which namespaces may use the pool; empty means all."""
 
-    match_names: Annotated[tuple[str, ...], field("Namespaces by name; empty means all.", max_length=256, list_is_set=True,
-        schema={"items": {"type": "string", "maxLength": 63}})] = ()
+    match_names: Annotated[
+        tuple[str, ...],
+        field(
+            "Namespaces by name; empty means all.",
+            max_length=256,
+            list_is_set=True,
+            schema={"items": {"type": "string", "maxLength": 63}},
+        ),
+    ] = ()
 
 
 @rules(
-    ("self.minInstances <= self.maxInstances", "minInstances must not exceed maxInstances"),
-    ("self.provider.type != 'Scale' || size(self.instanceTypes) == 1", "type Scale has exactly one instance type: one object scales one kind of node"),
+    Rule(
+        "self.minInstances <= self.maxInstances",
+        "minInstances exceeds maxInstances",
+        "lower minInstances or raise maxInstances",
+        at=".minInstances",
+    ),
+    Rule(
+        "self.provider.type != 'Scale' || size(self.instanceTypes) == 1",
+        "provider type Scale has exactly one instance type, for one object scales one kind of node",
+        "make one ComputeCluster per instance type",
+        at=".instanceTypes",
+    ),
 )
 class ComputeClusterSpec(Spec):
     """Who brings the nodes, how many, of which kind, and when they go."""
@@ -73,14 +121,22 @@ class ComputeClusterSpec(Spec):
     provider: Annotated[Provider, field("Who brings and removes the nodes.")]
     max_instances: Annotated[int, field("Most nodes at a time; never enforced by ending a job.", ge=0, le=10000)]
     allowed_namespaces: Annotated[NamespaceSelector, field("Who may use the pool; `{}` means every namespace.")]
-    instance_types: Annotated[tuple[InstanceType, ...], field("Kinds of nodes, in order of preference.", min_length=1, max_length=32, list_map_key="name")]
+    instance_types: Annotated[
+        tuple[InstanceType, ...],
+        field("Kinds of nodes, in order of preference.", min_length=1, max_length=32, list_map_key="name"),
+    ]
     min_instances: Annotated[int, field("Fewest nodes, kept when idle.", ge=0, le=10000)] = 0
-    idle_seconds_before_scale_down: Annotated[int, field("How long a node may be idle before it goes, in seconds.", ge=0, le=604800)] = 120
-    node_reserve: Annotated[Resources, field(
-        "What a whole-node job leaves free for the node's own daemons.", max_length=16)] = msgspec.field(
-        default_factory=lambda: {"cpu": "200m", "memory": "256Mi"})
+    idle_seconds_before_scale_down: Annotated[
+        int, field("How long a node may be idle before it goes, in seconds.", ge=0, le=604800)
+    ] = 120
+    node_reserve: Annotated[
+        Resources, field("What a whole-node job leaves free for the node's own daemons.", max_length=16)
+    ] = msgspec.field(default_factory=lambda: {"cpu": "200m", "memory": "256Mi"})
     pod_defaults: Annotated[PodShape | None, field("Added to every pod on this pool; wins over the job's own.")] = None
     allow_root_pods: Annotated[bool, field("Whether jobs may run as root here.")] = False
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "node_reserve", as_text(self.node_reserve))
 
 
 class NodeCounts(Spec, omit_defaults=False):
@@ -111,12 +167,17 @@ class ComputeClusterStatus(Spec):
     current_nodes: Annotated[int, field("Nodes that exist.")] = 0
     target_nodes: Annotated[int, field("Nodes wanted.")] = 0
     nodes: Annotated[NodeCounts, field("Nodes by state.")] = NodeCounts()
-    waiting_jobs: Annotated[dict[str, int], field("Jobs that wait for nodes here, by reason.", max_length=32)] = {}
+    waiting_jobs: Annotated[dict[str, int], field("Jobs that wait for nodes here, by reason.", max_length=32)] = (
+        msgspec.field(default_factory=dict)
+    )
     problems: Annotated[tuple[Problem, ...], field("The 20 oldest problems.", max_length=20)] = ()
 
 
 @resource(
-    "ComputeCluster", "computeclusters", "scc", namespaced=False,
+    "ComputeCluster",
+    "computeclusters",
+    "scc",
+    namespaced=False,
     columns=(
         ("Provider", "string", ".spec.provider.type"),
         ("Nodes", "integer", ".status.currentNodes"),
@@ -126,8 +187,18 @@ class ComputeClusterStatus(Spec):
         ("Age", "date", ".metadata.creationTimestamp"),
     ),
 )
-@rules(("size(self.metadata.name) <= 63 && !(self.metadata.name in ['local', 'serverless'])",
-        "a ComputeCluster's name has at most 63 characters and is not `local` or `serverless`, which are reserved"))
+@rules(
+    Rule(
+        "size(self.metadata.name) <= 63",
+        "a ComputeCluster's name has at most 63 characters, for it becomes a label",
+        "shorten metadata.name",
+    ),
+    Rule(
+        "!(self.metadata.name in ['local', 'serverless'])",
+        "the names `local` and `serverless` are reserved",
+        "choose another metadata.name",
+    ),
+)
 class ComputeCluster(Spec):
     """A pool of nodes that grows from zero for jobs and shrinks again."""
 

@@ -1,10 +1,12 @@
 """The parts of Kubernetes' own objects that Stoker reads: lean, so that ten thousand pods fit in little memory."""
 
-from typing import Any
+from typing import Any, dataclass_transform
 
 import msgspec
 
 
+# msgspec's frozen=True is inherited; type checkers learn so from the decorator.
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Lean(msgspec.Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Base of a projection: unknown members are dropped while decoding."""
 

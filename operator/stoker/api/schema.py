@@ -1,12 +1,39 @@
 """How a field of a resource says its meaning, bounds and rules: the source of CRDs, editor schemas and reference pages.
 
-Every field of a resource is `Annotated[type, field(...)]` (or an alias of one). `tools/generate.py` reads these.
+Every field of a resource is `Annotated[type, field(...)]` (or an alias of one). `stoker.api.openapi` reads these.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
 
 import msgspec
+
+T = TypeVar("T", bound=type)
+
+
+class Rule(NamedTuple):
+    """One CEL rule: what must hold, what is said when it does not, and what to do then.
+
+    holds: a CEL expression over `self` (and `oldSelf`: then it is checked on updates only). message: what is wrong.
+    fix: what to do instead. at: JSONPath of the field it is about, relative to where the rule stands (`.compute`).
+    value: a CEL expression that gives the offending value as text, for rules whose own value is a whole object.
+    """
+
+    holds: str
+    message: str
+    fix: str = ""
+    at: str = ""
+    value: str = ""
+
+    @property
+    def said(self) -> str:
+        """Message and fix in one line, as the API server prints it."""
+        return f"{self.message}; {self.fix}" if self.fix else self.message
+
+    @property
+    def transition(self) -> bool:
+        """Whether the rule compares with the former object, and so holds for updates only."""
+        return "oldSelf" in self.holds
 
 
 def field(
@@ -19,15 +46,15 @@ def field(
     pattern: str | None = None,
     list_map_key: str | None = None,
     list_is_set: bool = False,
-    rules: Sequence[tuple[str, str]] = (),
+    rules: Sequence[Rule] = (),
     schema: Mapping[str, Any] | None = None,
 ) -> msgspec.Meta:
     """Metadata of one field.
 
     description: meaning and unit. ge, le: bounds of a number. min_length, max_length: of a string, a list or a map
     (every list and map has a bound, or the API server cannot estimate what a rule costs). list_map_key: the list is a
-    map keyed by this member. rules: (CEL expression over `self`, message that names the fix). schema: literal parts of
-    the field's OpenAPI schema that replace what would be derived.
+    map keyed by this member. rules: CEL rules over the field's value. schema: literal parts of the field's OpenAPI
+    schema that replace what would be derived.
     """
     bounds = {"minimum": ge, "maximum": le, "pattern": pattern}
     lengths = {"min": min_length, "max": max_length}
@@ -45,22 +72,24 @@ def field(
     )
 
 
+# msgspec's frozen=True is inherited; type checkers learn so from the decorator.
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of every resource value: immutable, camelCase on the wire, defaults left out when encoded.
 
-    A class attribute `RULES` holds CEL rules over the whole object, as in `field`.
+    CEL rules over the whole object stand in the decorator `rules`.
     """
 
 
-#: CEL rules of a struct, found by the generator: {class name: ((rule, message), ...)}.
-RULES: dict[str, tuple[tuple[str, str], ...]] = {}
+#: CEL rules of a struct, found by the generator: {class name: rules}.
+RULES: dict[str, tuple[Rule, ...]] = {}
 
 
-def rules(*pairs: tuple[str, str]) -> Any:
-    """Class decorator: CEL rules over the whole object; each is (expression over `self`, message that names the fix)."""
+def rules(*of: Rule) -> Any:
+    """Class decorator: CEL rules over the whole object."""
 
-    def note(cls: type) -> type:
-        RULES[cls.__name__] = pairs
+    def note(cls: T) -> T:
+        RULES[cls.__name__] = of
         return cls
 
     return note

@@ -2,35 +2,73 @@
 
 from typing import Annotated, Literal
 
-from stoker.api.common import Condition, PodShape, Quantity, Resources, resource
+import msgspec
+
+from stoker.api.common import Condition, PodShape, Quantity, Resources, as_text, resource
 from stoker.api.environment import EnvironmentSpec
 from stoker.api.kube import ObjectMeta
-from stoker.api.schema import Spec, field, rules
+from stoker.api.schema import Rule, Spec, field, rules
 
 Phase = Literal[
-    "Pending", "Preparing", "Queued", "Starting", "Running", "Finalizing", "Canceling", "Completed", "Failed", "Canceled"
+    "Pending",
+    "Preparing",
+    "Queued",
+    "Starting",
+    "Running",
+    "Finalizing",
+    "Canceling",
+    "Completed",
+    "Failed",
+    "Canceled",
 ]
 FINISHED: frozenset[str] = frozenset({"Completed", "Failed", "Canceled"})
 
-_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+#: Members of spec that never change: a TrainingJob runs once.
+IMMUTABLE = ("type", "experiment", "compute", "inputs", "outputs", "command")
 
 
 @rules(
-    ("has(self.value) != has(self.path)", "an input has either value (a literal) or path (data), not both and not neither"),
-    ("!has(self.value) || (!has(self.type) && !has(self.mode))", "type and mode belong to path; a literal has value alone"),
+    Rule(
+        "has(self.value) != has(self.path)",
+        "an input has either value (a literal) or path (data)",
+        "write one of the two",
+        at=".value",
+    ),
+    Rule(
+        "!has(self.value) || (!has(self.type) && !has(self.mode))",
+        "type and mode belong to path",
+        "remove them: a literal has value alone",
+        at=".type",
+    ),
 )
 class Input(Spec):
     """A literal, or data that is on the node before the command starts."""
 
-    value: Annotated[str | None, field("A literal; `${{inputs.NAME}}` in the command becomes this text.", max_length=4096)] = None
-    type: Annotated[Literal["uri_folder", "uri_file"] | None, field("What path names; missing means uri_folder.")] = None
-    path: Annotated[str | None, field(
-        "Where the data is: a URL under the workspace's storage (`s3://bucket/prefix/data/`), or `snapshot:sha256:…` for "
-        "data that `stoker` uploaded from a local folder.", min_length=1, max_length=2048,
-        rules=(("self.startsWith('s3://') || self.startsWith('file://') || self.matches('^snapshot:sha256:[0-9a-f]{64}$')",
-                "path must be a storage URL (s3://…) or snapshot:sha256:<64 hex digits>; local folders are uploaded by `stoker run`"),),
-    )] = None
-    mode: Annotated[Literal["download"] | None, field("How it comes: `download` copies it to the node before the start.")] = None
+    value: Annotated[
+        str | None, field("A literal; `${{inputs.NAME}}` in the command becomes this text.", max_length=4096)
+    ] = None
+    type: Annotated[Literal["uri_folder", "uri_file"] | None, field("What path names; missing means uri_folder.")] = (
+        None
+    )
+    path: Annotated[
+        str | None,
+        field(
+            "Where the data is: a URL under the workspace's storage (`s3://bucket/prefix/data/`), or `snapshot:sha256:…` for "
+            "data that `stoker` uploaded from a local folder.",
+            min_length=1,
+            max_length=2048,
+            rules=(
+                Rule(
+                    "self.startsWith('s3://') || self.startsWith('file://') || self.matches('^snapshot:sha256:[0-9a-f]{64}$')",
+                    "path is neither a storage URL (s3://…) nor snapshot:sha256:<64 hex digits>",
+                    "write one of them; local folders are uploaded by `stoker run`",
+                ),
+            ),
+        ),
+    ] = None
+    mode: Annotated[
+        Literal["download"] | None, field("How it comes: `download` copies it to the node before the start.")
+    ] = None
 
 
 class Output(Spec):
@@ -40,25 +78,57 @@ class Output(Spec):
     mode: Annotated[Literal["upload"], field("`upload` saves it while and after the command runs.")] = "upload"
 
 
-@rules(("[has(self.snapshot), has(self.inline)].exists_one(x, x)", "code needs exactly one of snapshot, inline"))
+@rules(
+    Rule(
+        "has(self.snapshot) != has(self.inline)",
+        "code has exactly one of snapshot, inline",
+        "write one of the two",
+        at=".snapshot",
+    )
+)
 class Code(Spec):
     """Where the training code is."""
 
-    snapshot: Annotated[str | None, field(
-        "Digest of an uploaded folder, as `stoker snapshot DIR --push` prints it.", max_length=71,
-        pattern=r"^sha256:[0-9a-f]{64}$")] = None
-    inline: Annotated[dict[str, str] | None, field(
-        "Small files by relative path, at most 200 KiB together.", min_length=1, max_length=64,
-        schema={"additionalProperties": {"type": "string", "maxLength": 204800}},
-        rules=(
-            ("self.all(p, size(p) <= 256 && !p.startsWith('/') && !p.contains('\\\\') && !p.split('/').exists(s, s == '' || s == '.' || s == '..'))",
-             "inline paths must be relative, with / and without `.` or `..` parts, at most 256 characters"),
-            ("self.all(p, size(self[p]) <= 204800) && self.map(p, size(self[p])).sum() <= 204800",
-             "inline code is at most 200 KiB; push a folder with `stoker snapshot DIR --push` and name its digest"),
-        ))] = None
+    snapshot: Annotated[
+        str | None,
+        field(
+            "Digest of an uploaded folder, as `stoker snapshot DIR --push` prints it.",
+            max_length=71,
+            pattern=r"^sha256:[0-9a-f]{64}$",
+        ),
+    ] = None
+    inline: Annotated[
+        dict[str, str] | None,
+        field(
+            "Small files by relative path, at most 200 KiB together.",
+            min_length=1,
+            max_length=64,
+            schema={"additionalProperties": {"type": "string", "maxLength": 204800}},
+            rules=(
+                Rule("self.all(p, size(p) <= 256)", "an inline path is longer than 256 characters", "shorten it"),
+                Rule(
+                    "self.all(p, !p.matches('(^|/)([.]{0,2})(/|$)') && !p.contains('\\\\'))",
+                    "an inline path is absolute, or has a backslash or an empty, `.` or `..` part",
+                    "write paths relative to the code's folder, with / between the parts",
+                ),
+                Rule(
+                    "self.map(p, size(self[p])).sum() <= 204800",
+                    "inline code is longer than 200 KiB (204800 characters)",
+                    "push the folder with `stoker snapshot DIR --push` and name its digest in code.snapshot",
+                ),
+            ),
+        ),
+    ] = None
 
 
-@rules(("has(self.name) != has(self.spec)", "environment needs exactly one of name, spec"))
+@rules(
+    Rule(
+        "has(self.name) != has(self.spec)",
+        "environment has exactly one of name, spec",
+        "write one of the two",
+        at=".name",
+    )
+)
 class EnvironmentChoice(Spec):
     """The environment of the command: an Environment by name, or its spec in place."""
 
@@ -76,10 +146,24 @@ class EnvVar(Spec):
 class JobResources(Spec):
     """How many nodes of which kind, and how much of each."""
 
-    instance_count: Annotated[int, field("Nodes; each runs the command once, with its rank in STOKER_RANK.", ge=1, le=10000)] = 1
-    instance_type: Annotated[str | None, field("Name of one of the ComputeCluster's instanceTypes; missing: its first.", min_length=1, max_length=63)] = None
-    requests: Annotated[Resources, field("What each node's command needs; missing: the whole node.", max_length=16)] = {}
-    shm_size: Annotated[Quantity | None, field("Size of /dev/shm (memory); missing: the container runtime's default.")] = None
+    instance_count: Annotated[
+        int, field("Nodes; each runs the command once, with its rank in STOKER_RANK.", ge=1, le=10000)
+    ] = 1
+    instance_type: Annotated[
+        str | None,
+        field("Name of one of the ComputeCluster's instanceTypes; missing: its first.", min_length=1, max_length=63),
+    ] = None
+    requests: Annotated[Resources, field("What each node's command needs; missing: the whole node.", max_length=16)] = (
+        msgspec.field(default_factory=dict)
+    )
+    shm_size: Annotated[
+        Quantity | None, field("Size of /dev/shm (memory); missing: the container runtime's default.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "requests", as_text(self.requests))
+        if self.shm_size is not None:
+            msgspec.structs.force_setattr(self, "shm_size", str(self.shm_size))
 
 
 class CommandJob(Spec):
@@ -88,35 +172,84 @@ class CommandJob(Spec):
     command: Annotated[str, field("Shell text, run by `sh -c` in the code's folder.", min_length=1, max_length=65536)]
     environment: Annotated[EnvironmentChoice, field("What the command runs in.")]
     code: Annotated[Code | None, field("The training code; missing: none, the command uses what the image has.")] = None
-    env: Annotated[tuple[EnvVar, ...], field("Environment variables.", max_length=256, list_map_key="name",
-        rules=(("self.all(e, !e.name.startsWith('STOKER_'))", "names that start with STOKER_ are Stoker's own; choose another"),))] = ()
+    env: Annotated[
+        tuple[EnvVar, ...],
+        field(
+            "Environment variables.",
+            max_length=256,
+            list_map_key="name",
+            rules=(
+                Rule(
+                    "self.all(e, !e.name.startsWith('STOKER_'))",
+                    "names that start with STOKER_ are Stoker's own",
+                    "choose another name",
+                ),
+            ),
+        ),
+    ] = ()
     resources: Annotated[JobResources, field("Nodes and what is asked of them.")] = JobResources()
-    service_account_name: Annotated[str | None, field("ServiceAccount of the pods; missing: the namespace's default.", max_length=253)] = None
+    service_account_name: Annotated[
+        str | None, field("ServiceAccount of the pods; missing: the namespace's default.", max_length=253)
+    ] = None
     pod: Annotated[PodShape | None, field("More about the pods, in Kubernetes' own words.")] = None
 
 
 class Limits(Spec):
     """Bounds in time."""
 
-    timeout_seconds: Annotated[int | None, field("Longest run of the command; missing: the workspace's, else 2592000 (30 days).", ge=1, le=31536000)] = None
-    grace_seconds: Annotated[int, field("From a stop to the end of the pod: one fifth for the command, the rest to save.", ge=10, le=86400)] = 600
+    timeout_seconds: Annotated[
+        int | None,
+        field("Longest run of the command; missing: the workspace's, else 2592000 (30 days).", ge=1, le=31536000),
+    ] = None
+    grace_seconds: Annotated[
+        int, field("From a stop to the end of the pod: one fifth for the command, the rest to save.", ge=10, le=86400)
+    ] = 600
 
 
-_RESERVED = "['path', 'ld_library_path', 'user', 'logname', 'home', 'pwd', 'shell']"
-_NAMES_RULE = (
-    f"self.all(n, n.matches('^[A-Za-z_][A-Za-z0-9_]*$') && size(n) <= 64 && !(n.lowerAscii() in {_RESERVED}))",
-    "names have letters, digits and _, do not start with a digit, and are not path, ld_library_path, user, logname, home, pwd or shell",
+#: Names that would become variables of the shell's own (`$path` is PATH in some) when put in front of a command.
+RESERVED_NAMES = ("path", "ld_library_path", "user", "logname", "home", "pwd", "shell")
+_NAME_RULES = (
+    Rule(
+        "self.all(n, n.matches('^[A-Za-z_][A-Za-z0-9_]{0,63}$'))",
+        "a name has other characters than letters, digits and _, starts with a digit, or is longer than 64",
+        "rename it: it becomes part of an environment variable",
+    ),
+    Rule(
+        f"self.all(n, !(n.lowerAscii() in {list(RESERVED_NAMES)}))",
+        f"a name is one of {', '.join(RESERVED_NAMES)}, which are reserved",
+        "rename it",
+    ),
 )
 
 
 @rules(
-    ("self.type == 'command' && has(self.command)", "type command needs the block spec.command"),
-    ("!has(self.compute) || self.compute != 'local'", "compute `local` runs on your own machine: use `stoker run`; here name a ComputeCluster"),
-    ("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)", "cancel goes from false to true only"),
+    Rule(
+        "self.type != 'command' || has(self.command)",
+        "type command needs the block spec.command",
+        "write spec.command with command and environment",
+        at=".command",
+    ),
+    Rule(
+        "!has(self.compute) || !(self.compute in ['local', 'serverless'])",
+        "compute names no ComputeCluster: `local` and `serverless` are reserved",
+        "name a ComputeCluster (`kubectl get computeclusters`); for your own machine use `stoker run`",
+        at=".compute",
+        value="self.compute",
+    ),
+    Rule(
+        "!oldSelf.cancel || self.cancel",
+        "cancel goes from false to true only",
+        "submit the job again under a new name",
+        at=".cancel",
+    ),
     *(
-        (f"has(self.{member}) == has(oldSelf.{member}) && (!has(self.{member}) || self.{member} == oldSelf.{member})",
-         f"{member} is immutable: a TrainingJob runs once, use a new name")
-        for member in ("type", "experiment", "compute", "inputs", "outputs", "command")
+        Rule(
+            f"has(self.{member}) == has(oldSelf.{member}) && (!has(self.{member}) || self.{member} == oldSelf.{member})",
+            f"{member} is immutable: a TrainingJob runs once",
+            "use a new name",
+            at=f".{member}",
+        )
+        for member in IMMUTABLE
     ),
 )
 class TrainingJobSpec(Spec):
@@ -127,12 +260,25 @@ class TrainingJobSpec(Spec):
     experiment: Annotated[str | None, field("Name under which runs are grouped.", min_length=1, max_length=255)] = None
     display_name: Annotated[str | None, field("Name for people; need not be unique.", max_length=255)] = None
     description: Annotated[str | None, field("Free text.", max_length=4096)] = None
-    tags: Annotated[dict[str, str], field("Free keys and values.", max_length=64, schema={"additionalProperties": {"type": "string", "maxLength": 1024}})] = {}
-    compute: Annotated[str | None, field("Name of a ComputeCluster; missing: the Workspace's default.", min_length=1, max_length=63)] = None
+    tags: Annotated[
+        dict[str, str],
+        field(
+            "Free keys and values.",
+            max_length=64,
+            schema={"additionalProperties": {"type": "string", "maxLength": 1024}},
+        ),
+    ] = msgspec.field(default_factory=dict)
+    compute: Annotated[
+        str | None, field("Name of a ComputeCluster; missing: the Workspace's default.", min_length=1, max_length=63)
+    ] = None
     cancel: Annotated[bool, field("True ends the run; what it saved stays.")] = False
     limits: Annotated[Limits, field("Bounds in time.")] = Limits()
-    inputs: Annotated[dict[str, Input], field("Inputs by name.", max_length=64, rules=(_NAMES_RULE,))] = {}
-    outputs: Annotated[dict[str, Output], field("Named outputs; ./outputs is always saved.", max_length=64, rules=(_NAMES_RULE,))] = {}
+    inputs: Annotated[dict[str, Input], field("Inputs by name.", max_length=64, rules=_NAME_RULES)] = msgspec.field(
+        default_factory=dict
+    )
+    outputs: Annotated[
+        dict[str, Output], field("Named outputs; ./outputs is always saved.", max_length=64, rules=_NAME_RULES)
+    ] = msgspec.field(default_factory=dict)
 
 
 class Waiting(Spec):
@@ -170,7 +316,6 @@ class SavedOutput(Spec):
     size: Annotated[int, field("Bytes.")] = 0
 
 
-@rules()
 class TrainingJobStatus(Spec):
     """What is seen of the run. Computed anew from what exists; only ends and times are kept."""
 
@@ -179,23 +324,35 @@ class TrainingJobStatus(Spec):
     conditions: Annotated[tuple[Condition, ...], field("Facts for machines.", max_length=32, list_map_key="type")] = ()
     waiting: Annotated[Waiting | None, field("Why it is not running yet.")] = None
     reason: Annotated[str, field("How it ended or why it stands still, one CamelCase word.", max_length=64)] = ""
-    message: Annotated[str, field("The same for people; on failure with the last lines of the log.", max_length=8192)] = ""
+    message: Annotated[
+        str, field("The same for people; on failure with the last lines of the log.", max_length=8192)
+    ] = ""
     exit_code: Annotated[int | None, field("Exit code of the command: of the first rank that failed, else 0.")] = None
     key: Annotated[str, field("Folder of the run below jobs/ in the workspace's storage.", max_length=128)] = ""
     snapshot: Annotated[str, field("Digest of the code.", max_length=71)] = ""
     environment: Annotated[ImageStatus | None, field("The image of the run.")] = None
     compute: Annotated[str, field("The ComputeCluster in use.", max_length=63)] = ""
-    attempts: Annotated[tuple[AttemptStatus, ...], field("Tries, newest last; the oldest are dropped.", max_length=32, list_map_key="number")] = ()
-    outputs: Annotated[tuple[SavedOutput, ...], field("The first saved files; the record has all.", max_length=100)] = ()
+    attempts: Annotated[
+        tuple[AttemptStatus, ...],
+        field("Tries, newest last; the oldest are dropped.", max_length=32, list_map_key="number"),
+    ] = ()
+    outputs: Annotated[
+        tuple[SavedOutput, ...], field("The first saved files; the record has all.", max_length=100)
+    ] = ()
     logs: Annotated[str, field("Storage URL of the log.", max_length=2048)] = ""
     started_at: Annotated[str, field("When the command started (RFC 3339).", max_length=40)] = ""
     finished_at: Annotated[str, field("When the run ended (RFC 3339).", max_length=40)] = ""
     duration: Annotated[str, field("From start to end, for people (`1m12s`); at the end only.", max_length=32)] = ""
-    timings: Annotated[dict[str, float], field("Seconds spent in each phase; at the end only.", max_length=16)] = {}
+    timings: Annotated[dict[str, float], field("Seconds spent in each phase; at the end only.", max_length=16)] = (
+        msgspec.field(default_factory=dict)
+    )
 
 
 @resource(
-    "TrainingJob", "trainingjobs", "stj", namespaced=True,
+    "TrainingJob",
+    "trainingjobs",
+    "stj",
+    namespaced=True,
     columns=(
         ("Phase", "string", ".status.phase"),
         ("Compute", "string", ".spec.compute"),
@@ -203,9 +360,26 @@ class TrainingJobStatus(Spec):
         ("Duration", "string", ".status.duration"),
         ("Age", "date", ".metadata.creationTimestamp"),
     ),
+    first_status={
+        "phase": "Pending",
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "Unknown",
+                "reason": "WaitingForController",
+                "message": "The operator has not seen the job yet.",
+            }
+        ],
+    },
 )
-@rules(("size(self.metadata.name) <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
-        "a TrainingJob's name has at most 63 lower-case letters, digits and dashes"))
+@rules(
+    Rule(
+        "size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",
+        "a TrainingJob's name has at most 63 lower-case letters, digits and dashes, for it becomes a label",
+        "shorten metadata.name or take the dots out",
+        value="self.metadata.name",
+    )
+)
 class TrainingJob(Spec):
     """One run of a training command, from its code to its stored outputs."""
 

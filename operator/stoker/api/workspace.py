@@ -4,14 +4,27 @@ from typing import Annotated
 
 from stoker.api.common import Condition, LocalObjectReference, resource
 from stoker.api.kube import ObjectMeta
-from stoker.api.schema import Spec, field, rules
+from stoker.api.schema import Rule, Spec, field, rules
 
 
 class Storage(Spec):
     """Where runs are stored."""
 
-    url: Annotated[str, field("`s3://bucket/prefix`; no other namespace may use the same.", min_length=6, max_length=1024,
-        rules=(("self.matches('^s3://[a-z0-9][a-z0-9.-]+(/.*)?$')", "url must be s3://bucket/prefix"),))]
+    url: Annotated[
+        str,
+        field(
+            "`s3://bucket/prefix`; no other namespace may use the same.",
+            min_length=6,
+            max_length=1024,
+            rules=(
+                Rule(
+                    "self.matches('^s3://[a-z0-9][a-z0-9.-]+(/.*)?$')",
+                    "url is not a storage URL",
+                    "write s3://bucket/prefix",
+                ),
+            ),
+        ),
+    ]
 
 
 class Defaults(Spec):
@@ -19,15 +32,21 @@ class Defaults(Spec):
 
     compute: Annotated[str | None, field("ComputeCluster of jobs without spec.compute.", max_length=63)] = None
     image: Annotated[str | None, field("Image of environments without one.", max_length=1024)] = None
-    timeout_seconds: Annotated[int | None, field("limits.timeoutSeconds of jobs without one.", ge=1, le=31536000)] = None
+    timeout_seconds: Annotated[int | None, field("limits.timeoutSeconds of jobs without one.", ge=1, le=31536000)] = (
+        None
+    )
 
 
 class WorkspaceSpec(Spec):
     """Settings of one namespace."""
 
-    storage: Annotated[Storage | None, field("Where runs are stored; missing: the chart's URL and the namespace's name.")] = None
-    image_pull_secrets: Annotated[tuple[LocalObjectReference, ...], field(
-        "Secrets with which images are looked up and pulled.", max_length=16, list_map_key="name")] = ()
+    storage: Annotated[
+        Storage | None, field("Where runs are stored; missing: the chart's URL and the namespace's name.")
+    ] = None
+    image_pull_secrets: Annotated[
+        tuple[LocalObjectReference, ...],
+        field("Secrets with which images are looked up and pulled.", max_length=16, list_map_key="name"),
+    ] = ()
     defaults: Annotated[Defaults, field("What a job gets that does not say.")] = Defaults()
 
 
@@ -39,14 +58,23 @@ class WorkspaceStatus(Spec):
 
 
 @resource(
-    "Workspace", "workspaces", "sws", namespaced=True,
+    "Workspace",
+    "workspaces",
+    "sws",
+    namespaced=True,
     columns=(
         ("Storage", "string", ".spec.storage.url"),
-        ("Ready", "string", ".status.conditions[?(@.type==\"Ready\")].status"),
+        ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
         ("Age", "date", ".metadata.creationTimestamp"),
     ),
 )
-@rules(("self.metadata.name == 'default'", "a namespace has one Workspace, and its name is `default`"))
+@rules(
+    Rule(
+        "self.metadata.name == 'default'",
+        "a namespace has one Workspace, and its name is `default`",
+        "set metadata.name to default",
+    )
+)
 class Workspace(Spec):
     """A namespace's own settings; without one the chart's values hold."""
 
