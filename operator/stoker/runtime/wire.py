@@ -110,7 +110,10 @@ def encode_manifest(entries: Iterable[Entry]) -> bytes:
         kind = "l" if entry.is_link else ("x" if entry.executable else "f")
         chunks.append(
             ("%s %d %s %d %d " % (kind, entry.size, entry.sha256, len(path), len(target))).encode("ascii")
-            + path + b" " + target + b"\n"
+            + path
+            + b" "
+            + target
+            + b"\n"
         )
     return b"".join(chunks)
 
@@ -124,9 +127,9 @@ def decode_manifest(data: bytes) -> Tuple[Entry, ...]:
     if not data.startswith(MANIFEST_HEADER):
         raise WireError("not a stoker-manifest/v1")
     position = len(MANIFEST_HEADER)
-    entries = []  # type: List[Entry]
+    entries: List[Entry] = []
     while position < len(data):
-        fields = data[position:position + 160].split(b" ", 5)
+        fields = data[position : position + 160].split(b" ", 5)
         if len(fields) < 6:
             raise WireError("manifest entry %d is cut off" % len(entries))
         kind, size_text, sha256_bytes, path_text, target_text, _ = fields
@@ -134,13 +137,13 @@ def decode_manifest(data: bytes) -> Tuple[Entry, ...]:
             size, path_length, target_length = (_number(text) for text in (size_text, path_text, target_text))
             sha256 = sha256_bytes.decode("ascii")
             start = position + sum(len(field) + 1 for field in fields[:5])
-            path = data[start:start + path_length].decode("utf-8")
-            target = data[start + path_length + 1:start + path_length + 1 + target_length].decode("utf-8")
+            path = data[start : start + path_length].decode("utf-8")
+            target = data[start + path_length + 1 : start + path_length + 1 + target_length].decode("utf-8")
         except (ValueError, UnicodeDecodeError) as error:
             raise WireError("manifest entry %d: %s" % (len(entries), error)) from None
         entry = Entry(path, size, sha256, kind == b"x", target)
-        line = encode_manifest([entry])[len(MANIFEST_HEADER):]
-        if data[position:position + len(line)] != line:
+        line = encode_manifest([entry])[len(MANIFEST_HEADER) :]
+        if data[position : position + len(line)] != line:
             raise WireError("manifest entry %d is not in canonical form" % len(entries))
         entries.append(entry)
         position += len(line)
@@ -160,7 +163,7 @@ def _number(text: bytes) -> int:
 
 
 def _check_tree(entries: List[Entry]) -> None:
-    folded = {}  # type: dict[str, str]
+    folded: dict[str, str] = {}
     previous = b""
     for entry in entries:
         problem = path_problem(entry.path) or (link_problem(entry.path, entry.target) if entry.is_link else None)
@@ -234,9 +237,15 @@ class ExitRecord(NamedTuple):
     def document(self) -> dict[str, Any]:
         """The record as the JSON object that run/exit.json and seal.json hold."""
         return {
-            "version": 1, "code": self.code, "signal": self.signal, "reason": self.reason, "message": self.message,
-            "startedAt": self.started_at, "finishedAt": self.finished_at,
-            "logBytes": self.log_bytes, "logTail": self.log_tail,
+            "version": 1,
+            "code": self.code,
+            "signal": self.signal,
+            "reason": self.reason,
+            "message": self.message,
+            "startedAt": self.started_at,
+            "finishedAt": self.finished_at,
+            "logBytes": self.log_bytes,
+            "logTail": self.log_tail,
         }
 
 
@@ -245,15 +254,24 @@ def exit_record(document: Any) -> ExitRecord:
     if not isinstance(document, dict) or document.get("version") != 1:
         raise WireError("not an exit record of version 1")
     record = ExitRecord(
-        document.get("code"), document.get("signal"), document.get("reason"), document.get("message") or "",
-        document.get("startedAt"), document.get("finishedAt"),
-        document.get("logBytes") or 0, document.get("logTail") or "",
+        document.get("code"),
+        document.get("signal"),
+        document.get("reason"),
+        document.get("message") or "",
+        document.get("startedAt"),
+        document.get("finishedAt"),
+        document.get("logBytes") or 0,
+        document.get("logTail") or "",
     )
     for name, value, kinds in (
-        ("code", record.code, (int, type(None))), ("signal", record.signal, (int, type(None))),
-        ("reason", record.reason, (str, type(None))), ("message", record.message, (str,)),
-        ("startedAt", record.started_at, (str, type(None))), ("finishedAt", record.finished_at, (str, type(None))),
-        ("logBytes", record.log_bytes, (int,)), ("logTail", record.log_tail, (str,)),
+        ("code", record.code, (int, type(None))),
+        ("signal", record.signal, (int, type(None))),
+        ("reason", record.reason, (str, type(None))),
+        ("message", record.message, (str,)),
+        ("startedAt", record.started_at, (str, type(None))),
+        ("finishedAt", record.finished_at, (str, type(None))),
+        ("logBytes", record.log_bytes, (int,)),
+        ("logTail", record.log_tail, (str,)),
     ):
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise WireError("exit record: %s is %r" % (name, value))
@@ -286,7 +304,7 @@ def stored_files(documents: Any) -> Tuple[StoredFile, ...]:
     """The file list of a seal or of a request to seal; raises WireError on a bad path, size, digest or a double."""
     if not isinstance(documents, list):
         raise WireError("files is not a list")
-    files = []  # type: List[StoredFile]
+    files: List[StoredFile] = []
     for document in documents:
         if not isinstance(document, dict):
             raise WireError("files: %r is not an object" % (document,))
@@ -304,21 +322,41 @@ def stored_files(documents: Any) -> Tuple[StoredFile, ...]:
 
 
 def seal_document(
-    job: str, attempt: int, rank: int, exit: Optional[Mapping[str, Any]], files: Sequence[StoredFile],
-    missing: Sequence[MissingFile] = (), skipped: Sequence[Mapping[str, str]] = (),
-    reason: Optional[str] = None, message: str = "", *, sealed_at: str, sealed_by: str,
+    job: str,
+    attempt: int,
+    rank: int,
+    exit: Optional[Mapping[str, Any]],
+    files: Sequence[StoredFile],
+    missing: Sequence[MissingFile] = (),
+    skipped: Sequence[Mapping[str, str]] = (),
+    reason: Optional[str] = None,
+    message: str = "",
+    *,
+    sealed_at: str,
+    sealed_by: str,
 ) -> dict[str, Any]:
     """The JSON object of a rank's seal.json; complete when nothing is missing and no other reason is given."""
     if missing and reason is None:
         reason = "OutputsNotSaved"
         message = message or "%d of %d files are not saved: %s" % (
-            len(missing), len(missing) + len(files), ", ".join("%s (%s)" % (m.path, m.reason) for m in missing[:5])
+            len(missing),
+            len(missing) + len(files),
+            ", ".join("%s (%s)" % (m.path, m.reason) for m in missing[:5]),
         )
     return {
-        "version": 1, "job": job, "attempt": attempt, "rank": rank, "complete": reason is None,
-        "reason": reason, "message": message, "exit": exit,
-        "files": [file.document() for file in sorted(files)], "missing": [file.document() for file in sorted(missing)],
-        "skipped": [dict(entry) for entry in skipped], "sealedAt": sealed_at, "sealedBy": sealed_by,
+        "version": 1,
+        "job": job,
+        "attempt": attempt,
+        "rank": rank,
+        "complete": reason is None,
+        "reason": reason,
+        "message": message,
+        "exit": exit,
+        "files": [file.document() for file in sorted(files)],
+        "missing": [file.document() for file in sorted(missing)],
+        "skipped": [dict(entry) for entry in skipped],
+        "sealedAt": sealed_at,
+        "sealedBy": sealed_by,
     }
 
 

@@ -1,0 +1,36 @@
+"""`python -m stoker.runtime fetch|ship|launch`: the three parts of a run's pod."""
+
+from __future__ import annotations
+
+import sys
+from typing import List
+
+_USAGE = "usage: stoker-agent fetch | ship | launch [--dir DIR] [--no-wait] -- COMMAND [ARGUMENT...]"
+
+
+def main(arguments: List[str]) -> int:
+    """Run one part and return its exit code. Each part imports only what it needs: launch is on the way to the first
+    line that the user sees."""
+    part, rest = (arguments[0] if arguments else ""), arguments[1:]
+    if part == "launch":
+        from stoker.runtime import launch
+
+        return launch.main(rest)
+    if part == "fetch":
+        from stoker.runtime import fetch
+
+        return fetch.main(rest)
+    if part == "ship":
+        from stoker.runtime import ship
+
+        return ship.main(rest)
+    if part == "check-packages":
+        from stoker.runtime import packages
+
+        return packages.main(rest)
+    print(_USAGE, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,106 @@
+"""The folder that the three containers of a run's pod share, and how they hand things to each other in it.
+
+The local run uses the same layout in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from typing import Any
+
+from stoker.runtime import wire
+
+
+class Scratch:
+    """Paths below one run's scratch folder (`$STOKER_DIR`, in a pod `/stoker`)."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        self.bin = self._below("bin")
+        self.run = self._below("run")
+        #: Working directory of the command: the code, `outputs/` and `logs/`.
+        self.work = self._below("work")
+        self.inputs = self._below("inputs")
+        self.tmp = self._below("tmp")
+        self.home = self._below("home")
+        self.journal = self._below("journal")
+        #: What the command wrote to stdout and stderr.
+        self.raw_log = self._below("log", "std_log.txt")
+        #: FIFO that launch holds open; the kernel closes it when launch dies.
+        self.alive = self._below("run", "alive")
+        #: Written by launch once it holds the FIFO: from then on end-of-file means that launch is gone.
+        self.started = self._below("run", "started")
+        #: Written by launch when it is told to stop before the command's end.
+        self.stopping = self._below("run", "stopping")
+        self.exit = self._below("run", "exit.json")
+        self.sealed = self._below("run", "sealed")
+        self.job = self._below("run", "job.json")
+        self.launch = self._below("run", "launch.json")
+        #: launch.json for a launcher that is only `sh`.
+        self.launch_env = self._below("run", "launch.env")
+        #: What lay under outputs/ and logs/ before the command started: {path: {"size", "sha256"}}.
+        self.carried = self._below("run", "carried.json")
+        self.agent = self._below("bin", "stoker-agent.pyz")
+        self.launcher = self._below("bin", "launch")
+
+    def _below(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    def make(self) -> None:
+        """Make the folders and the FIFO; what is there already stays."""
+        for folder in (self.bin, self.run, self.work, self.inputs, self.tmp, self.home, self.journal):
+            os.makedirs(folder, exist_ok=True)
+        os.makedirs(os.path.dirname(self.raw_log), exist_ok=True)
+        if hasattr(os, "mkfifo"):
+            with contextlib.suppress(FileExistsError):
+                os.mkfifo(self.alive, 0o660)
+
+
+def write_atomic(path: str, content: bytes, mode: int = 0o644) -> None:
+    """Put a whole file in place by rename: a reader sees all of it or none."""
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix="." + os.path.basename(path) + ".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_json(path: str, document: Any) -> None:
+    """Put a JSON file in place by rename."""
+    write_atomic(path, wire.json_bytes(document))
+
+
+def read_json(path: str, limit: int = 64 * 1024 * 1024) -> Any:
+    """The JSON in a file, or None when there is no such file; raises ValueError when it is not JSON or too long."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        return None
+    if len(content) > limit:
+        raise ValueError("%s has more than %d bytes" % (path, limit))
+    return json.loads(content.decode("utf-8"))
+
+
+def utc_now() -> str:
+    """The time now, RFC 3339 in UTC, to the millisecond."""
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + ".%03dZ" % (now % 1 * 1000)
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes for people: 62 KB, 1.4 GB."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1000:
+            return "%.3g %s" % (count, unit)
+        count /= 1000
+    return "%.3g TB" % count

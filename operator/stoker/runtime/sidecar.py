@@ -1,0 +1,124 @@
+"""ship as the sidecar of a pod (or, with --store, as a process beside a local run)."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any, List, Optional
+
+from stoker.runtime.layout import Scratch, read_json
+from stoker.runtime.saving import Settings
+from stoker.runtime.ship import Ship
+from stoker.runtime.transport import Transport
+
+READY_PORT = 8079
+
+
+def main(arguments: List[str]) -> int:
+    """Save one rank. In a pod it stays until SIGTERM, because the kubelet would start it again. Exit code 0 when
+    the rank is sealed complete, else 1."""
+    options = _parse(arguments)
+    scratch = Scratch(options.dir)
+    scratch.make()
+    if options.store:
+        return 0 if _ship(options, scratch, None)["complete"] else 1
+    from stoker.runtime.ready import ReadyServer
+
+    told = threading.Event()
+    state = _State()
+    ReadyServer(options.ready_port, lambda: state.has_ended)
+    signal.signal(signal.SIGTERM, lambda *_: (told.set(), state.hurry()))  # type: ignore[func-returns-value]
+    signal.signal(signal.SIGINT, lambda *_: (told.set(), state.hurry()))  # type: ignore[func-returns-value]
+    outcome = read_json(scratch.sealed)
+    if outcome is None:
+        outcome = _ship(options, scratch, state)
+    state.is_done = True
+    _say("sealed: %s" % ("complete" if outcome["complete"] else "%s: %s" % (outcome["reason"], outcome["message"])))
+    if not outcome["complete"]:
+        with (
+            contextlib.suppress(OSError),
+            open(os.environ.get("STOKER_TERMINATION_LOG", "/dev/termination-log"), "w", encoding="utf-8") as file,
+        ):
+            file.write(("%s: %s" % (outcome["reason"], outcome["message"]))[:4000])
+    # Event.wait() with no limit would not let the handler run on every system.
+    while not told.wait(3600):
+        pass
+    return 0 if outcome["complete"] else 1
+
+
+class _State:
+    """Between the signal handler and a ship that may not be there yet."""
+
+    def __init__(self) -> None:
+        self.ship: Optional[Ship] = None
+        self.is_done = False
+        self._hurried = False
+
+    @property
+    def has_ended(self) -> bool:
+        return self.is_done or (self.ship is not None and self.ship.has_ended)
+
+    def hurry(self) -> None:
+        self._hurried = True
+        if self.ship is not None:
+            self.ship.hurry()
+
+    def take(self, ship: Ship) -> None:
+        self.ship = ship
+        if self._hurried:
+            ship.hurry()
+
+
+def _ship(options: argparse.Namespace, scratch: Scratch, state: Optional[_State]) -> Any:
+    settings = Settings(
+        scan_seconds=_seconds("STOKER_SCAN_SECONDS", 1.0),
+        log_seconds=_seconds("STOKER_LOG_SECONDS", 1.0),
+        stall_seconds=_seconds("STOKER_SAVE_STALL_SECONDS", 3600.0),
+        refused_seconds=_seconds("STOKER_REFUSED_SECONDS", 300.0),
+    )
+    ship = Ship(scratch, _transport(options), settings, _say)
+    if state is not None:
+        state.take(ship)
+    return ship.run()
+
+
+def _transport(options: argparse.Namespace) -> Transport:
+    if options.store:
+        from stoker.runtime.folder import FolderTransport, folder_of_url
+
+        return FolderTransport(folder_of_url(options.store), options.job, options.attempt, options.rank)
+    from stoker.runtime.grants import Server, ServerTransport
+
+    return ServerTransport(Server(options.server, options.token_file))
+
+
+def _parse(arguments: List[str]) -> argparse.Namespace:
+    env = os.environ
+    parser = argparse.ArgumentParser(prog="ship", description="Save what a run writes.")
+    parser.add_argument("--dir", default=env.get("STOKER_DIR") or "/stoker", help="the scratch folder")
+    parser.add_argument("--store", help="file:///path of a workspace, in place of a server")
+    parser.add_argument("--job", help="key of the job in that workspace")
+    parser.add_argument("--attempt", type=int, default=int(env.get("STOKER_ATTEMPT") or 1))
+    parser.add_argument("--rank", type=int, default=int(env.get("STOKER_RANK") or 0))
+    parser.add_argument("--server", default=env.get("STOKER_SERVER"))
+    parser.add_argument("--token-file", default=env.get("STOKER_TOKEN_FILE") or "/var/run/stoker/token")
+    parser.add_argument("--ready-port", type=int, default=int(env.get("STOKER_READY_PORT") or READY_PORT))
+    options = parser.parse_args(arguments)
+    if bool(options.store) == bool(options.server):
+        parser.error("give the server's URL (STOKER_SERVER or --server), or --store file:///path, and not both")
+    if options.store and not options.job:
+        parser.error("--store needs --job KEY")
+    return options
+
+
+def _seconds(name: str, default: float) -> float:
+    return float(os.environ.get(name) or default)
+
+
+def _say(line: str) -> None:
+    print("%s ship: %s" % (time.strftime("%H:%M:%S"), line), file=sys.stderr, flush=True)
