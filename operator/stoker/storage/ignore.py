@@ -118,7 +118,7 @@ def _parse_line(line: bytes, source: str) -> _Pattern | None:
         pattern = pattern[1:]
     if not pattern:
         return None
-    matches = _matcher(pattern)
+    matches = _matcher(pattern, whole_path)
     return None if matches is None else _Pattern(text, source, negated, folders_only, whole_path, matches)
 
 
@@ -137,11 +137,11 @@ def _without_trailing_spaces(line: bytes) -> bytes:
     return line[:end]
 
 
-def _matcher(pattern: bytes) -> _Matcher | None:
+def _matcher(pattern: bytes, whole_path: bool) -> _Matcher | None:
     """What tells whether a text matches the pattern; None: nothing ever does."""
     if not _SPECIAL.intersection(pattern):
         return pattern.__eq__
-    if pattern.startswith(b"*") and not _SPECIAL.intersection(pattern[1:]) and b"/" not in pattern:
+    if not whole_path and pattern.startswith(b"*") and not _SPECIAL.intersection(pattern[1:]):
         suffix = pattern[1:]
         return lambda text: text.endswith(suffix)
     expression = _expression(pattern)

@@ -99,7 +99,8 @@ async def unpack_to(store: ObjectStore, digest: str, folder: Path) -> tuple[Entr
             await _download(store, digest, packed, largest_archive(check_manifest(manifest, digest)))
             return await asyncio.to_thread(unpack, manifest, str(packed), str(folder), digest)
         except UnpackRefused as error:
-            raise SnapshotCorrupt(f"{store.url}: {digest}: {error}") from error
+            kind = SnapshotCorrupt if error.reason == "SnapshotCorrupt" else StoreError
+            raise kind(f"{store.url}: {digest}: {error}") from error
 
 
 async def _download(store: ObjectStore, digest: str, packed: Path, most: int) -> None:
