@@ -1,1 +1,1 @@
-"""Who brings and removes nodes: one module per provider, behind one small protocol."""
+"""Where a pool's nodes come from: one module per provider behind one small protocol."""

@@ -1,0 +1,210 @@
+"""How each question is answered: by a namespace's store, or by a registry. Whatever they do becomes an answer."""
+
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from stoker.controller.closing import close_rank
+from stoker.controller.pull_secrets import PullSecrets
+from stoker.controller.workspaces import Workspaces
+from stoker.core.plan import (
+    Answer,
+    CloseRank,
+    Found,
+    ImageDigest,
+    InlineSnapshot,
+    InputFiles,
+    Question,
+    Recorded,
+    Refused,
+    ResultWritten,
+    Seals,
+    SnapshotPresent,
+    Unavailable,
+)
+from stoker.images.auth import BadCredentials
+from stoker.images.reference import BadReference
+from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, Registry, RegistryUnreachable
+from stoker.kube.errors import KubeError, NotFound, Rejected
+from stoker.storage import records, snapshots
+from stoker.storage.listing import SnapshotError
+from stoker.storage.objects import BadStoreUrl, ObjectStore, StoreError, StoreRefused, StoreUnavailable
+
+#: An input folder has at most so many files.
+MOST_INPUT_FILES = 10_000
+#: A store or registry that did not answer is asked again after so long, somewhat spread.
+AGAIN_SECONDS = 10.0
+#: What only a person can mend is looked at again after so long.
+MENDED_SECONDS = 60.0
+
+
+class Asking:
+    """The oracle behind `Answers`."""
+
+    def __init__(
+        self,
+        workspaces: Workspaces,
+        registry: Registry,
+        pull_secrets: PullSecrets,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._workspaces = workspaces
+        self._registry = registry
+        self._pull_secrets = pull_secrets
+        self._clock = clock
+        self._ways: dict[type, Callable[[Any], Awaitable[Answer]]] = {
+            SnapshotPresent: self._snapshot_present,
+            InlineSnapshot: self._inline_snapshot,
+            InputFiles: self._input_files,
+            ImageDigest: self._image_digest,
+            Recorded: self._recorded,
+            Seals: self._seals,
+            CloseRank: self._close_rank,
+            ResultWritten: self._result_written,
+        }
+
+    async def __call__(self, question: Question) -> Answer:
+        way = self._ways.get(type(question))
+        if way is None:
+            raise TypeError(f"nobody answers {type(question).__name__}")
+        try:
+            return await way(question)
+        except BadStoreUrl as error:
+            return self._refused("StorageNotConfigured", str(error))
+        except StoreUnavailable as error:
+            return self._unavailable("StorageUnavailable", str(error), "see whether the object store answers")
+        except StoreRefused as error:
+            fix = "check the store's bucket, credentials and quota in the chart's values or the Workspace"
+            return self._refused("StorageRefused", str(error), fix)
+        except snapshots.SnapshotCorrupt as error:
+            return self._refused("SnapshotCorrupt", str(error))
+        except records.BadRecord as error:
+            return self._refused("RecordUnreadable", str(error), "a person must look at the stored record")
+        except StoreError as error:
+            return self._unavailable("StorageUnavailable", str(error))
+
+    def _refused(self, reason: str, message: str, fix: str = "") -> Refused:
+        return Refused(reason, message, fix, self._clock() + MENDED_SECONDS * random.uniform(0.8, 1.2))
+
+    def _unavailable(self, reason: str, message: str, fix: str = "") -> Unavailable:
+        return Unavailable(reason, message, fix, self._clock() + AGAIN_SECONDS * random.uniform(0.5, 1.5))
+
+    def _open(self, namespace: str) -> ObjectStore:
+        return self._workspaces.open(namespace)
+
+    # -- code and inputs
+
+    async def _snapshot_present(self, question: SnapshotPresent) -> Answer:
+        if await snapshots.present(self._open(question.namespace), question.digest):
+            return Found(True)
+        return self._refused(
+            "SnapshotNotFound",
+            f"namespace {question.namespace} has no snapshot {question.digest}",
+            "push the folder with `stoker snapshot DIR --push`, or submit with `stoker run`",
+        )
+
+    async def _inline_snapshot(self, question: InlineSnapshot) -> Answer:
+        try:
+            pushed = await snapshots.push_inline(self._open(question.namespace), dict(question.files))
+        except SnapshotError as error:
+            return Refused("InlineCodeInvalid", str(error), "correct spec.command.code.inline in a job of a new name")
+        return Found(pushed.digest)
+
+    async def _input_files(self, question: InputFiles) -> Answer:
+        store = self._open(question.namespace)
+        base = f"{store.url}/"
+        if not question.path.startswith(base):
+            return Refused(
+                "InputNotAllowed",
+                f"path {question.path} does not lie under this namespace's storage {base}",
+                f"copy the data below {base}, or give a local folder to `stoker run`",
+            )
+        key = question.path[len(base) :]
+        if question.single:
+            stored = await store.head(key)
+            if stored is None:
+                return self._refused("InputNotFound", f"there is no object {question.path}", "check the path")
+            return Found(((stored.key, stored.key.rpartition("/")[2], stored.size),))
+        prefix = key if key.endswith("/") or not key else f"{key}/"
+        found: list[tuple[str, str, int]] = []
+        async for stored in store.list(prefix):
+            if stored.key.endswith("/"):  # a folder's marker, as some tools write it
+                continue
+            found.append((stored.key, stored.key[len(prefix) :], stored.size))
+            if len(found) > MOST_INPUT_FILES:
+                return self._refused(
+                    "InputTooManyFiles",
+                    f"{question.path} holds more than {MOST_INPUT_FILES} files",
+                    "pack them into fewer files",
+                )
+        if not found:
+            return self._refused("InputNotFound", f"there is nothing below {question.path}", "check the path")
+        return Found(tuple(found))
+
+    # -- images
+
+    async def _image_digest(self, question: ImageDigest) -> Answer:
+        try:
+            keyring = await self._pull_secrets.keyring(question.namespace, question.pull_secrets)
+            return Found(await self._registry.resolve(question.reference, question.platform, keyring))
+        except BadReference as error:
+            return Refused("ImageReferenceInvalid", str(error), "correct the environment's image")
+        except BaseImageNotFound as error:
+            return self._refused("BaseImageNotFound", str(error), "push the image, or correct the environment's image")
+        except BaseImageUnauthorized as error:
+            return self._refused("BaseImageUnauthorized", str(error), error.fix)
+        except RegistryUnreachable as error:
+            return Unavailable("RegistryUnreachable", str(error), "see whether the registry answers", error.retry_at)
+        except BadCredentials as error:
+            return self._refused("PullSecretInvalid", str(error))
+        except NotFound as error:
+            return self._refused("PullSecretNotFound", error.message, "create the pull secret, or take out its name")
+        except Rejected as error:
+            return self._refused(
+                "PullSecretForbidden",
+                error.message,
+                "let the operator read this Secret with a Role and RoleBinding in the namespace",
+            )
+        except KubeError as error:
+            return self._unavailable("ApiServerUnavailable", error.message)
+
+    # -- records
+
+    async def _recorded(self, question: Recorded) -> Answer:
+        record: records.JobRecord = json.loads(question.record)
+        store = self._open(question.namespace)
+        if await records.write_job(store, record):
+            return Found(record)
+        return Found(await records.read_job(store, question.key))
+
+    async def _result_written(self, question: ResultWritten) -> Answer:
+        result: records.ResultRecord = json.loads(question.result)
+        store = self._open(question.namespace)
+        if await records.write_result(store, result):
+            return Found(result)
+        return Found(await records.read_result(store, question.key))
+
+    async def _seals(self, question: Seals) -> Answer:
+        store = self._open(question.namespace)
+        found: dict[int, Any] = {}
+        for rank in range(question.ranks):
+            seal = await records.read_seal(store, question.key, question.attempt, rank)
+            if seal is not None:
+                found[rank] = seal
+        return Found(found)
+
+    async def _close_rank(self, question: CloseRank) -> Answer:
+        store = self._open(question.namespace)
+        return Found(await close_rank(store, question, self._clock()))
+
+
+def question_name(question: Question) -> str:
+    """For metrics: the question's kind."""
+    return type(question).__name__
+
+
+def outcome_name(answer: Answer) -> str:
+    """For metrics: found, or the reason why not."""
+    return answer.reason if isinstance(answer, (Refused, Unavailable)) else "Found"

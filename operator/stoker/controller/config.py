@@ -1,0 +1,106 @@
+"""The operator's settings: from the environment, as the chart sets it, and two flags for a run outside a cluster."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stoker.api.names import SYSTEM_NAMESPACE
+
+
+class ConfigError(Exception):
+    """A setting is missing or cannot be read; the message names it and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that the operator is told at its start. It reads no setting anywhere else."""
+
+    #: STOKER_AGENT_IMAGE: image of the containers `fetch` and `ship`.
+    agent_image: str
+    #: STOKER_SERVER_URL: where pods reach the server.
+    server_url: str
+    #: STOKER_STORAGE_URL: a namespace without a Workspace stores below this URL and its own name. Empty: none does.
+    storage_url: str = ""
+    #: STOKER_STORAGE_ENDPOINT: URL of the S3 service; empty for AWS itself.
+    storage_endpoint: str = ""
+    #: STOKER_STORAGE_REGION.
+    storage_region: str = "us-east-1"
+    #: STOKER_NAMESPACE: the operator's own namespace.
+    namespace: str = SYSTEM_NAMESPACE
+    #: STOKER_JOB_NAMESPACES: the namespaces that are looked at; empty means all.
+    job_namespaces: tuple[str, ...] = ()
+    #: STOKER_INSECURE_REGISTRIES: `host:port` of registries that speak http.
+    insecure_registries: frozenset[str] = frozenset()
+    #: STOKER_DEFAULT_COMPUTE, STOKER_DEFAULT_IMAGE, STOKER_DEFAULT_TIMEOUT_SECONDS: for jobs that do not say.
+    default_compute: str | None = None
+    default_image: str | None = None
+    default_timeout_seconds: int | None = None
+    #: STOKER_IMAGE_PULL_SECRETS: names of pull secrets given to every job's pods.
+    image_pull_secrets: tuple[str, ...] = ()
+    #: STOKER_PODS_AFTER_SECONDS: how long the pods of a finished attempt stay.
+    pods_after_seconds: int = 3600
+    #: STOKER_COMPUTE_CLUSTERS_DIR: folder of ComputeCluster manifests that the operator applies.
+    compute_clusters_dir: Path | None = None
+    #: STOKER_WORKERS: keys that are worked on at a time.
+    workers: int = 32
+    #: STOKER_PROBE_ADDRESS: `host:port` of /livez, /readyz and /metrics; port 0 takes a free one.
+    probe_host: str = "0.0.0.0"
+    probe_port: int = 8081
+    #: STOKER_LOG_LEVEL.
+    log_level: str = "INFO"
+    #: --kubeconfig and --context: for a run outside a cluster; without them the pod's ServiceAccount is used.
+    kubeconfig: Path | None = None
+    context: str | None = None
+
+
+def read_config(arguments: Sequence[str], env: Mapping[str, str] = os.environ) -> Config:
+    """The settings of this process; raises ConfigError that names what is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m stoker.controller", description="The Stoker operator.")
+    parser.add_argument("--kubeconfig", type=Path, help="kubeconfig file; missing: the pod's ServiceAccount")
+    parser.add_argument("--context", help="context of the kubeconfig; missing: its current one")
+    flags = parser.parse_args(arguments)
+    host, _, port = env.get("STOKER_PROBE_ADDRESS", "0.0.0.0:8081").rpartition(":")
+    folder = env.get("STOKER_COMPUTE_CLUSTERS_DIR")
+    return Config(
+        agent_image=_required(env, "STOKER_AGENT_IMAGE", "the image of fetch and ship, as `make images` prints it"),
+        server_url=_required(env, "STOKER_SERVER_URL", "such as http://stoker-server.stoker-system.svc:8080"),
+        storage_url=env.get("STOKER_STORAGE_URL", "").rstrip("/"),
+        storage_endpoint=env.get("STOKER_STORAGE_ENDPOINT", "") or env.get("AWS_ENDPOINT_URL", ""),
+        storage_region=env.get("STOKER_STORAGE_REGION", "") or env.get("AWS_REGION", "") or "us-east-1",
+        namespace=env.get("STOKER_NAMESPACE", "") or SYSTEM_NAMESPACE,
+        job_namespaces=_names(env, "STOKER_JOB_NAMESPACES"),
+        insecure_registries=frozenset(_names(env, "STOKER_INSECURE_REGISTRIES")),
+        default_compute=env.get("STOKER_DEFAULT_COMPUTE") or None,
+        default_image=env.get("STOKER_DEFAULT_IMAGE") or None,
+        default_timeout_seconds=_number(env, "STOKER_DEFAULT_TIMEOUT_SECONDS", None),
+        image_pull_secrets=_names(env, "STOKER_IMAGE_PULL_SECRETS"),
+        pods_after_seconds=_number(env, "STOKER_PODS_AFTER_SECONDS", 3600) or 0,
+        compute_clusters_dir=Path(folder) if folder else None,
+        workers=_number(env, "STOKER_WORKERS", 32) or 32,
+        probe_host=host or "0.0.0.0",
+        probe_port=int(port) if port.isdecimal() else 8081,
+        log_level=env.get("STOKER_LOG_LEVEL", "INFO").upper(),
+        kubeconfig=flags.kubeconfig,
+        context=flags.context,
+    )
+
+
+def _required(env: Mapping[str, str], name: str, meaning: str) -> str:
+    if value := env.get(name, "").strip():
+        return value
+    raise ConfigError(f"{name} is not set: {meaning}; the Helm chart sets it")
+
+
+def _names(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in env.get(name, "").split(",") if part.strip())
+
+
+def _number(env: Mapping[str, str], name: str, default: int | None) -> int | None:
+    text = env.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal():
+        raise ConfigError(f"{name}={text!r} is not a whole number")
+    return int(text)
