@@ -169,7 +169,7 @@ class JobResources(Spec):
 class CommandJob(Spec):
     """A command that runs once on each node."""
 
-    command: Annotated[str, field("Shell text, run by `sh -c` in the code's folder.", min_length=1, max_length=65536)]
+    command: Annotated[str, field("Shell text, run by `sh -c` in the code's folder.", min_length=1, max_length=32768)]
     environment: Annotated[EnvironmentChoice, field("What the command runs in.")]
     code: Annotated[Code | None, field("The training code; missing: none, the command uses what the image has.")] = None
     env: Annotated[
@@ -222,6 +222,22 @@ _NAME_RULES = (
 )
 
 
+_OPENING = "'${{'"
+
+
+def _placed(text: str) -> str:
+    """How often a text (a CEL expression) stands in the command, blanks aside, in CEL.
+
+    Counting is what the API server's cost estimate allows; taking the placeholders apart is not.
+    """
+    return f"self.command.command.replace(' ', '').split({text}).size() - 1"
+
+
+def _placed_for(block: str) -> str:
+    placeholder = "'${{" + block + ".' + n + '}}'"
+    return f"(has(self.{block}) ? self.{block}.map(n, {_placed(placeholder)}).sum() : 0)"
+
+
 @rules(
     Rule(
         "self.type != 'command' || has(self.command)",
@@ -235,6 +251,12 @@ _NAME_RULES = (
         "name a ComputeCluster (`kubectl get computeclusters`); for your own machine use `stoker run`",
         at=".compute",
         value="self.compute",
+    ),
+    Rule(
+        f"!has(self.command) || {_placed(_OPENING)} == {_placed_for('inputs')} + {_placed_for('outputs')}",
+        "the command has a placeholder ${{...}} that names no declared input or output",
+        "declare it under spec.inputs or spec.outputs, or write $NAME for the shell",
+        at=".command.command",
     ),
     Rule(
         "!oldSelf.cancel || self.cancel",
