@@ -1,6 +1,6 @@
 """The parts of Kubernetes' own objects that Stoker reads: lean, so that ten thousand pods fit in little memory."""
 
-from typing import Any, dataclass_transform
+from typing import Any, TypedDict, dataclass_transform
 
 import msgspec
 
@@ -100,11 +100,22 @@ class Pod(Lean):
     status: PodStatus = PodStatus()
 
 
+class TemplateSpec(TypedDict, total=False):
+    """What is kept of a pod template's spec: which nodes the attempt was given stands in its affinity."""
+
+    affinity: dict[str, Any]
+
+
+class PodTemplate(TypedDict, total=False):
+    """A plain dict of which msgspec builds only these members: a whole template would be most of a Job's memory."""
+
+    spec: TemplateSpec
+
+
 class BatchJobSpec(Lean):
     completions: int = 1
     suspend: bool = False
-    #: The pod template as the API server keeps it; needed to rebuild which nodes the attempt was given.
-    template: dict[str, Any] = {}
+    template: PodTemplate = {}
 
 
 class BatchJobStatus(Lean):
