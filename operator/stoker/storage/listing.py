@@ -197,17 +197,21 @@ class _Scan:
         return target
 
 
-def scan(root: Path | str, *, extra_ignore: Sequence[str] = (), allow_secrets: Sequence[str] = ()) -> Listing:
+def scan(
+    root: Path | str, *, extra_ignore: Sequence[str] = (), allow_secrets: Sequence[str] = (), everything: bool = False
+) -> Listing:
     """What of a folder goes into its snapshot.
 
     extra_ignore: patterns after those of the ignore file. allow_secrets: patterns for files that look like keys and
-    shall go all the same. Raises SnapshotError for a link out of the folder, names that clash elsewhere, names that
+    shall go all the same. everything: no ignore file is read and nothing looks like a key (a folder of data). Raises SnapshotError for a link out of the folder, names that clash elsewhere, names that
     no other system could take, and what cannot be read.
     """
     folder = Path(root)
     if not folder.is_dir():
         raise SnapshotError(f"{folder}: not a folder")
-    work = _Scan(folder, read_rules(folder, extra_ignore), Rules.parse("\n".join(allow_secrets), "--allow-secret"))
+    rules = Rules.parse("\n".join(extra_ignore), "--ignore") if everything else read_rules(folder, extra_ignore)
+    allowed = Rules.parse("*" if everything else "\n".join(allow_secrets), "--allow-secret")
+    work = _Scan(folder, rules, allowed)
     work.folder("", "")
     files = tuple(sorted(work.files, key=lambda file: file.path.encode()))
     _check_clashes(files)
@@ -242,8 +246,7 @@ def _check_clashes(files: Sequence[File]) -> None:
     """Raises SnapshotError for two paths that another system would take for one."""
     seen: dict[str, File] = {}
     for file in files:
-        folded = file.path if file.path.islower() else file.path.casefold()
-        other = seen.setdefault(folded, file)
+        other = seen.setdefault(file.path.casefold(), file)
         if other is file:
             continue
         if other.path == file.path:
