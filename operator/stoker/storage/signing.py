@@ -73,13 +73,23 @@ class Signer:
         return self._signed("get_object", key, {}, {}, for_people)
 
     def put(
-        self, key: str, size: int, sha256: str, *, only_if_absent: bool = False, for_people: bool = False
+        self,
+        key: str,
+        size: int,
+        sha256: str,
+        *,
+        only_if_absent: bool = False,
+        if_match: str = "",
+        for_people: bool = False,
     ) -> Signed:
-        """Store exactly these bytes under the key. sha256: hex."""
+        """Store exactly these bytes under the key. sha256: hex. if_match: only in place of the object of this etag."""
         params: dict[str, Any] = {"ContentLength": size, "ChecksumSHA256": _base64(sha256)}
         headers = {"Content-Length": str(size), "x-amz-checksum-sha256": _base64(sha256)}
         if only_if_absent:
             params["IfNoneMatch"] = headers["If-None-Match"] = "*"
+        if if_match:
+            quoted = if_match if if_match.startswith('"') else f'"{if_match}"'
+            params["IfMatch"] = headers["If-Match"] = quoted
         return self._signed("put_object", key, params, headers, for_people)
 
     def put_part(self, key: str, upload_id: str, number: int, size: int, sha256: str) -> Signed:

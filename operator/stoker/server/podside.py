@@ -1,0 +1,127 @@
+"""The routes that a run's pods use: /v1/grant, then everything else under the grant."""
+
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from stoker.runtime.wire import POD_AUDIENCE
+from stoker.server.audit import audit
+from stoker.server.config import Settings
+from stoker.server.errors import Refusal
+from stoker.server.grants import DEFAULT_TIMEOUT_SECONDS, MARGIN_SECONDS, PROTOCOLS, Grant, sign
+from stoker.server.identity import Rank, Reader, rank_of
+from stoker.server.keys import KeyRing
+from stoker.server.ranks import JobRecords, multipart, read_urls, refuse_sealed, write_urls
+from stoker.server.requests import (
+    SEAL_BYTES,
+    GrantBody,
+    Granted,
+    MultipartBody,
+    ReadsBody,
+    SealBody,
+    WritesBody,
+    body,
+)
+from stoker.server.seals import Sealer
+from stoker.server.tokens import Reviewer, Tokens
+from stoker.server.workspaces import Place, Workspaces
+from stoker.storage import records
+
+
+class PodSide:
+    """The pods' half of the server."""
+
+    def __init__(
+        self, kube: Any, settings: Settings, keys: KeyRing, workspaces: Workspaces, sealer: Sealer | None = None
+    ) -> None:
+        reviewer: Reviewer = kube
+        self._reader: Reader = kube
+        self._settings, self._keys, self._workspaces = settings, keys, workspaces
+        self._tokens = Tokens(reviewer, POD_AUDIENCE)
+        self._jobs = JobRecords()
+        self._sealer = sealer or Sealer()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/grant", self.grant, methods=["POST"]),
+            Route("/v1/reads", self.reads, methods=["POST"]),
+            Route("/v1/writes", self.writes, methods=["POST"]),
+            Route("/v1/multipart", self.multipart, methods=["POST"]),
+            Route("/v1/seal", self.seal, methods=["POST"]),
+        ]
+
+    async def grant(self, request: Request) -> Response:
+        asked: GrantBody = await body(request, GrantBody)
+        if asked.protocol not in PROTOCOLS:
+            spoken = ", ".join(map(str, PROTOCOLS))
+            raise Refusal(400, "ProtocolUnknown", f"protocol {asked.protocol} is not spoken here, but: {spoken}")
+        rank = await rank_of(self._reader, await self._tokens.caller(request))
+        url = await self._workspaces.url(rank.namespace)
+        place = self._workspaces.at(url)
+        job = await self._jobs.get(place, rank.key)
+        _check_record(job, rank)
+        seconds = (
+            (job["limits"]["timeoutSeconds"] or DEFAULT_TIMEOUT_SECONDS)
+            + job["limits"]["graceSeconds"]
+            + MARGIN_SECONDS
+        )
+        now = time.time()
+        grant = Grant(
+            asked.protocol, rank.namespace, url, rank.key, rank.attempt, rank.rank, rank.pod_uid, int(now + seconds)
+        )
+        await refuse_sealed(place, grant)
+        text = sign(grant, await self._keys.keys())
+        audit(request, "grant", grant, pod=rank.pod, expires=grant.expires)
+        return JSONResponse(
+            {"grant": text, "expiresSeconds": seconds, "job": job, "attempt": rank.attempt, "rank": rank.rank}
+        )
+
+    async def reads(self, request: Request) -> Response:
+        asked: ReadsBody = await body(request, ReadsBody)
+        grant, place = await self._granted(request, asked)
+        return JSONResponse({"urls": await read_urls(place, grant, asked.keys, self._jobs)})
+
+    async def writes(self, request: Request) -> Response:
+        asked: WritesBody = await body(request, WritesBody)
+        grant, place = await self._granted(request, asked)
+        return JSONResponse(
+            {"objects": await write_urls(place, grant, asked.objects, self._settings.conditional_writes)}
+        )
+
+    async def multipart(self, request: Request) -> Response:
+        asked: MultipartBody = await body(request, MultipartBody)
+        grant, place = await self._granted(request, asked)
+        return JSONResponse(await multipart(place, grant, asked))
+
+    async def seal(self, request: Request) -> Response:
+        asked: SealBody = await body(request, SealBody, SEAL_BYTES)
+        grant, place = await self._granted(request, asked)
+        outcome = await self._sealer.seal(place, grant, asked)
+        seal = outcome.seal
+        audit(
+            request, "seal", grant, ours=outcome.ours, complete=seal["complete"], reason=seal["reason"],
+            files=len(seal["files"]), missing=len(seal["missing"]), bytes=sum(file["size"] for file in seal["files"]),
+        )  # fmt: skip
+        if not outcome.ours:
+            message = "the rank is sealed already, with another content: the seal that stands is in this answer"
+            raise Refusal(409, "Sealed", message, {"seal": seal})
+        return JSONResponse({"seal": seal})
+
+    async def _granted(self, request: Request, asked: Granted) -> tuple[Grant, Place]:
+        """The grant of the request and its storage; raises Refusal 401."""
+        grant = await self._keys.verify(asked.grant, time.time())
+        request.scope["stoker.namespace"] = grant.namespace
+        return grant, self._workspaces.at(grant.storage)
+
+
+def _check_record(job: records.JobRecord, rank: Rank) -> None:
+    """The record under the job's key must be this very job's: eight digits of a uid are not the uid."""
+    if (job["namespace"], job["name"], job["uid"]) != (rank.namespace, rank.name, rank.uid):
+        raise Refusal(
+            403,
+            "NotARank",
+            f"no grant: job.json of {rank.key} is of {job['namespace']}/{job['name']} ({job['uid']}), another job",
+        )
