@@ -70,11 +70,14 @@ async def read_urls(place: Place, grant: Grant, keys: list[str], jobs: JobRecord
     own = set(readable(await jobs.get(place, grant.key)))
     former = _former(grant, [key for key in keys if key not in own])
     for (attempt, rank), asked in former.items():
+        # Which files a former attempt left stands in its seal, so that may be read too, if there is one.
+        asked = [(key, path) for key, path in asked if path != "seal.json"]
+        if not asked:
+            continue
         seal = await records.read_seal(place.store, grant.key, attempt, rank)
         files = {file["path"] for file in seal["files"]} if seal else set()
         for key, path in asked:
-            # Which files a former attempt left stands in its seal, so that may be read too.
-            if path not in files and not (seal and path == "seal.json"):
+            if path not in files:
                 raise _unreadable(key)
     return await asyncio.to_thread(lambda: {key: place.signer.get(key).url for key in keys})
 
