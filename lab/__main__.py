@@ -1,4 +1,4 @@
-"""`python -m lab up|down|status|kubeconfig [--name NAME]`."""
+"""`python -m lab up|down|status|kubeconfig|announce [--name NAME]`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import argparse
 import sys
 
 from lab.host import LabError
-from lab.lab import Lab, down, status, up
+from lab.lab import Lab, announce, down, status, up
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab", description="A real Kubernetes on one machine.")
-    parser.add_argument("command", choices=("up", "down", "status", "kubeconfig"))
+    parser.add_argument("command", choices=("up", "down", "status", "kubeconfig", "announce"))
     parser.add_argument("--name", default="stoker", help="several labs run side by side (default: %(default)s)")
     parser.add_argument("--nodes", type=int, default=0, help="real nodes system-0, ... that `up` boots (default: none)")
     given = parser.parse_args()
@@ -20,6 +20,8 @@ def main() -> int:
             up(given.name, nodes=given.nodes)
         elif given.command == "down":
             down(given.name)
+        elif given.command == "announce":
+            announce(given.name)
         elif given.command == "kubeconfig":
             print(Lab.load(given.name).kubeconfig)
         else:

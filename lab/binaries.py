@@ -126,7 +126,12 @@ def _build(group: Group, go: Path, position: str, progress: Progress) -> None:
     new = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath -mod=readonly -buildvcs=false", "GOWORK": "off"}
+    environment = {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-trimpath -mod=readonly -buildvcs=false",
+        "GOWORK": "off",
+    }
     start = time.monotonic()
     step = f"build      {group.name} ({position})"
     progress(f"{step}: fetching modules")

@@ -181,8 +181,8 @@ def start_kube_proxy(state: State) -> None:
     run(*kubectl, "create", "-f", "-", input=json.dumps(node))
     status = {"status": {"addresses": [{"type": "InternalIP", "address": state.network.proxy}]}}
     run(*kubectl, "patch", "node", _PROXY_NODE, "--subresource=status", "--type=merge", "-p", json.dumps(status))
-    command = [state.bin / "kube-proxy", f"--config={config}"]
-    state.processes.start("kube-proxy", [*network.in_proxy_namespace(state.network), *command])
+    proxy = str(state.bin / "kube-proxy")
+    state.processes.start("kube-proxy", [*network.in_proxy_namespace(state.network), proxy, f"--config={config}"])
     log = state.processes.log("kube-proxy")
     wait_until(lambda: "retrieved NodeIPs" in log.read_text(), what="the start of kube-proxy", seconds=60, log=log)
     run(*kubectl, "delete", "node", _PROXY_NODE, "--wait=false")
@@ -305,7 +305,7 @@ def start_kwok(state: State) -> None:
         # Without a lease of their own its nodes go NotReady after 40 s.
         "--node-lease-duration-seconds=40", f"--node-ip={state.network.address}",
         # kwok only hands these out; nothing listens there.
-        "--cidr=198.18.0.0/15", "--server-address=",
+        "--cidr=198.18.0.0/15", "--server-address=", "--v=WARN",
     ])
     # fmt: on
 

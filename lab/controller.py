@@ -11,14 +11,14 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from lab import node
 from lab.api import Api, ApiError, Json
-from lab.host import LabError
+from lab.host import LabError, reap
+from lab.mirror import Mirror
 from lab.state import State, read_network
+from lab.volumes import Volumes
 
 POOL_LABEL = "lab.stoker.dev/nodepool"
 DELETE_MARK = "cluster.x-k8s.io/delete-machine"
@@ -28,35 +28,6 @@ _FAKE = {"kwok.x-k8s.io/node": "fake"}
 _CAPACITY = {"cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "100Gi"}
 
 log = logging.getLogger("lab.controller")
-
-
-@dataclass
-class Mirror:
-    """The objects of one kind as last seen. `changed` is told about each event."""
-
-    path: str
-    selector: str
-    changed: Callable[[], None]
-    objects: dict[str, Json] = field(default_factory=dict)
-    synced: bool = False
-
-    def follow(self, api: Api) -> None:
-        while True:
-            fresh: dict[str, Json] | None = {}
-            try:
-                for kind, found in api.watch(self.path, self.selector):
-                    if kind == "SYNCED":
-                        self.objects, fresh, self.synced = fresh or {}, None, True
-                    else:
-                        target = self.objects if fresh is None else fresh
-                        if kind == "DELETED":
-                            target.pop(found["metadata"]["name"], None)
-                        else:
-                            target[found["metadata"]["name"]] = found
-                    self.changed()
-            except (OSError, ApiError, http.client.HTTPException, ValueError) as error:
-                log.warning("watch of %s: %s", self.path, error)
-                time.sleep(0.5)
 
 
 def victims(nodes: list[Json], names: set[str], count: int) -> list[str]:
@@ -101,6 +72,7 @@ class Controller:
         self.last_index: dict[str, int] = {}
 
     def run(self) -> None:
+        threading.Thread(target=Volumes(self.state, self.api).run, daemon=True).start()
         for mirror in (self.pools, self.nodes):
             threading.Thread(target=mirror.follow, args=(self.api,), daemon=True).start()
         while True:
@@ -117,18 +89,29 @@ class Controller:
                     threading.Timer(1, self.wake.set).start()
 
     def round(self) -> None:
-        self.state.processes.reap()
+        reap()
         pools, nodes = dict(self.pools.objects), dict(self.nodes.objects)
+        machines = {machine.name: machine for machine in node.machines(self.state)}
+        self._forget_what_is_over(nodes)
+        self._end_what_is_not_wanted(pools, nodes, machines)
+        for name, wanted in pools.items():
+            self._round(name, wanted, nodes, machines)
+
+    def _forget_what_is_over(self, nodes: dict[str, Json]) -> None:
         self.registered.update(nodes)
-        for name, (_, future) in list(self.booting.items()):
+        for name, (_, boot) in list(self.booting.items()):
             # A boot is over when the Node is there, or when it failed, which the next round tries anew.
-            if name in nodes or (future.done() and future.exception()):
+            if name in nodes or (boot.done() and boot.exception()):
                 del self.booting[name]
-        for name, ended in list(self.ending.items()):
-            if ended.done() and (name not in nodes or ended.exception()):
+        for name, end in list(self.ending.items()):
+            if end.done() and (name not in nodes or end.exception()):
                 del self.ending[name]
                 self.registered.discard(name)
-        machines = {machine.name: machine for machine in node.machines(self.state)}
+
+    def _end_what_is_not_wanted(
+        self, pools: dict[str, Json], nodes: dict[str, Json], machines: dict[str, node.Machine]
+    ) -> None:
+        """What belongs to a pool that is gone, and machines whose Node someone deleted."""
         for name, machine in machines.items():
             pool = machine.labels.get(POOL_LABEL)
             deleted = name in self.registered and name not in nodes
@@ -137,11 +120,7 @@ class Controller:
         for name, found in nodes.items():
             if found["metadata"]["labels"][POOL_LABEL] not in pools:
                 self._end(name)
-        for name, (pool, _) in list(self.waiting.items()):
-            if pool not in pools:
-                del self.waiting[name]
-        for name, pool_object in pools.items():
-            self._round(name, pool_object, nodes, machines)
+        self.waiting = {name: wish for name, wish in self.waiting.items() if wish[0] in pools}
 
     def _round(self, pool: str, wanted: Json, nodes: dict[str, Json], machines: dict[str, node.Machine]) -> None:
         spec = wanted["spec"]
@@ -189,7 +168,11 @@ class Controller:
         future.add_done_callback(self._done)
 
     def _boot_real(self, name: str, labels: dict[str, str], taints: list[Json]) -> None:
-        node.boot(self.state, name, labels=labels, taints=taints)
+        try:
+            node.boot(self.state, name, labels=labels, taints=taints)
+        except Exception:
+            node.remove(self.state, name)
+            raise
 
     def _create_fake(self, name: str, labels: dict[str, str], taints: list[Json], capacity: Json) -> None:
         labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", **labels}

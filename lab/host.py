@@ -141,12 +141,20 @@ def _started(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
+#: What this very process started; it must collect them, or they stay as zombies.
+_children: list[subprocess.Popen[bytes]] = []
+
+
+def reap() -> None:
+    """Collects children of this process that have ended."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
 class Processes:
     """The processes of one lab, as files `<folder>/<name>.json` beside their logs `<logs>/<name>.log`."""
 
     def __init__(self, folder: Path, logs: Path) -> None:
         self.folder, self.logs = folder, logs
-        self._children: list[subprocess.Popen[bytes]] = []
 
     def start(
         self,
@@ -168,15 +176,11 @@ class Processes:
                 cwd=cwd or "/",
                 start_new_session=True,
             )
-        self.reap()
-        self._children.append(child)
+        reap()
+        _children.append(child)
         process = Process(name, child.pid, _started(child.pid) or 0)
         write_json(self.folder / f"{name}.json", asdict(process))
         return process
-
-    def reap(self) -> None:
-        """Collects children of this process that have ended, which would stay as zombies else."""
-        self._children = [child for child in self._children if child.poll() is None]
 
     def get(self, name: str) -> Process | None:
         try:
@@ -204,7 +208,7 @@ class Processes:
         for process in ending:
             wait_until(lambda p=process: not p.alive(), what=f"the end of {process.name}", seconds=10)  # type: ignore[misc]
             (self.folder / f"{process.name}.json").unlink(missing_ok=True)
-        self.reap()
+        reap()
 
 
 def write_json(path: Path, value: object) -> None:
@@ -218,12 +222,12 @@ def write_json(path: Path, value: object) -> None:
 # ---------------------------------------------------------------------------------------------- cgroups and mounts
 
 
-def _hierarchies() -> list[Path]:
+def _hierarchies(*kinds: str) -> list[Path]:
     """The mounted cgroup trees: one per controller on version 1, a single one on version 2."""
     if (CGROUPS / "cgroup.controllers").exists():
         return [CGROUPS]
     mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return sorted(Path(fields[4]) for fields in mounts if fields[fields.index("-") + 1] == "cgroup")
+    return sorted(Path(fields[4]) for fields in mounts if fields[fields.index("-") + 1] in (kinds or ("cgroup",)))
 
 
 def make_cgroup(path: str) -> None:
@@ -252,7 +256,8 @@ def cgroup_files(path: str) -> list[Path]:
 
 def remove_cgroup(path: str) -> None:
     """Removes the group and what is below it, ending whatever process still sits there: the group is the lab's own."""
-    for tree in _hierarchies():
+    # runc also makes groups in the empty version 2 tree that stands beside those of version 1.
+    for tree in _hierarchies("cgroup", "cgroup2"):
         top = tree / path
         if not top.exists():
             continue
@@ -267,6 +272,7 @@ def remove_cgroup(path: str) -> None:
                         for pid in (group / "cgroup.procs").read_text().split():
                             os.kill(int(pid), signal.SIGKILL)
             time.sleep(0.05)
+        _rmdir(top.parent)
 
 
 def _rmdir(path: Path) -> bool:

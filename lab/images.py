@@ -1,8 +1,8 @@
 """The images that a lab starts with, made from Debian packages because no image can be pulled from outside.
 
-    lab/base:1      Debian 12 with python3, venv, pip, numpy and scikit-learn; user root
-    lab/busybox:1   one static file: has sh, has no python
-    lab/pause:1     what holds a pod's namespaces
+lab/base:1      Debian 12 with python3, venv, pip, numpy and scikit-learn; user root
+lab/busybox:1   one static file: has sh, has no python
+lab/pause:1     what holds a pod's namespaces
 """
 
 from __future__ import annotations
@@ -81,9 +81,7 @@ def _make_base(folder: Path, progress: Progress) -> None:
     start = time.monotonic()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while True:
-        progress(
-            f"image      lab/base:1 from Debian packages, {time.monotonic() - start:.0f} s (about a minute, once)"
-        )
+        progress(f"image      lab/base:1 from Debian packages, {time.monotonic() - start:.0f} s (about a minute, once)")
         try:
             out, _ = child.communicate(timeout=5)
             break
@@ -93,13 +91,16 @@ def _make_base(folder: Path, progress: Progress) -> None:
         raise LabError(f"{' '.join(command)} failed:\n{out[-1500:]}")
     progress("image      lab/base:1: compressing")
     tar_digest, digest = hashlib.sha256(), hashlib.sha256()
-    with open(new / "layer.tar", "rb") as tar, open(new / "layer", "wb") as file:
-        with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=4, mtime=0, filename="") as packed:
-            while block := tar.read(1 << 20):
-                tar_digest.update(block)
-                packed.write(block)
-    with open(new / "layer", "rb") as file:
-        while block := file.read(1 << 20):
+    with (
+        open(new / "layer.tar", "rb") as tar,
+        open(new / "layer", "wb") as file,
+        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=4, mtime=0, filename="") as packed,
+    ):
+        while block := tar.read(1 << 20):
+            tar_digest.update(block)
+            packed.write(block)
+    with open(new / "layer", "rb") as written:
+        while block := written.read(1 << 20):
             digest.update(block)
     (new / "layer.tar").unlink()
     (new / "digests.json").write_text(

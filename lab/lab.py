@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +15,11 @@ from pathlib import Path
 
 from lab import binaries, control_plane, images, network, node
 from lab.host import (
+    PACKAGES,
     LabError,
     Process,
     Progress,
     locked,
-    mounts_below,
     remove_cgroup,
     remove_tree,
     require_packages,
@@ -134,9 +132,7 @@ class Lab:
         """
         file = dockerfile or context / "Dockerfile"
         socket = control_plane.buildkit_socket(self.state)
-        wait_until(
-            socket.exists, what="BuildKit's socket", seconds=30, log=self.state.processes.log("buildkitd")
-        )
+        wait_until(socket.exists, what="BuildKit's socket", seconds=30, log=self.state.processes.log("buildkitd"))
         reference = f"{self.registry}/{tag}"
         with tempfile.NamedTemporaryFile(suffix=".json") as metadata:
             # fmt: off
@@ -229,6 +225,19 @@ def down(name: str = "stoker", *, progress: Progress = say) -> None:
     progress(f"lab        {name} is {'down' if found else 'not up'}")
 
 
+def announce(name: str = "stoker", *, progress: Progress = say) -> None:
+    """Says what `up` changes on this machine, before it does."""
+    require_root()
+    for line in (
+        f"packages   installed if missing, their services off: {', '.join(sorted(PACKAGES))}",
+        f"files      {root()} (deleted by down), {binaries.cache()} (kept)",
+        f"network    bridge lab-{name}, a network namespace, one route; servers listen on the bridge and on loopback only",
+        f"processes  etcd, Kubernetes, registry, object store, nodes; cgroups below stoker-lab/{name}",
+        "kernel     kubelets set vm.overcommit_memory, vm.panic_on_oom, kernel.panic, kernel.panic_on_oops, as on any node",
+    ):
+        progress(line)
+
+
 def status(name: str) -> list[Process]:
     """Every process of a lab that was started and not ended."""
     numbers = read_network(name)
@@ -242,9 +251,7 @@ def _runs(name: str) -> bool:
     return alive.issuperset(_SERVERS)
 
 
-def _start(
-    name: str, programs: Mapping[str, Path], base: images.Layer, progress: Progress, nodes: int
-) -> None:
+def _start(name: str, programs: Mapping[str, Path], base: images.Layer, progress: Progress, nodes: int) -> None:
     net = network.choose(name)
     state = State(name, net)
     state.folder.mkdir(parents=True, mode=0o755)

@@ -91,7 +91,8 @@ def up(network: Network) -> None:
     """Makes the bridge and the namespace that kube-proxy will work in."""
     bridge, namespace, inside = network.bridge, network.namespace, f"{network.bridge[:13]}-p"
     in_namespace = ("ip", "netns", "exec", namespace)
-    run("ip", "link", "add", bridge, "type", "bridge")
+    # With no address of its own a bridge takes that of a port, and pods lose it when that port goes.
+    run("ip", "link", "add", bridge, "address", f"02:00:0a:{64 + network.number:02x}:00:01", "type", "bridge")
     run("ip", "address", "add", f"{network.address}/16", "dev", bridge)
     run("ip", "link", "set", bridge, "up")
     run("ip", "netns", "add", namespace)

@@ -154,7 +154,6 @@ def _write_configs(state: State, machine: Machine) -> None:
         f"""version = 2
 root = "{folder}/containerd"
 state = "/run/containerd/state"
-disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs"]
 [grpc]
 address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]
