@@ -7,7 +7,7 @@ from fractions import Fraction
 _FORM = re.compile(
     r"(?P<number>[0-9]+(\.[0-9]*)?|\.[0-9]+)(?P<unit>[numkMGTPE]|[KMGTPE]i|[eE](?P<exponent>[+-]?[0-9]{1,32}))?\Z"
 )
-_UNITS = {
+_UNITS: dict[str | None, Fraction] = {
     None: Fraction(1),
     "n": Fraction(1, 10**9), "u": Fraction(1, 10**6), "m": Fraction(1, 1000),
     **{unit: Fraction(1000**power) for power, unit in enumerate("kMGTPE", 1)},
@@ -29,7 +29,8 @@ def parse(quantity: str) -> Fraction:
     number = Fraction(match["number"].rstrip("."))
     if match["exponent"] is not None:
         exponent = max(-_MOST_EXPONENT, min(_MOST_EXPONENT, int(match["exponent"])))
-        return number * Fraction(10) ** exponent
+        scale = Fraction(10 ** abs(exponent))
+        return number * scale if exponent >= 0 else number / scale
     return number * _UNITS[match["unit"]]
 
 

@@ -16,7 +16,7 @@ class WorkspaceView:
     """A namespace's settings with the chart's filled in."""
 
     storage_url: str
-    defaults: Defaults = Defaults()
+    defaults: Defaults = field(default_factory=Defaults)
     image_pull_secrets: tuple[str, ...] = ()
     #: Set when the settings cannot be used, e.g. a URL that another namespace has: (reason, message with the fix).
     problem: tuple[str, str] | None = None

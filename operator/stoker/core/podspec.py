@@ -1,0 +1,352 @@
+"""The objects of one attempt, from values to manifests: an Indexed Job and, for several nodes, their headless Service.
+
+The same values always give the same manifests. What runs is taken from the job's record (job.json), where it was
+pinned; how it runs from the TrainingJob and its pool.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stoker.api import names
+from stoker.api.common import PodShape, Toleration
+from stoker.api.computecluster import ComputeCluster, InstanceType
+from stoker.api.trainingjob import CommandJob, TrainingJob
+from stoker.core import podshape, units
+from stoker.runtime import wire
+
+SCRATCH, TOKEN, SHM = "stoker-scratch", "stoker-token", "stoker-shm"
+TOKEN_DIRECTORY = "/var/run/stoker"
+TOKEN_SECONDS = 600
+READY_PORT = 8079
+MASTER_PORT = 29500
+WORK = f"{names.AGENT_DIRECTORY}/work"
+#: Above this the list of hosts would not fit into one environment variable (128 KiB); ranks can still make the names.
+MOST_HOSTS = 1000
+#: What our two containers ask for. No CPU limit: throttled, saving would take longer than training's grace.
+AGENT_REQUESTS: dict[str, str] = {"cpu": "50m", "memory": "64Mi"}
+AGENT_LIMITS: dict[str, str] = {"memory": "512Mi"}
+
+
+@dataclass(frozen=True, slots=True)
+class ChildPlan:
+    """What one attempt is made from.
+
+    record: job.json as stored. nodes: one per rank, empty on a pool that owns no nodes. agent_image, server_url,
+    pods_after_seconds: the operator's settings. pull_secrets: of the environment, the workspace and the operator.
+    """
+
+    job: TrainingJob
+    record: Mapping[str, Any]
+    attempt: int
+    cluster: ComputeCluster
+    agent_image: str
+    server_url: str
+    pods_after_seconds: int = 3600
+    nodes: tuple[str, ...] = ()
+    pull_secrets: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return names.child_name(self.job.metadata.name, self.job.metadata.uid, self.attempt)
+
+    @property
+    def command(self) -> CommandJob:
+        assert self.job.spec.command is not None, "type command has its block: the CRD's rule"
+        return self.job.spec.command
+
+    @property
+    def ranks(self) -> int:
+        return self.command.resources.instance_count
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {
+            names.LABEL_JOB: self.job.metadata.name,
+            names.LABEL_JOB_UID: self.job.metadata.uid,
+            names.LABEL_ATTEMPT: str(self.attempt),
+            names.LABEL_COMPUTE: self.cluster.metadata.name,
+        }
+
+    @property
+    def shape(self) -> PodShape:
+        return podshape.merged(self.command.pod, self.cluster.spec.pod_defaults)
+
+
+def make_child(child: ChildPlan) -> dict[str, Any]:
+    """The batch/v1 Job of an attempt: one pod for each rank, each pod at most once."""
+    shape = child.shape
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            **_metadata(child),
+            "annotations": {names.ANNOTATION_SNAPSHOT: str(child.record.get("snapshot") or "")},
+        },
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": child.ranks,
+            "parallelism": child.ranks,
+            # A pod that failed is not made again: another try is another attempt, with its own name and folder.
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "ttlSecondsAfterFinished": child.pods_after_seconds,
+            "template": {
+                "metadata": {
+                    "labels": {**shape.labels, **child.labels},
+                    **({"annotations": shape.annotations} if shape.annotations else {}),
+                },
+                "spec": _pod(child, shape),
+            },
+        },
+    }
+
+
+def make_service(child: ChildPlan) -> dict[str, Any]:
+    """The headless Service that gives each rank a name while it runs, also before it is ready."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(child),
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {
+                names.LABEL_JOB_UID: child.job.metadata.uid,
+                names.LABEL_ATTEMPT: str(child.attempt),
+            },
+        },
+    }
+
+
+def pinned_image(reference: str, digest: str) -> str:
+    """An image reference with its tag or digest replaced by `digest`."""
+    plain = reference.partition("@")[0]
+    folder, slash, last = plain.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}@{digest}"
+
+
+def instance_type(cluster: ComputeCluster, name: str | None) -> InstanceType | None:
+    """The pool's type of this name, its first for None; None if it has no such type."""
+    types = cluster.spec.instance_types
+    if name is None:
+        return types[0] if types else None
+    return next((kind for kind in types if kind.name == name), None)
+
+
+def requests(child: ChildPlan) -> dict[str, str]:
+    """What `main` asks for and is limited to: what the user said, else the whole node less what others need there."""
+    asked = child.command.resources
+    if asked.requests:
+        return dict(asked.requests)
+    kind = instance_type(child.cluster, asked.instance_type)
+    return units.less(kind.resources, child.cluster.spec.node_reserve, AGENT_REQUESTS) if kind else {}
+
+
+def host(child: ChildPlan, rank: int) -> str:
+    """The name under which the other ranks reach a rank."""
+    return "localhost" if child.ranks == 1 else f"{child.name}-{rank}.{child.name}"
+
+
+def _metadata(child: ChildPlan) -> dict[str, Any]:
+    return {
+        "name": child.name,
+        "namespace": child.job.metadata.namespace,
+        "labels": child.labels,
+        "ownerReferences": [
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": "TrainingJob",
+                "name": child.job.metadata.name,
+                "uid": child.job.metadata.uid,
+                "controller": True,
+            }
+        ],
+    }
+
+
+def _pod(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
+    external = child.cluster.spec.provider.external
+    kind = instance_type(child.cluster, child.command.resources.instance_type)
+    selector = dict(shape.node_selector)
+    if child.cluster.spec.provider.type == "External":
+        # An image is pinned for one architecture; nodes that we do not choose must have it.
+        selector = {
+            **({"kubernetes.io/arch": kind.architecture} if kind else {}),
+            **selector,
+            **(external.node_selector if external else {}),
+        }
+    pool = Toleration(key=names.TAINT_COMPUTE, value=child.cluster.metadata.name, effect="NoSchedule")
+    secrets = (*child.pull_secrets, *(secret.name for secret in shape.image_pull_secrets))
+    optional = {
+        "nodeSelector": selector,
+        "imagePullSecrets": [{"name": name} for name in dict.fromkeys(secrets)],
+        "serviceAccountName": child.command.service_account_name,
+        "runtimeClassName": shape.runtime_class_name,
+        "priorityClassName": shape.priority_class_name,
+        "subdomain": child.name if child.ranks > 1 else None,
+        **_placement(child),
+    }
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        # A namespace's services would else fill the command's environment.
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": child.job.spec.limits.grace_seconds,
+        "securityContext": podshape.security_context(shape),
+        "tolerations": podshape.tolerations(shape.tolerations, (pool,)),
+        "volumes": _volumes(child, shape),
+        "initContainers": [_ship(child, shape), _fetch(child, shape)],
+        "containers": [_main(child, shape)],
+        **{name: value for name, value in optional.items() if value},
+    }
+
+
+def _placement(child: ChildPlan) -> dict[str, Any]:
+    """At most one rank on each of the attempt's nodes: the decision of the pool's plan, made durable here."""
+    if not child.nodes:
+        return {}
+    terms = [
+        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in sorted(child.nodes)
+    ]
+    required = {"nodeSelectorTerms": terms}
+    placement: dict[str, Any] = {
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    }
+    if child.ranks > 1:
+        selector = {names.LABEL_JOB_UID: child.job.metadata.uid, names.LABEL_ATTEMPT: str(child.attempt)}
+        placement["topologySpreadConstraints"] = [
+            {
+                "maxSkew": 1,
+                "minDomains": child.ranks,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": selector},
+            }
+        ]
+    return placement
+
+
+def _volumes(child: ChildPlan, shape: PodShape) -> list[dict[str, Any]]:
+    token = {"path": "token", "audience": wire.POD_AUDIENCE, "expirationSeconds": TOKEN_SECONDS}
+    own: list[dict[str, Any]] = [
+        {"name": SCRATCH, "emptyDir": {}},
+        {"name": TOKEN, "projected": {"sources": [{"serviceAccountToken": token}]}},
+    ]
+    if size := child.command.resources.shm_size:
+        own.append({"name": SHM, "emptyDir": {"medium": "Memory", "sizeLimit": size}})
+    taken = {volume["name"] for volume in own}
+    return [*own, *(volume for volume in shape.volumes if volume.get("name") not in taken)]
+
+
+def _agent(child: ChildPlan, shape: PodShape, name: str) -> dict[str, Any]:
+    """What ship and fetch have in common."""
+    return {
+        "name": name,
+        "image": child.agent_image,
+        "args": [name],
+        "env": [
+            {"name": "STOKER_SERVER", "value": child.server_url},
+            {"name": "STOKER_TOKEN_FILE", "value": f"{TOKEN_DIRECTORY}/token"},
+            {"name": "STOKER_ATTEMPT", "value": str(child.attempt)},
+            _rank("STOKER_RANK"),
+            {"name": "STOKER_DIR", "value": names.AGENT_DIRECTORY},
+        ],
+        "resources": {"requests": dict(AGENT_REQUESTS), "limits": dict(AGENT_LIMITS)},
+        "securityContext": podshape.container_security(shape),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": SCRATCH, "mountPath": names.AGENT_DIRECTORY},
+            {"name": TOKEN, "mountPath": TOKEN_DIRECTORY, "readOnly": True},
+        ],
+    }
+
+
+def _ship(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
+    return {
+        **_agent(child, shape, "ship"),
+        "restartPolicy": "Always",
+        # Not ready once the command has ended: how the operator sees that a run is saving.
+        "readinessProbe": {
+            "httpGet": {"path": "/ready", "port": READY_PORT},
+            "periodSeconds": 2,
+            "failureThreshold": 1,
+        },
+    }
+
+
+def _fetch(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
+    return _agent(child, shape, "fetch")
+
+
+def _main(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
+    image = child.record.get("image") or {}
+    mounts = [{"name": SCRATCH, "mountPath": names.AGENT_DIRECTORY}]
+    if child.command.resources.shm_size:
+        mounts.append({"name": SHM, "mountPath": "/dev/shm"})
+    own = {mount["mountPath"] for mount in mounts}
+    text = _literal(str(child.record.get("command") or ""))
+    amounts = requests(child)
+    return {
+        "name": "main",
+        "image": pinned_image(str(image.get("reference") or ""), str(image.get("digest") or "")),
+        # Pinned by digest: what a node has under this name is what the registry has.
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", f"{names.AGENT_DIRECTORY}/bin/launch", "--", "sh", "-c", text],
+        "workingDir": WORK,
+        "env": _environment(child),
+        "resources": {"requests": amounts, "limits": dict(amounts)},
+        "securityContext": podshape.container_security(shape),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [*mounts, *(mount for mount in shape.volume_mounts if mount.get("mountPath") not in own)],
+    }
+
+
+def _environment(child: ChildPlan) -> list[dict[str, Any]]:
+    """Stoker's variables, then the user's; a user's MASTER_PORT and the like replace ours."""
+    record = child.record
+    users = {str(name): str(value) for name, value in (record.get("env") or {}).items()}
+    own: dict[str, str] = {
+        "STOKER_DIR": names.AGENT_DIRECTORY,
+        "STOKER_JOB": str(record.get("key") or ""),
+        "STOKER_ATTEMPT": str(child.attempt),
+        "STOKER_NODE_COUNT": str(child.ranks),
+        "STOKER_CHECKPOINT_DIR": f"{WORK}/outputs/checkpoints",
+        "MASTER_ADDR": host(child, 0),
+        "MASTER_PORT": str(MASTER_PORT),
+    }
+    if child.ranks <= MOST_HOSTS:
+        own["STOKER_HOSTS"] = ",".join(host(child, rank) for rank in range(child.ranks))
+    for name, text in input_texts(record.get("inputs") or {}).items():
+        # The place of a single file is known to fetch alone: launch sets its variable.
+        if text is not None:
+            own[f"STOKER_INPUT_{name}"] = text
+    own.update({f"STOKER_OUTPUT_{name}": output_text(name) for name in record.get("outputs") or {}})
+    ranks = [_rank(name) for name in ("STOKER_RANK", "NODE_RANK") if name not in users]
+    texts = {**own, **users}
+    return [*ranks, *({"name": name, "value": _literal(texts[name])} for name in sorted(texts))]
+
+
+def input_texts(inputs: Mapping[str, Any]) -> dict[str, str | None]:
+    """What `${{inputs.NAME}}` and $STOKER_INPUT_NAME are in a pod: a literal, or the input's folder; None for a single
+    file, whose own name only fetch knows. inputs: as in job.json."""
+    return {
+        name: str(entry.get("value"))
+        if entry.get("type") == "literal"
+        else (None if entry.get("type") == "uri_file" else f"{names.AGENT_DIRECTORY}/inputs/{name}")
+        for name, entry in inputs.items()
+    }
+
+
+def output_text(name: str) -> str:
+    """What `${{outputs.NAME}}` and $STOKER_OUTPUT_NAME are in a pod."""
+    return f"{WORK}/outputs/{name}"
+
+
+def _rank(name: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{names.LABEL_RANK}']"}}}
+
+
+def _literal(text: str) -> str:
+    """A text that Kubernetes passes on as it is: it would else expand `$(NAME)`, which in a command is the shell's."""
+    return text.replace("$", "$$")

@@ -1,0 +1,323 @@
+"""What is seen of a job's newest attempt: facts about each rank, from pods, nodes and seals.
+
+Pods are the truth, the Job is their factory: nothing here reads the Job's counters.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stoker.api import names
+from stoker.api.kube import BatchJob, ContainerStatus, KubeCondition, Node, Pod
+from stoker.api.trainingjob import AttemptStatus
+from stoker.core import times
+from stoker.core.plan import CloseRank, Found, Refused, Seals, Unavailable
+from stoker.core.trainingjob.view import JobView
+
+#: How long a node may be silent, or say that it is not ready, before its pods count as lost, in seconds.
+SILENT_SECONDS, UNREADY_SECONDS = 15.0, 60.0
+#: How long after the end of a pod its seal may still come, in seconds; its sender is dead, so only stragglers count.
+SEAL_PATIENCE = 120.0
+#: When to look for missing seals again, in seconds after the last pod's end; from the last step on, once a minute.
+LOOKS = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
+#: Reasons with which a rank is closed.
+NODE_LOST, POD_LOST, EVICTED, NOT_SAVED = "NodeLost", "PodLost", "Evicted", "OutputsNotSaved"
+_CLOSING = (NODE_LOST, POD_LOST, EVICTED, NOT_SAVED)
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One rank of an attempt.
+
+    started, ended: when its command started, and when its container or pod ended, in seconds since the epoch. saving:
+    the command has ended and what it wrote is being saved. done: its container has ended or can never run. over:
+    nothing of it runs any more. close_as: why it should be closed if there is no seal; empty while one may come.
+    """
+
+    number: int
+    pod: Pod | None = None
+    started: float | None = None
+    ended: float | None = None
+    saving: bool = False
+    done: bool = False
+    over: bool = False
+    lost: bool = False
+    close_as: str = ""
+    close_message: str = ""
+    look_at: float | None = None
+    seal: Mapping[str, Any] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether its seal says that the command ended by itself with 0 and everything is saved."""
+        return bool(self.seal and self.seal.get("complete") is True) and self.exit_code == 0 and not self.exit_reason
+
+    @property
+    def exit(self) -> Mapping[str, Any]:
+        """The exit record in its seal; empty when there is none."""
+        found = (self.seal or {}).get("exit")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def exit_code(self) -> int | None:
+        code = self.exit.get("code")
+        return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+    @property
+    def exit_reason(self) -> str:
+        return str(self.exit.get("reason") or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt. stopped: why it is being ended, as recorded in status. question: what to ask about its seals now;
+    asked: whether that is answered; trouble: the answer, where it is no answer."""
+
+    number: int
+    child: BatchJob | None
+    ranks: tuple[Rank, ...]
+    nodes: tuple[str, ...] = ()
+    created: float | None = None
+    stopped: str = ""
+    question: Seals | None = None
+    asked: bool = False
+    trouble: Refused | Unavailable | None = None
+    look_at: float | None = None
+
+    @property
+    def started(self) -> float | None:
+        """When the command had started on every node; None before."""
+        moments = [rank.started for rank in self.ranks]
+        return max((moment for moment in moments if moment is not None), default=None) if None not in moments else None
+
+    @property
+    def ended(self) -> float | None:
+        """When the last rank ended, as far as that is known; None while one goes on."""
+        moments = [rank.ended for rank in self.ranks if rank.ended is not None]
+        return max(moments, default=None) if all(rank.done for rank in self.ranks) else None
+
+    @property
+    def sealed(self) -> bool:
+        return all(rank.seal is not None for rank in self.ranks)
+
+    @property
+    def child_open(self) -> bool:
+        """Whether its child is there and neither finished nor being deleted."""
+        return self.child is not None and self.child.metadata.deletion_timestamp is None and not finished(self.child)
+
+
+def observe(view: JobView, key: str, ranks: int, now: float) -> Attempt | None:
+    """The newest attempt of which there is any trace: a child, pods, an entry in status, or seals."""
+    entry = max(view.job.status.attempts, key=lambda attempt: attempt.number, default=None)
+    children = {attempt_of(child.metadata.labels): child for child in view.children}
+    number = max((*children, *(attempt_of(pod.metadata.labels) for pod in view.pods), entry.number if entry else 0))
+    former = view.answers.get(former_seals(view, key, ranks)) if number == 0 else None
+    if isinstance(former, Found) and former.value:
+        number = 1
+    if number == 0:
+        return None
+    child = children.get(number)
+    if entry is not None and entry.number != number:
+        entry = None
+    pods = _pods_by_rank(view, number)
+    bare = [_rank(view, child, pods.get(rank), rank, now) for rank in range(ranks)]
+    created = times.seconds(child.metadata.creation_timestamp) if child else None
+    attempt = Attempt(
+        number=number,
+        child=child,
+        ranks=tuple(bare),
+        nodes=(planned_nodes(child) if child else ()) or (entry.nodes if entry else ()) or _placed(bare),
+        created=created if created is not None else _earliest(bare, entry),
+        stopped=entry.reason if entry else "",
+    )
+    return _with_seals(view, key, attempt, now) if all(rank.done for rank in bare) else _with_closed(view, key, attempt)
+
+
+def former_seals(view: JobView, key: str, ranks: int) -> Seals:
+    """Was the first attempt made and forgotten, its child gone with its time to live while nobody looked?"""
+    return Seals(view.job.metadata.namespace, key, 1, ranks, "before")
+
+
+def attempt_of(labels: Mapping[str, str]) -> int:
+    """The attempt that labels name; 0 for none."""
+    text = labels.get(names.LABEL_ATTEMPT, "")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def rank_of(pod: Pod) -> int:
+    """The rank of a pod; -1 for none."""
+    text = pod.metadata.labels.get(names.LABEL_RANK, "")
+    return int(text) if text.isascii() and text.isdigit() else -1
+
+
+def finished(child: BatchJob) -> bool:
+    """Whether the Job controller is done with a child."""
+    return any(
+        condition.type in ("Complete", "Failed") and condition.status == "True" for condition in child.status.conditions
+    )
+
+
+def terminal(pod: Pod) -> bool:
+    """Whether every container of a pod has ended for good."""
+    return pod.status.phase in ("Succeeded", "Failed")
+
+
+def planned_nodes(child: BatchJob) -> tuple[str, ...]:
+    """The nodes that a child's affinity names: what its attempt was given."""
+    spec = child.spec.template.get("spec") or {}
+    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    )
+    return tuple(
+        str(value)
+        for term in (affinity or {}).get("nodeSelectorTerms") or ()
+        for field in term.get("matchFields") or ()
+        if field.get("key") == "metadata.name"
+        for value in field.get("values") or ()
+    )
+
+
+def container(statuses: tuple[ContainerStatus, ...], name: str) -> ContainerStatus | None:
+    return next((status for status in statuses if status.name == name), None)
+
+
+def condition(conditions: tuple[KubeCondition, ...], kind: str) -> KubeCondition | None:
+    return next((entry for entry in conditions if entry.type == kind), None)
+
+
+def node_lost_at(node: Node | None) -> float | None:
+    """From when on the pods of a node count as lost: -inf when it does not exist, None while it is well."""
+    if node is None:
+        return float("-inf")
+    ready = condition(node.status.conditions, "Ready")
+    if ready is None or ready.status == "True":
+        return None
+    since = times.seconds(ready.last_transition_time)
+    return (since or 0.0) + (UNREADY_SECONDS if ready.status == "False" else SILENT_SECONDS)
+
+
+def _pods_by_rank(view: JobView, number: int) -> dict[int, Pod]:
+    """The pods of an attempt; of two for one rank (the Job controller replaced one) the younger."""
+    mine = [pod for pod in view.pods if attempt_of(pod.metadata.labels) == number]
+    mine.sort(key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.uid))
+    return {rank_of(pod): pod for pod in mine}
+
+
+def _placed(ranks: list[Rank]) -> tuple[str, ...]:
+    return tuple(rank.pod.spec.node_name for rank in ranks if rank.pod and rank.pod.spec.node_name)
+
+
+def _earliest(ranks: list[Rank], entry: AttemptStatus | None) -> float | None:
+    moments = [times.seconds(rank.pod.metadata.creation_timestamp) for rank in ranks if rank.pod]
+    known = [moment for moment in moments if moment is not None]
+    return min(known) if known else times.seconds(entry.started_at if entry else None)
+
+
+def _rank(view: JobView, child: BatchJob | None, pod: Pod | None, number: int, now: float) -> Rank:
+    if pod is None:
+        gone = child is None or finished(child) or child.metadata.deletion_timestamp is not None
+        message = "the pod is gone; nothing says how its command ended"
+        return Rank(number, done=gone, over=gone, close_as=POD_LOST if gone else "", close_message=message)
+    main = container(pod.status.container_statuses, "main")
+    terminated = main.state.terminated if main else None
+    running = main.state.running if main else None
+    begun = (running or terminated) if main else None
+    started = times.seconds(begun.started_at) if begun else None
+    ended = times.seconds(terminated.finished_at) if terminated else None
+    if terminated is not None and ended is None:
+        ended = started
+    rank = Rank(number, pod, started, ended, saving=_saving(pod, started), done=terminated is not None)
+    if terminal(pod):
+        return _ended_rank(view, rank, pod, now)
+    return _open_rank(view, rank, pod, now)
+
+
+def _ended_rank(view: JobView, rank: Rank, pod: Pod, now: float) -> Rank:
+    """A rank whose pod has ended: its seal is there, or comes within the patience, or never."""
+    ended = rank.ended if rank.ended is not None else _last_moment(pod)
+    evicted = pod.status.reason == EVICTED
+    patience = (ended or 0.0) + SEAL_PATIENCE
+    overdue = now >= patience or (pod.spec.node_name != "" and pod.spec.node_name not in view.nodes)
+    words = pod.status.message or "the pod ended and its outputs were never sealed"
+    return Rank(
+        rank.number, pod, rank.started, ended, done=True, over=True, look_at=None if overdue else patience,
+        close_as=(EVICTED if evicted else NOT_SAVED) if overdue else "", close_message=words,
+    )  # fmt: skip
+
+
+def _open_rank(view: JobView, rank: Rank, pod: Pod, now: float) -> Rank:
+    node = pod.spec.node_name
+    lost_at = node_lost_at(view.nodes.get(node)) if node else None
+    if lost_at is None:
+        return rank
+    if now < lost_at:
+        return Rank(
+            rank.number, pod, rank.started, rank.ended, saving=rank.saving, done=rank.done, look_at=lost_at
+        )  # fmt: skip
+    what = "no longer exists" if node not in view.nodes else "is not ready"
+    return Rank(
+        rank.number, pod, rank.started, rank.ended, done=True, over=True, lost=True,
+        close_as=NODE_LOST, close_message=f"node {node} {what}",
+    )  # fmt: skip
+
+
+def _saving(pod: Pod, started: float | None) -> bool:
+    """Whether ship says that the command has ended: its readiness failed after the command had started."""
+    ready = condition(pod.status.conditions, "Ready")
+    ship = container(pod.status.init_container_statuses, "ship")
+    if started is None or ready is None or ship is None or ship.ready or ready.status != "False":
+        return False
+    since = times.seconds(ready.last_transition_time)
+    return since is not None and since > started
+
+
+def _last_moment(pod: Pod) -> float | None:
+    statuses = (*pod.status.init_container_statuses, *pod.status.container_statuses)
+    ends = [times.seconds(status.state.terminated.finished_at) for status in statuses if status.state.terminated]
+    ends += [times.seconds(entry.last_transition_time) for entry in pod.status.conditions]
+    return max((moment for moment in ends if moment is not None), default=None)
+
+
+def _with_seals(view: JobView, key: str, attempt: Attempt, now: float) -> Attempt:
+    """The attempt with the seals that are known, and what to ask about the others."""
+    step, look_at = _looks(attempt.ended, now)
+    seen = ",".join(
+        f"{rank.number}:{rank.pod.metadata.uid if rank.pod else ''}:{rank.over:d}{rank.close_as}"
+        for rank in attempt.ranks
+    )
+    digest = hashlib.sha256(seen.encode()).hexdigest()[:16]
+    question = Seals(view.job.metadata.namespace, key, attempt.number, len(attempt.ranks), f"{digest}.{step}")
+    answer = view.answers.get(question)
+    found = answer.value if isinstance(answer, Found) and isinstance(answer.value, Mapping) else {}
+    ranks = tuple(_sealed(view, key, attempt.number, rank, found.get(rank.number)) for rank in attempt.ranks)
+    return replace(
+        attempt, ranks=ranks, question=question, asked=isinstance(answer, Found), look_at=look_at,
+        trouble=answer if isinstance(answer, Refused | Unavailable) else None,
+    )  # fmt: skip
+
+
+def _with_closed(view: JobView, key: str, attempt: Attempt) -> Attempt:
+    """The attempt with the seals of ranks that were closed while others still run."""
+    ranks = (_sealed(view, key, attempt.number, rank, None) for rank in attempt.ranks)
+    return replace(attempt, ranks=tuple(ranks))
+
+
+def _sealed(view: JobView, key: str, number: int, rank: Rank, seal: object) -> Rank:
+    namespace = view.job.metadata.namespace
+    answers = (view.answers.get(CloseRank(namespace, key, number, rank.number, reason)) for reason in _CLOSING)
+    closed = next((answer.value for answer in answers if isinstance(answer, Found)), None)
+    stands = seal if isinstance(seal, Mapping) else closed
+    return replace(rank, seal=stands) if isinstance(stands, Mapping) else rank
+
+
+def _looks(ended: float | None, now: float) -> tuple[int, float | None]:
+    """Which look at the seals this is, and when the next one is due."""
+    if ended is None:
+        return 0, None
+    elapsed = now - ended
+    if elapsed < LOOKS[-1]:
+        step = sum(1 for moment in LOOKS if moment <= elapsed)
+        return step, ended + LOOKS[step]
+    minutes = int((elapsed - LOOKS[-1]) // 60)
+    return len(LOOKS) + minutes, ended + LOOKS[-1] + 60.0 * (minutes + 1)

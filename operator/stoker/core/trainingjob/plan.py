@@ -1,0 +1,98 @@
+"""The plan of one TrainingJob: look, say where it stands, take that stand's step, show it if it is worth a write."""
+
+from collections.abc import Iterable
+
+from stoker.api import names
+from stoker.api.kube import BatchJob, Pod
+from stoker.api.trainingjob import TrainingJobStatus, Waiting
+from stoker.core.cluster.view import Demand, Holding
+from stoker.core.plan import Plan
+from stoker.core.trainingjob import attempts, status, waits
+from stoker.core.trainingjob.seen import Seen, look
+from stoker.core.trainingjob.stands import where
+from stoker.core.trainingjob.steps import earliest
+from stoker.core.trainingjob.view import JobView
+
+
+def plan(view: JobView, now: float) -> Plan[TrainingJobStatus]:
+    """What to do for a job now. Total: whatever is seen, there is a plan, and nothing is raised.
+
+    A finished run gets no status and nothing but its cleaning, whatever its spec says by now.
+    """
+    seen = look(view, now)
+    stand = where(seen)
+    step = stand.then(seen)
+    if seen.finished:
+        return Plan(step.actions, None, step.wake_at)
+    shown = status.status_of(seen, stand, step)
+    if shown == view.job.status:
+        return Plan(step.actions, None, step.wake_at)
+    show_at = status.show_at(seen, stand, step)
+    if now < show_at:
+        return Plan(step.actions, None, earliest(step.wake_at, show_at))
+    return Plan(step.actions, shown, step.wake_at)
+
+
+def demand(view: JobView, now: float) -> Demand | None:
+    """What a job asks of its pool now: nodes for its next attempt, once everything else is ready."""
+    seen = look(view, now)
+    spec = view.job.spec.command
+    if spec is None or not _wants_nodes(seen):
+        return None
+    return Demand(
+        uid=view.job.metadata.uid, namespace=view.job.metadata.namespace, name=view.job.metadata.name,
+        attempt=seen.next_attempt, count=seen.ranks, since=seen.created,
+        instance_type=spec.resources.instance_type,
+    )  # fmt: skip
+
+
+def why(view: JobView, now: float) -> Waiting | None:
+    """Why a job does not run, or is not done, at this moment; None for one that runs or has ended."""
+    seen = look(view, now)
+    return status.waiting(seen, waits.why(seen))
+
+
+def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tuple[Holding, ...]]:
+    """Which nodes attempts have, by pool: what unfinished children were given, and where pods still run.
+
+    Rebuilt from objects alone, so it is right after a restart. A finished pod holds nothing, though its object stays.
+    """
+    running: dict[tuple[str, int], set[str]] = {}
+    pools: dict[tuple[str, int], str] = {}
+    counts: dict[tuple[str, int], int] = {}
+    ended: dict[tuple[str, int], int] = {}
+    for pod in pods:
+        key = _attempt_key(pod.metadata.labels)
+        if key is None:
+            continue
+        if attempts.terminal(pod):
+            ended[key] = ended.get(key, 0) + 1
+            continue
+        pools[key] = pod.metadata.labels.get(names.LABEL_COMPUTE, "")
+        counts[key] = counts.get(key, 0) + 1
+        placed = running.setdefault(key, set())
+        if pod.spec.node_name:
+            placed.add(pod.spec.node_name)
+    for child in children:
+        key = _attempt_key(child.metadata.labels)
+        # All its pods have ended: the Job controller says so itself a moment later, and makes no others.
+        if key is None or attempts.finished(child) or ended.get(key, 0) >= child.spec.completions:
+            continue
+        pools[key] = child.metadata.labels.get(names.LABEL_COMPUTE, "")
+        counts[key] = max(counts.get(key, 0), child.spec.completions)
+        running.setdefault(key, set()).update(attempts.planned_nodes(child))
+    found: dict[str, list[Holding]] = {}
+    for (uid, attempt), pool in sorted(pools.items()):
+        nodes = tuple(sorted(running[uid, attempt]))
+        found.setdefault(pool, []).append(Holding(uid, attempt, nodes, True, counts[uid, attempt]))
+    return {pool: tuple(held) for pool, held in found.items()}
+
+
+def _wants_nodes(seen: Seen) -> bool:
+    waits_for_nothing_else = seen.obstacle is None and seen.preparation.ready
+    return not seen.finished and not seen.cancel and seen.attempt is None and waits_for_nothing_else
+
+
+def _attempt_key(labels: dict[str, str]) -> tuple[str, int] | None:
+    uid, attempt = labels.get(names.LABEL_JOB_UID, ""), attempts.attempt_of(labels)
+    return (uid, attempt) if uid and attempt else None

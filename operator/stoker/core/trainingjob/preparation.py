@@ -1,0 +1,226 @@
+"""What must be known before the first attempt: code, inputs, image, and the record that pins them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from stoker.api.computecluster import ComputeCluster
+from stoker.api.environment import EnvironmentSpec
+from stoker.api.names import ANNOTATION_SUBMITTED_BY
+from stoker.api.trainingjob import Code, CommandJob, Input
+from stoker.core import command, podspec, times
+from stoker.core.plan import (
+    Answer,
+    Answers,
+    Ask,
+    Found,
+    ImageDigest,
+    InlineSnapshot,
+    InputFiles,
+    Question,
+    Recorded,
+    Refused,
+    SnapshotPresent,
+    Unavailable,
+)
+from stoker.core.trainingjob import record
+from stoker.core.trainingjob.attempts import former_seals
+from stoker.core.trainingjob.view import JobView
+
+#: An older job may have had an attempt that nobody remembers: its seals are looked for first. In seconds. A younger
+#: one cannot: its child would still be there.
+FORGETTABLE_SECONDS = 30.0
+#: 30 days.
+DEFAULT_TIMEOUT = 2592000
+SNAPSHOT_INPUT = "snapshot:"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing to know: the question and its answer. Without a question the answer is known from the start, or
+    (None) the question cannot be asked yet."""
+
+    question: Question | None = None
+    answer: Answer = None
+
+    @property
+    def value(self) -> Any:
+        return self.answer.value if isinstance(self.answer, Found) else None
+
+    @property
+    def known(self) -> bool:
+        return isinstance(self.answer, Found)
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Everything to know before the first attempt."""
+
+    snapshot: Need = Need()
+    inputs: Mapping[str, Need] = field(default_factory=dict)
+    image: Need = Need()
+    former: Need = Need()
+    record: Need = Need()
+
+    def needs(self) -> Iterator[Need]:
+        yield from (self.snapshot, *self.inputs.values(), self.image, self.former, self.record)
+
+    @property
+    def ready(self) -> bool:
+        return all(need.known for need in self.needs())
+
+    def asks(self, now: float) -> tuple[Ask, ...]:
+        """What is to be asked now: what has no answer, and what was refused and may be asked again."""
+        return tuple(Ask(need.question) for need in self.needs() if need.question is not None and _due(need, now))
+
+    @property
+    def retry_at(self) -> float | None:
+        moments = (need.answer.retry_at for need in self.needs() if isinstance(need.answer, Refused | Unavailable))
+        return min((moment for moment in moments if moment is not None), default=None)
+
+
+def prepare(view: JobView, key: str, compute: str, *, possible: bool, now: float) -> Preparation:
+    """What is known so far. possible: nothing in the way that only the user can mend; else nothing is recorded."""
+    spec = view.job.spec.command
+    if spec is None or view.workspace.problem is not None:
+        return Preparation()
+    namespace, answers = view.job.metadata.namespace, view.answers
+    snapshot = _snapshot(namespace, spec.code, answers)
+    inputs = {
+        name: _input(view, name, entry) for name, entry in view.job.spec.inputs.items() if entry.path is not None
+    }
+    image = _image(view, spec)
+    former = _former(view, key, spec.resources.instance_count, now)
+    known = all(need.known for need in (snapshot, *inputs.values(), image, former))
+    recorded = Need()
+    if possible and known:
+        text = record.encode(job_json(view, key, compute, snapshot.value, image.value, inputs))
+        question = Recorded(namespace, key, text)
+        recorded = Need(question, answers.get(question))
+    return Preparation(snapshot, inputs, image, former, recorded)
+
+
+def environment_of(view: JobView) -> EnvironmentSpec | None:
+    """The environment that a job names or holds; None if it does not exist."""
+    choice = view.job.spec.command.environment if view.job.spec.command else None
+    if choice is None:
+        return None
+    return choice.spec if choice.spec is not None else (view.environment.spec if view.environment else None)
+
+
+def image_reference(view: JobView) -> str | None:
+    """The image of the job's environment, else the workspace's default."""
+    environment = environment_of(view)
+    return (environment.image or view.workspace.defaults.image) if environment else None
+
+
+def pull_secrets(view: JobView) -> tuple[str, ...]:
+    """Secrets with which the job's image is looked up and pulled, each once."""
+    environment, spec = environment_of(view), view.job.spec.command
+    found = [secret.name for secret in environment.image_pull_secrets] if environment else []
+    found += [secret.name for secret in spec.pod.image_pull_secrets] if spec and spec.pod else []
+    return tuple(dict.fromkeys((*found, *view.workspace.image_pull_secrets)))
+
+
+def timeout_seconds(view: JobView) -> int:
+    """The longest run of the command that the job, its workspace or the product allows."""
+    return view.job.spec.limits.timeout_seconds or view.workspace.defaults.timeout_seconds or DEFAULT_TIMEOUT
+
+
+def job_json(
+    view: JobView, key: str, compute: str, snapshot: str | None, image: str | None, inputs: Mapping[str, Need]
+) -> dict[str, Any]:
+    """The record of the job. snapshot: digest of the code. image: pinned reference; None where it was never found."""
+    job, environment = view.job, environment_of(view)
+    recorded = {name: _recorded_input(entry, inputs.get(name)) for name, entry in job.spec.inputs.items()}
+    texts = podspec.input_texts(recorded)
+    identity = record.Identity(
+        name=job.metadata.name, namespace=job.metadata.namespace, uid=job.metadata.uid, key=key,
+        submitted_at=times.rfc3339(times.seconds(job.metadata.creation_timestamp)),
+        submitted_by=job.metadata.annotations.get(ANNOTATION_SUBMITTED_BY),
+    )  # fmt: skip
+    text = command.resolve(
+        job.spec.command.command if job.spec.command else "",
+        # The shell knows the place of a single file, as launch tells it; nobody else does.
+        {name: f"${{STOKER_INPUT_{name}}}" if place is None else place for name, place in texts.items()},
+        {name: podspec.output_text(name) for name in job.spec.outputs},
+    )
+    pinned = record.Pinned(
+        compute=compute, command=text, snapshot=snapshot, inputs=recorded, timeout_seconds=timeout_seconds(view),
+        image=(image_reference(view) or "", image.partition("@")[2]) if image else None,
+        pip=environment.pip if environment else (),
+    )  # fmt: skip
+    return record.job_record(identity, job.spec, pinned)
+
+
+def platform(cluster: ComputeCluster, instance_type: str | None) -> str | None:
+    """`os/architecture` of a pool's nodes; None for a type it does not have."""
+    kind = podspec.instance_type(cluster, instance_type)
+    return f"linux/{kind.architecture}" if kind else None
+
+
+def _due(need: Need, now: float) -> bool:
+    if need.answer is None:
+        return True
+    retry_at = need.answer.retry_at if isinstance(need.answer, Refused | Unavailable) else None
+    return retry_at is not None and now >= retry_at
+
+
+def _snapshot(namespace: str, code: Code | None, answers: Answers) -> Need:
+    if code is None or (code.snapshot is None and not code.inline):
+        return Need(None, Found(None))
+    if code.snapshot is not None:
+        return _present(SnapshotPresent(namespace, code.snapshot), answers)
+    question = InlineSnapshot(namespace, tuple(sorted((code.inline or {}).items())))
+    return Need(question, answers.get(question))
+
+
+def _present(question: SnapshotPresent, answers: Answers) -> Need:
+    """A snapshot by digest; once it is known to be there, its digest is the answer."""
+    answer = answers.get(question)
+    return Need(question, Found(question.digest) if isinstance(answer, Found) else answer)
+
+
+def _input(view: JobView, name: str, entry: Input) -> Need:
+    path, namespace = entry.path or "", view.job.metadata.namespace
+    if path.startswith(SNAPSHOT_INPUT):
+        return _present(SnapshotPresent(namespace, path.removeprefix(SNAPSHOT_INPUT)), view.answers)
+    root = view.workspace.storage_url.rstrip("/") + "/"
+    if not path.startswith(root) or ".." in path.split("/"):
+        return Need(
+            None,
+            Refused(
+                "InputNotAllowed",
+                f"spec.inputs.{name}.path: {path} does not lie under this namespace's storage, {root}",
+                f"copy the data below {root}, or give a local folder to `stoker run`, which uploads it",
+            ),
+        )
+    question = InputFiles(namespace, path, entry.type == "uri_file")
+    return Need(question, view.answers.get(question))
+
+
+def _image(view: JobView, spec: CommandJob) -> Need:
+    reference = image_reference(view)
+    wanted = platform(view.cluster, spec.resources.instance_type) if view.cluster else None
+    if reference is None or wanted is None:
+        return Need()
+    question = ImageDigest(view.job.metadata.namespace, reference, wanted, pull_secrets(view))
+    return Need(question, view.answers.get(question))
+
+
+def _former(view: JobView, key: str, ranks: int, now: float) -> Need:
+    created = times.seconds(view.job.metadata.creation_timestamp)
+    question = former_seals(view, key, ranks)
+    if created is not None and now - created < FORGETTABLE_SECONDS and question not in view.answers:
+        return Need(None, Found({}))
+    return Need(question, view.answers.get(question))
+
+
+def _recorded_input(entry: Input, need: Need | None) -> dict[str, Any]:
+    if entry.path is None:
+        return {"type": "literal", "value": entry.value or ""}
+    told: dict[str, Any] = {"type": entry.type or "uri_folder", "mode": entry.mode or "download", "source": entry.path}
+    if entry.path.startswith(SNAPSHOT_INPUT):
+        return {**told, "snapshot": entry.path.removeprefix(SNAPSHOT_INPUT)}
+    files = need.value if need is not None and need.known else ()
+    return {**told, "files": [{"key": key, "path": path, "size": size} for key, path, size in files]}

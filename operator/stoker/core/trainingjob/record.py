@@ -1,0 +1,155 @@
+"""A job's record, as cluster and laptop write it: job.json before the first attempt, result.json at the end."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from stoker.api.trainingjob import TrainingJobSpec
+
+VERSION = 1
+LOG_BYTES = 1 << 30
+OUTPUTS = "outputs/"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which run this is. key: its folder below jobs/. submitted_at: RFC 3339."""
+
+    name: str
+    namespace: str
+    uid: str
+    key: str
+    submitted_at: str
+    submitted_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What a run is fixed to before its first attempt.
+
+    command: shell text without placeholders. snapshot: digest of the code. image: reference and digest. inputs: as
+    job.json has them.
+    """
+
+    compute: str
+    command: str
+    timeout_seconds: int | None
+    snapshot: str | None = None
+    commit: str | None = None
+    image: tuple[str, str] | None = None
+    pip: Sequence[str] = ()
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    scratch_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RankEnd:
+    """How one rank ended. seal: its seal.json, None where there is none (a local run cut off)."""
+
+    rank: int
+    seal: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended. Times RFC 3339, empty for what never happened; timings: seconds by phase. attempts: (number,
+    how it ended, its ranks), oldest first."""
+
+    phase: str
+    reason: str
+    message: str
+    exit_code: int | None = None
+    started_at: str = ""
+    finished_at: str = ""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    attempts: Sequence[tuple[int, str, Sequence[RankEnd]]] = ()
+
+
+def encode(record: Mapping[str, Any]) -> str:
+    """The one way a record is written: sorted keys, two spaces, a newline at the end."""
+    return json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+
+
+def job_record(identity: Identity, spec: TrainingJobSpec, pinned: Pinned) -> dict[str, Any]:
+    """job.json."""
+    block = spec.command
+    return {
+        "version": VERSION,
+        **_who(identity),
+        "experiment": spec.experiment,
+        "displayName": spec.display_name,
+        "description": spec.description,
+        "tags": dict(spec.tags),
+        "submittedAt": identity.submitted_at,
+        "submittedBy": identity.submitted_by,
+        "compute": pinned.compute,
+        "command": pinned.command,
+        "snapshot": pinned.snapshot,
+        "commit": pinned.commit,
+        "image": {"reference": pinned.image[0], "digest": pinned.image[1]} if pinned.image else None,
+        "pip": list(pinned.pip),
+        "instanceCount": block.resources.instance_count if block else 1,
+        "env": {variable.name: variable.value for variable in block.env} if block else {},
+        "inputs": {name: dict(entry) for name, entry in pinned.inputs.items()},
+        "outputs": {name: {"type": output.type, "mode": output.mode} for name, output in spec.outputs.items()},
+        "limits": {
+            "timeoutSeconds": pinned.timeout_seconds,
+            "graceSeconds": spec.limits.grace_seconds,
+            "logBytes": LOG_BYTES,
+            "scratchBytes": pinned.scratch_bytes,
+        },
+        "spec": msgspec.to_builtins(spec),
+    }
+
+
+def result_record(identity: Identity, ending: Ending) -> dict[str, Any]:
+    """result.json. Its outputs are those of the last attempt, paths below outputs/."""
+    last = ending.attempts[-1] if ending.attempts else None
+    return {
+        "version": VERSION,
+        **_who(identity),
+        "phase": ending.phase,
+        "reason": ending.reason,
+        "message": ending.message,
+        "exitCode": ending.exit_code,
+        "startedAt": ending.started_at or None,
+        "finishedAt": ending.finished_at,
+        "timings": dict(ending.timings),
+        "attempts": [
+            {"number": number, "reason": reason, "ranks": [_rank(end) for end in ranks]}
+            for number, reason, ranks in ending.attempts
+        ],
+        "outputs": list(_outputs(last[0], last[2])) if last else [],
+    }
+
+
+def _who(identity: Identity) -> dict[str, Any]:
+    return {"name": identity.name, "namespace": identity.namespace, "uid": identity.uid, "key": identity.key}
+
+
+def _rank(end: RankEnd) -> dict[str, Any]:
+    seal = end.seal or {}
+    exit_record = seal.get("exit") or {}
+    return {
+        "rank": end.rank,
+        "sealed": "complete" if seal.get("complete") is True else "incomplete",
+        "exitCode": exit_record.get("code"),
+        "reason": exit_record.get("reason") or seal.get("reason"),
+    }
+
+
+def _outputs(attempt: int, ranks: Iterable[RankEnd]) -> Iterable[dict[str, Any]]:
+    for end in ranks:
+        for file in (end.seal or {}).get("files") or ():
+            path = str(file.get("path") or "")
+            if path.startswith(OUTPUTS):
+                yield {
+                    "path": path.removeprefix(OUTPUTS),
+                    "size": file.get("size"),
+                    "sha256": file.get("sha256"),
+                    "attempt": attempt,
+                    "rank": end.rank,
+                }

@@ -1,0 +1,125 @@
+"""Everything that decisions about one job rest on, gathered once per plan."""
+
+from dataclasses import dataclass
+
+from stoker.api import names
+from stoker.api.trainingjob import FINISHED
+from stoker.core import times
+from stoker.core.trainingjob import attempts
+from stoker.core.trainingjob.attempts import Attempt
+from stoker.core.trainingjob.obstacles import Wait, obstacle
+from stoker.core.trainingjob.preparation import Preparation, prepare, timeout_seconds
+from stoker.core.trainingjob.view import JobView, Placement
+
+#: An image that a node cannot pull for this long ends the attempt: its nodes cost, and a tag was resolved long before.
+PULL_PATIENCE = 600.0
+_PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A view, and what follows from it. key: the run's folder. compute: the pool it uses, by name. obstacle: what only
+    the user can mend."""
+
+    view: JobView
+    now: float
+    key: str
+    compute: str
+    ranks: int
+    created: float
+    attempt: Attempt | None
+    obstacle: Wait | None
+    preparation: Preparation
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has ended for good: it says so itself, and nothing that exists later changes that."""
+        status = self.view.job.status
+        ended = any(entry.type in ("Complete", "Failed") and entry.status == "True" for entry in status.conditions)
+        return status.phase in FINISHED or ended
+
+    @property
+    def next_attempt(self) -> int:
+        """The number of the attempt that the next child is for."""
+        return (self.attempt.number if self.attempt else 0) + 1
+
+    @property
+    def cancel(self) -> bool:
+        return self.view.job.spec.cancel
+
+    @property
+    def placement(self) -> Placement:
+        return self.view.placement or Placement()
+
+    @property
+    def granted(self) -> bool:
+        """Whether the pool's plan has given this job all it needs."""
+        return self.placement.granted and len(self.placement.nodes) in (0, self.ranks)
+
+    @property
+    def deadline(self) -> float | None:
+        """When the attempt is ended from outside: launch ends the command at the timeout, this is for pods that never
+        get there."""
+        attempt, limits = self.attempt, self.view.job.spec.limits
+        begun = (attempt.started or attempt.created) if attempt else None
+        return None if begun is None else begun + timeout_seconds(self.view) + limits.grace_seconds
+
+    @property
+    def stop(self) -> str:
+        """Why the open attempt is to be ended from outside; empty while it may go on."""
+        attempt = self.attempt
+        if attempt is None:
+            return ""
+        if attempt.stopped:
+            return attempt.stopped
+        if (not attempt.child_open and all(rank.over for rank in attempt.ranks)) or _ended_by_itself(attempt):
+            return ""
+        if self.cancel:
+            return "Canceled"
+        if self.deadline is not None and self.now >= self.deadline:
+            return "TimedOut"
+        if any(rank.lost for rank in attempt.ranks):
+            return attempts.NODE_LOST
+        unpullable = self.pull_failed_at
+        return "ImagePullFailed" if unpullable is not None and self.now >= unpullable + PULL_PATIENCE else ""
+
+    @property
+    def pull_failed_at(self) -> float | None:
+        """Since when at the latest a node fails to pull the image, None if none does: the oldest such pod's start."""
+        if self.attempt is None:
+            return None
+        moments = [
+            times.seconds(rank.pod.status.start_time or rank.pod.metadata.creation_timestamp)
+            for rank in self.attempt.ranks
+            if rank.pod is not None and not rank.over and pull_failure(rank) is not None
+        ]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+
+def pull_failure(rank: attempts.Rank) -> tuple[str, str, str] | None:
+    """The container whose image a rank's node cannot pull, with the kubelet's reason and words."""
+    pod = rank.pod
+    for status in (*pod.status.init_container_statuses, *pod.status.container_statuses) if pod else ():
+        waiting = status.state.waiting
+        if waiting is not None and waiting.reason in _PULL_FAILURES:
+            return status.name, waiting.reason, waiting.message
+    return None
+
+
+def look(view: JobView, now: float) -> Seen:
+    """What is seen of a job at one moment."""
+    job = view.job
+    key = names.job_key(job.metadata.name, job.metadata.uid)
+    compute = job.spec.compute or view.workspace.defaults.compute or ""
+    ranks = job.spec.command.resources.instance_count if job.spec.command else 1
+    attempt = attempts.observe(view, key, ranks, now)
+    over = job.status.phase in FINISHED
+    hindered = None if over else obstacle(view)
+    preparation = Preparation() if over else prepare(view, key, compute, possible=hindered is None, now=now)
+    created = times.seconds(job.metadata.creation_timestamp)
+    return Seen(view, now, key, compute, ranks, now if created is None else created, attempt, hindered, preparation)
+
+
+def _ended_by_itself(attempt: Attempt) -> bool:
+    """Whether every pod ran to its end: nothing is left to stop."""
+    return all(rank.over and not rank.lost and rank.pod is not None for rank in attempt.ranks)

@@ -1,0 +1,170 @@
+"""The status of a job: computed whole from what is seen, and shown only when it is worth a write.
+
+A wait and the phases around Running are shown once they have lasted 4 s, or at once where only the user can mend them:
+a run that starts at once costs two status writes, Running and its end.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from stoker.api import names
+from stoker.api.trainingjob import (
+    AttemptStatus,
+    ImageStatus,
+    Phase,
+    SavedOutput,
+    TrainingJobStatus,
+    Waiting,
+)
+from stoker.core import times
+from stoker.core.trainingjob import conditions, preparation, waits
+from stoker.core.trainingjob.attempts import Attempt
+from stoker.core.trainingjob.obstacles import Wait
+from stoker.core.trainingjob.seen import Seen
+from stoker.core.trainingjob.stands import Stand
+from stoker.core.trainingjob.steps import Step
+
+#: Times of objects are cut to the second: with the one second more, 4 s have truly passed.
+SHOW_AFTER = 4.0 + 1.0
+_MOST_ATTEMPTS, _MOST_NODES, _MOST_OUTPUTS = 32, 100, 100
+_ENDS: dict[str, Phase] = {"Completed": "Completed", "Failed": "Failed", "Canceled": "Canceled"}
+
+
+def status_of(seen: Seen, stand: Stand, step: Step) -> TrainingJobStatus:
+    """The whole status."""
+    result, job = step.result, seen.view.job
+    wait = None if result is not None else waits.why(seen)
+    common = TrainingJobStatus(
+        phase=stand.phase,
+        observed_generation=job.metadata.generation,
+        conditions=conditions.conditions(seen, stand, wait, result),
+        waiting=waiting(seen, wait),
+        key=seen.key,
+        compute=seen.compute,
+        snapshot=_snapshot(seen),
+        environment=_image(seen),
+        attempts=_attempts(seen, step),
+        logs=_logs(seen),
+        started_at=times.rfc3339(seen.attempt.started) or job.status.started_at if seen.attempt else "",
+    )
+    return common if result is None else _ended(common, result)
+
+
+def waiting(seen: Seen, wait: Wait | None) -> Waiting | None:
+    """A wait as status shows it: `since` stays while the reason does."""
+    if wait is None:
+        return None
+    former = seen.view.job.status.waiting
+    if former is not None and former.reason == wait.reason:
+        since = former.since
+    else:
+        since = times.rfc3339(_began(seen) if former is None else seen.now)
+    return Waiting(reason=wait.reason, message=wait.message[:2048], fix=wait.fix[:2048], since=since)
+
+
+def show_at(seen: Seen, stand: Stand, step: Step) -> float:
+    """From when on the status of a stand may be written, in seconds since the epoch."""
+    if step.result is not None or step.stop or stand.phase == "Running":
+        return seen.now
+    wait = waits.why(seen)
+    if wait is not None and wait.yours:
+        return seen.now
+    former = seen.view.job.status.waiting
+    shown = times.seconds(former.since) if former is not None and wait is not None else None
+    if former is not None and wait is not None and former.reason != wait.reason and shown is not None:
+        return max(_began(seen), shown) + SHOW_AFTER
+    return _began(seen) + SHOW_AFTER
+
+
+def _began(seen: Seen) -> float:
+    """When what a job waits for now began, as far as objects tell."""
+    attempt = seen.attempt
+    if attempt is None:
+        return seen.created
+    if all(rank.done for rank in attempt.ranks):
+        return attempt.ended if attempt.ended is not None else seen.now
+    return attempt.created if attempt.created is not None else seen.created
+
+
+def _ended(status: TrainingJobStatus, result: Mapping[str, Any]) -> TrainingJobStatus:
+    """The terminal status, from the result as it is stored."""
+    outputs = [output for output in result.get("outputs") or () if isinstance(output, Mapping)]
+    started, finished = str(result.get("startedAt") or ""), str(result.get("finishedAt") or "")
+    begin, end = times.seconds(started), times.seconds(finished)
+    code = result.get("exitCode")
+    reason = str(result.get("reason") or "")
+    attempts = status.attempts
+    if attempts:
+        last = msgspec.structs.replace(attempts[-1], reason=reason)
+        attempts = (*attempts[:-1], last)
+    return msgspec.structs.replace(
+        status,
+        phase=_ENDS.get(str(result.get("phase")), "Failed"),
+        waiting=None,
+        reason=reason[:64],
+        message=str(result.get("message") or "")[:8192],
+        exit_code=code if isinstance(code, int) else None,
+        outputs=tuple(
+            SavedOutput(path=str(output.get("path"))[:4096], size=int(output.get("size") or 0))
+            for output in outputs[:_MOST_OUTPUTS]
+        ),
+        attempts=attempts,
+        started_at=started,
+        finished_at=finished,
+        duration=times.duration(end - begin) if begin is not None and end is not None else "",
+        timings={str(phase): float(spent) for phase, spent in (result.get("timings") or {}).items()},
+    )
+
+
+def _snapshot(seen: Seen) -> str:
+    """The digest of the code: what was pinned wins over what could be found now."""
+    job, child = seen.view.job, seen.attempt.child if seen.attempt else None
+    pinned = child.metadata.annotations.get(names.ANNOTATION_SNAPSHOT, "") if child else ""
+    found = seen.preparation.snapshot.value
+    return job.status.snapshot or pinned or (found if isinstance(found, str) else "")
+
+
+def _image(seen: Seen) -> ImageStatus | None:
+    former = seen.view.job.status.environment
+    if former is not None and former.image:
+        return former
+    reference = preparation.image_reference(seen.view) or ""
+    image = seen.preparation.image.value
+    child = seen.attempt.child if seen.attempt else None
+    if child is not None:
+        containers: list[dict[str, Any]] = (child.spec.template.get("spec") or {}).get("containers") or []
+        image = next((str(entry.get("image")) for entry in containers if entry.get("name") == "main"), image)
+    if not isinstance(image, str):
+        return None
+    return ImageStatus(reference=reference or image, image=image, source="given")
+
+
+def _attempts(seen: Seen, step: Step) -> tuple[AttemptStatus, ...]:
+    former, attempt = seen.view.job.status.attempts, seen.attempt
+    if attempt is None:
+        return former
+    entry = _attempt(seen, attempt, next((old for old in former if old.number == attempt.number), None), step.stop)
+    others = [old for old in former if old.number != attempt.number]
+    return (*others, entry)[-_MOST_ATTEMPTS:]
+
+
+def _attempt(seen: Seen, attempt: Attempt, former: AttemptStatus | None, stop: str) -> AttemptStatus:
+    metadata = seen.view.job.metadata
+    old = former or AttemptStatus(number=attempt.number)
+    return AttemptStatus(
+        number=attempt.number,
+        child=names.child_name(metadata.name, metadata.uid, attempt.number),
+        nodes=attempt.nodes[:_MOST_NODES] or old.nodes,
+        started_at=times.rfc3339(attempt.started) or old.started_at,
+        ended_at=times.rfc3339(attempt.ended) or old.ended_at,
+        reason=stop or old.reason,
+    )
+
+
+def _logs(seen: Seen) -> str:
+    if seen.attempt is None or not seen.view.workspace.storage_url:
+        return seen.view.job.status.logs
+    root = seen.view.workspace.storage_url.rstrip("/")
+    return f"{root}/jobs/{seen.key}/attempts/{seen.attempt.number}/0/logs/std_log.txt"

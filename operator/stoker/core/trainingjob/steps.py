@@ -1,0 +1,194 @@
+"""What to do in each stand: actions, and when to look again. What a step says is done by nobody here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stoker.api import names
+from stoker.core import podspec, times
+from stoker.core.plan import (
+    Action,
+    Ask,
+    CloseRank,
+    Create,
+    Delete,
+    Found,
+    Question,
+    Recorded,
+    Refused,
+    ResultWritten,
+    Unavailable,
+)
+from stoker.core.trainingjob import ending, preparation, record, waits
+from stoker.core.trainingjob.attempts import Attempt
+from stoker.core.trainingjob.seen import PULL_PATIENCE, Seen
+
+#: A child that the Job controller has not finished this long after the run's end is deleted, in seconds.
+TIDY_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """actions: in order. wake_at: seconds since the epoch. result: result.json as stored, once it is; `unrecorded`
+    stands for a run that ended where there is no storage to keep a result. stop: an attempt's end to be recorded."""
+
+    actions: tuple[Action, ...] = ()
+    wake_at: float | None = None
+    result: Mapping[str, Any] | None = None
+    stop: str = ""
+
+
+def earliest(*moments: float | None) -> float | None:
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def tidy(seen: Seen) -> Step:
+    """A finished run never runs again; a child that still stands is taken away."""
+    attempt = seen.attempt
+    if attempt is None or attempt.child is None or not attempt.child_open:
+        return Step()
+    ended = times.seconds(seen.view.job.status.finished_at) or 0.0
+    if seen.now < ended + TIDY_SECONDS:
+        # The Job controller finishes the child of an ordinary run within seconds, which saves us a write.
+        return Step(wake_at=ended + TIDY_SECONDS)
+    return Step(actions=(_delete_child(attempt),))
+
+
+def finish(seen: Seen) -> Step:
+    """Write the result, then show it: result.json comes before a terminal status."""
+    attempt = _attempt(seen)
+    return _with_result(seen, ending.of_attempt(seen, attempt), _delete_service(seen, attempt))
+
+
+def finish_unstarted(seen: Seen) -> Step:
+    """Canceled before anything ran: the record is written all the same, where there is storage for it."""
+    if seen.view.workspace.problem is not None or not seen.view.workspace.storage_url:
+        return Step(result=ending.result_of(seen, ending.unstarted(seen)))
+    made = seen.preparation
+    text = record.encode(
+        preparation.job_json(seen.view, seen.key, seen.compute, made.snapshot.value, made.image.value, made.inputs)
+    )
+    question = Recorded(seen.view.job.metadata.namespace, seen.key, text)
+    answer = seen.view.answers.get(question)
+    if not isinstance(answer, Found):
+        return _asking(seen, question)
+    return _with_result(seen, ending.unstarted(seen), ())
+
+
+def end_attempt(seen: Seen) -> Step:
+    """The one way in which an attempt is ended from outside: record why, delete the child, close what is lost, wait for
+    the seals of the rest."""
+    attempt = _attempt(seen)
+    if not attempt.stopped:
+        return Step(stop=seen.stop)
+    actions: list[Action] = []
+    if attempt.child is not None and attempt.child_open:
+        actions.append(_delete_child(attempt))
+    sealing = wait_for_seals(seen)
+    return Step(actions=(*actions, *sealing.actions), wake_at=sealing.wake_at)
+
+
+def wait_for_seals(seen: Seen) -> Step:
+    """Ask for the seals once every rank has ended; close the ranks that can have none."""
+    attempt = _attempt(seen)
+    asking = _asking(seen, attempt.question) if attempt.question is not None else Step()
+    # Where all have ended, the seals are looked at first: a rank whose pod is gone is mostly sealed.
+    closing = _closing(seen, attempt) if attempt.asked or attempt.question is None else Step()
+    wake_at = earliest(asking.wake_at, closing.wake_at, attempt.look_at, _pods_wake(seen, attempt))
+    return Step((*asking.actions, *closing.actions), wake_at)
+
+
+def watch(seen: Seen) -> Step:
+    """Nothing to do but to look again when something can have become overdue."""
+    attempt = _attempt(seen)
+    starting = None
+    if attempt.started is None and attempt.created is not None:
+        moments = (attempt.created + waits.PODS_EXPECTED, attempt.created + waits.SCHEDULER_PATIENCE + 1.0)
+        starting = earliest(*(moment for moment in moments if moment > seen.now))
+    pulled = seen.pull_failed_at
+    patience = pulled + PULL_PATIENCE if pulled is not None else None
+    return Step(wake_at=earliest(starting, patience, seen.deadline, _pods_wake(seen, attempt)))
+
+
+def prepare(seen: Seen) -> Step:
+    """Ask what is not known yet."""
+    return Step(seen.preparation.asks(seen.now), seen.preparation.retry_at)
+
+
+def wait(seen: Seen) -> Step:
+    """The pool's plan has been told by the job's demand; it answers with a placement."""
+    return Step()
+
+
+def create_child(seen: Seen) -> Step:
+    """POST the child. Its Service goes first: once the child is seen, the Service is known to be there."""
+    view = seen.view
+    if view.cluster is None:
+        return Step()
+    child = podspec.ChildPlan(
+        job=view.job, record=seen.preparation.record.value, attempt=seen.next_attempt, cluster=view.cluster,
+        agent_image=view.settings.agent_image, server_url=view.settings.server_url,
+        pods_after_seconds=view.settings.pods_after_seconds, nodes=seen.placement.nodes,
+        pull_secrets=(*preparation.pull_secrets(view), *view.settings.image_pull_secrets),
+    )  # fmt: skip
+    service = (Create(podspec.make_service(child)),) if child.ranks > 1 else ()
+    return Step((*service, Create(podspec.make_child(child))))
+
+
+def _with_result(seen: Seen, end: record.Ending, cleaning: tuple[Action, ...]) -> Step:
+    result = ending.result_of(seen, end)
+    question = ResultWritten(seen.view.job.metadata.namespace, seen.key, record.encode(result))
+    answer = seen.view.answers.get(question)
+    if isinstance(answer, Found) and isinstance(answer.value, Mapping):
+        return Step(actions=cleaning, result=answer.value)
+    return _asking(seen, question)
+
+
+def _asking(seen: Seen, question: Question) -> Step:
+    """Ask what has no answer, and again what had none worth keeping, once it may be asked again."""
+    answer = seen.view.answers.get(question)
+    if isinstance(answer, Found):
+        return Step()
+    if isinstance(answer, Refused | Unavailable):
+        due = answer.retry_at is not None and seen.now >= answer.retry_at
+        return Step((Ask(question),) if due else (), answer.retry_at)
+    return Step((Ask(question),))
+
+
+def _closing(seen: Seen, attempt: Attempt) -> Step:
+    """Seal as incomplete what can no longer be sealed by its own pod."""
+    namespace = seen.view.job.metadata.namespace
+    asked = [
+        _asking(
+            seen, CloseRank(namespace, seen.key, attempt.number, rank.number, rank.close_as, rank.close_message)
+        )
+        for rank in attempt.ranks
+        if rank.seal is None and rank.close_as
+    ]  # fmt: skip
+    actions = tuple(action for step in asked for action in step.actions)
+    return Step(actions, earliest(*(step.wake_at for step in asked)))
+
+
+def _delete_child(attempt: Attempt) -> Delete:
+    assert attempt.child is not None, "asked only of an attempt whose child stands"
+    metadata = attempt.child.metadata
+    return Delete("Job", metadata.namespace, metadata.name, metadata.uid)
+
+
+def _delete_service(seen: Seen, attempt: Attempt) -> tuple[Action, ...]:
+    metadata = seen.view.job.metadata
+    if seen.ranks < 2:
+        return ()
+    name = names.child_name(metadata.name, metadata.uid, attempt.number)
+    return (Delete("Service", metadata.namespace, name, ""),)
+
+
+def _pods_wake(seen: Seen, attempt: Attempt) -> float | None:
+    """When a silent node counts as lost or a missing seal as never to come."""
+    moments = (rank.look_at for rank in attempt.ranks)
+    return earliest(*(moment for moment in moments if moment is not None and moment > seen.now))
+
+
+def _attempt(seen: Seen) -> Attempt:
+    assert seen.attempt is not None, "these steps are taken for an attempt"
+    return seen.attempt

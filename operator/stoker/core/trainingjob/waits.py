@@ -1,0 +1,238 @@
+"""Why a job is not running yet, or not done yet: the first policy that answers decides.
+
+Order matters: what the user can mend comes before what only time mends, and what blocks everything before what blocks
+one step.
+"""
+
+import re
+from collections.abc import Callable
+
+from stoker.api import names
+from stoker.core import times
+from stoker.core.plan import Answer, Posted, Refused, ResultWritten, Unavailable
+from stoker.core.trainingjob import attempts
+from stoker.core.trainingjob.attempts import Attempt
+from stoker.core.trainingjob.obstacles import Wait
+from stoker.core.trainingjob.preparation import Need
+from stoker.core.trainingjob.seen import Seen, pull_failure
+
+Policy = Callable[[Seen], Wait | None]
+
+_POD_NAME = r'pods "[^"]*"'
+#: A child without pods for this long is told of, in seconds.
+PODS_EXPECTED = 3.0
+#: How long a scheduler may take before a pod on nodes that we chose counts as disagreement, in seconds.
+SCHEDULER_PATIENCE = 10.0
+
+
+def why(seen: Seen) -> Wait | None:
+    """The wait that holds a job up now; None for one that runs or has ended."""
+    if seen.finished:
+        return None
+    table = WAITS_BEFORE if seen.attempt is None else WAITS_OF_AN_ATTEMPT
+    return next((wait for policy in table if (wait := policy(seen))), None)
+
+
+# -- Before the first attempt.
+
+
+def canceling(seen: Seen) -> Wait | None:
+    return Wait("Canceling", "the run is being canceled; its record is being written") if seen.cancel else None
+
+
+def obstacle(seen: Seen) -> Wait | None:
+    return seen.obstacle
+
+
+def snapshot_refused(seen: Seen) -> Wait | None:
+    return _answered(seen.preparation.snapshot.answer, "SnapshotNotFound", "SnapshotUnavailable", "the code")
+
+
+def input_refused(seen: Seen) -> Wait | None:
+    for name, need in seen.preparation.inputs.items():
+        if wait := _answered(need.answer, "InputNotFound", "InputUnavailable", f"input {name}"):
+            return wait
+    return None
+
+
+def image_refused(seen: Seen) -> Wait | None:
+    return _answered(seen.preparation.image.answer, "BaseImageNotFound", "RegistryUnreachable", "the image")
+
+
+def record_refused(seen: Seen) -> Wait | None:
+    for need in (seen.preparation.former, seen.preparation.record):
+        if wait := _answered(need.answer, "RecordRefused", "StorageUnavailable", "the run's record"):
+            return wait
+    return None
+
+
+def preparing(seen: Seen) -> Wait | None:
+    preparation = seen.preparation
+    named: tuple[tuple[str, Need], ...] = (
+        ("the code", preparation.snapshot), *((f"input {name}", need) for name, need in preparation.inputs.items()),
+        ("the image", preparation.image), ("the record", preparation.record),
+    )  # fmt: skip
+    open_needs = [name for name, need in named if not need.known]
+    if not open_needs and preparation.former.known:
+        return None
+    return Wait("Preparing", f"looking up {', '.join(open_needs) or 'former attempts'}")
+
+
+def post_refused(seen: Seen) -> Wait | None:
+    """The API server's words when it refuses the child itself, or its Service."""
+    metadata = seen.view.job.metadata
+    name = names.child_name(metadata.name, metadata.uid, seen.next_attempt)
+    answers = (seen.view.answers.get(Posted(kind, metadata.namespace, name)) for kind in ("Service", "Job"))
+    refused = next((answer for answer in answers if isinstance(answer, Refused | Unavailable)), None)
+    fix = "change the quota or policy of the namespace; creation is tried again"
+    return _answered(refused, "PodsRejected", "ApiServerUnavailable", "the pods", fix)
+
+
+def nodes_granted(seen: Seen) -> Wait | None:
+    return Wait("CreatingPods", "the nodes are there; the pods are being created") if seen.granted else None
+
+
+def waiting_for_nodes(seen: Seen) -> Wait:
+    """The pool's own reason, or that it has not been asked yet."""
+    placement = seen.placement
+    if placement.reason:
+        return Wait(placement.reason, placement.message, placement.fix)
+    nodes = "a node" if seen.ranks == 1 else f"{seen.ranks} nodes"
+    return Wait("WaitingForNodes", f"asking {seen.compute} for {nodes}")
+
+
+# -- Of an open attempt.
+
+
+def stopping(seen: Seen) -> Wait | None:
+    attempt = _attempt(seen)
+    if not seen.stop or all(rank.over for rank in attempt.ranks):
+        return None
+    seconds = seen.view.job.spec.limits.grace_seconds
+    return Wait(
+        "StoppingPods",
+        f"the attempt is being ended ({seen.stop}); its pods have up to {times.duration(seconds)} to save their outputs",
+    )
+
+
+def saving(seen: Seen) -> Wait | None:
+    attempt = _attempt(seen)
+    if not all(rank.done or rank.saving for rank in attempt.ranks):
+        return None
+    if attempt.trouble is not None:
+        return _answered(attempt.trouble, "StorageRefused", "StorageUnavailable", "the seals")
+    result = seen.view.answers.get(ResultWritten(seen.view.job.metadata.namespace, seen.key))
+    if told := _answered(result, "ResultRefused", "StorageUnavailable", "the result"):
+        return told
+    return Wait("SavingOutputs", "the command has ended; logs and outputs are being saved and verified")
+
+
+def pods_rejected(seen: Seen) -> Wait | None:
+    attempt = _attempt(seen)
+    failed = [event for event in seen.view.events if event.reason == "FailedCreate" and event.message]
+    missing = [rank.number for rank in attempt.ranks if rank.pod is None]
+    if not missing or attempt.child is None:
+        return None
+    if failed:
+        newest = max(failed, key=lambda event: (event.metadata.creation_timestamp, event.message))
+        return Wait(
+            "PodsRejected",
+            # Each try has a pod name of its own; the words stay the same.
+            f"the API server refuses the pods: {re.sub(_POD_NAME, 'pods', newest.message)}",
+            "change the quota or policy of the namespace, or submit again with what it allows; creation is tried again",
+            yours=True,
+        )
+    if attempt.created is not None and seen.now >= attempt.created + PODS_EXPECTED:
+        return Wait(
+            "PodsNotCreated",
+            f"Job {attempt.child.metadata.name} has {len(attempt.ranks) - len(missing)} of {len(attempt.ranks)} pods",
+            "see whether the cluster's kube-controller-manager runs",
+        )
+    return None
+
+
+def image_pull_failed(seen: Seen) -> Wait | None:
+    for rank in _attempt(seen).ranks:
+        if found := pull_failure(rank):
+            name, reason, message = found
+            return Wait(
+                "ImagePullFailed",
+                f"the node cannot pull the image of container {name} ({reason}): {message}",
+                "see that the nodes reach the registry and that environment.imagePullSecrets names a valid secret",
+                yours=reason in ("ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
+            )
+    return None
+
+
+def scheduler_disagrees(seen: Seen) -> Wait | None:
+    if seen.view.cluster is not None and seen.view.cluster.spec.provider.type == "External":
+        return None
+    for rank in _attempt(seen).ranks:
+        unscheduled = attempts.condition(rank.pod.status.conditions, "PodScheduled") if rank.pod else None
+        if unscheduled is None or unscheduled.status != "False":
+            continue
+        since = times.seconds(unscheduled.last_transition_time)
+        if since is None or seen.now < since + SCHEDULER_PATIENCE:
+            continue
+        return Wait(
+            "SchedulerDisagrees",
+            f"the scheduler will not place rank {rank.number} on the nodes it was given: {unscheduled.message}",
+            "compare resources of the ComputeCluster's instance type with the node's allocatable; raise nodeReserve",
+        )
+    return None
+
+
+def waiting_for_autoscaler(seen: Seen) -> Wait | None:
+    """On a pool that owns no nodes: the cluster's own autoscaler has to act."""
+    unplaced = [rank.pod for rank in _attempt(seen).ranks if rank.pod and not rank.pod.spec.node_name]
+    if not unplaced or seen.view.cluster is None or seen.view.cluster.spec.provider.type != "External":
+        return None
+    told = attempts.condition(unplaced[0].status.conditions, "PodScheduled")
+    words = f": {told.message}" if told and told.message else ""
+    return Wait("WaitingForAutoscaler", f"{len(unplaced)} of {seen.ranks} pods have no node yet{words}")
+
+
+def pods_starting(seen: Seen) -> Wait | None:
+    attempt = _attempt(seen)
+    starting = [rank.number for rank in attempt.ranks if rank.started is None and not rank.done]
+    if not starting:
+        return None
+    return Wait("PodsStarting", f"{len(attempt.ranks) - len(starting)} of {len(attempt.ranks)} pods have started")
+
+
+#: Before an attempt. The last policy always answers: a job without an attempt waits for something.
+WAITS_BEFORE: tuple[Policy, ...] = (
+    canceling,
+    obstacle,
+    snapshot_refused,
+    input_refused,
+    image_refused,
+    record_refused,
+    post_refused,
+    preparing,
+    nodes_granted,
+    waiting_for_nodes,
+)
+WAITS_OF_AN_ATTEMPT: tuple[Policy, ...] = (
+    stopping,
+    saving,
+    pods_rejected,
+    image_pull_failed,
+    scheduler_disagrees,
+    waiting_for_autoscaler,
+    pods_starting,
+)
+
+
+def _answered(answer: Answer, refused: str, unavailable: str, what: str, fix: str = "") -> Wait | None:
+    """A wait of a refused or unavailable answer, in the words of whoever answered."""
+    if isinstance(answer, Refused):
+        return Wait(answer.reason or refused, answer.message or f"{what}: refused", answer.fix or fix, yours=True)
+    if isinstance(answer, Unavailable):
+        return Wait(answer.reason or unavailable, answer.message or f"{what}: no answer yet", answer.fix)
+    return None
+
+
+def _attempt(seen: Seen) -> Attempt:
+    assert seen.attempt is not None, "these policies are asked of an attempt"
+    return seen.attempt
