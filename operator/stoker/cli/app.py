@@ -1,0 +1,132 @@
+"""The commands of `stoker`, each imported when it is called; one place turns errors into messages and exit codes."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_USAGE, StokerError, did_you_mean
+
+#: Command -> (module below stoker.cli, one line of help). The order is the one in `stoker --help`.
+COMMANDS = {
+    "init": ("start", "Write a commented job.yaml and .amlignore."),
+    "run": ("run", "Train: on this machine, or on a cluster with --compute."),
+    "ls": ("jobs", "List runs, local ones and the cluster's."),
+    "show": ("jobs", "Show one run: phase, times, outputs."),
+    "logs": ("logs", "Print a run's log; also after its pods are gone."),
+    "why": ("jobs", "Say why a run waits, or how it ended."),
+    "cancel": ("jobs", "End a run; what it saved stays."),
+    "pull": ("pull", "Copy a run's outputs to this machine."),
+    "snapshot": ("snapshot", "List what of a folder is sent, and why."),
+    "job": ("run", "job create -f FILE: submit without following."),
+    "completion": ("start", "Print the shell's completion script."),
+}
+_WITH_VALUE = ("--context", "--namespace", "-n", "--output", "-o")
+_SWITCHES = ("--quiet", "-q")
+_EPILOG = """\b
+Examples:
+  stoker init                                  a first job.yaml
+  stoker run                                   the job.yaml in this folder, on this machine
+  stoker run examples/iris --compute cpu       the same on the cluster's pool cpu
+  stoker run train.py -- --lr 0.1              a script, with no file at all
+  stoker logs @last --wait                     follow, and exit as the job does
+
+\b
+Everywhere: --context C  --namespace/-n N  --output/-o table|json|yaml|name  --quiet/-q
+Exit codes: the job's own; 2 usage, 124 time, 125 platform, 130 cancelled.
+"""
+
+
+class Commands(click.Group):
+    """Knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"stoker.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS:
+            raise click.UsageError(f"no command {args[0]!r}; {did_you_mean(args[0], set(COMMANDS))}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, help="Print the version.")
+def cli(version: bool) -> None:
+    """Train here or on a cluster: a folder with a script becomes stored logs and outputs."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code; every error has been told."""
+    try:
+        # standalone_mode would print errors in click's words and turn Ctrl-C into exit code 1.
+        code = cli.main(_ordered(arguments), prog_name="stoker", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        return _tell_click(error)
+    except (click.Abort, KeyboardInterrupt):
+        print("stoker: cancelled", file=sys.stderr)
+        return EXIT_CANCELLED
+    except StokerError as error:
+        print(f"stoker: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has enough. What is buffered must not raise again while Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except _other_errors() as error:
+        print(f"stoker: {error}", file=sys.stderr)
+        return EXIT_PLATFORM
+    return code if isinstance(code, int) else 0
+
+
+def _other_errors() -> tuple[type[Exception], ...]:
+    """Errors of lower layers that are for people; asked only when an exception is on its way."""
+    found: list[type[Exception]] = []
+    for name, classes in (
+        ("stoker.storage.objects", ("StoreError",)), ("stoker.storage.listing", ("SnapshotError",)),
+        ("stoker.runtime.unpack", ("UnpackRefused",)), ("stoker.runtime.fetch", ("FetchFailed",)),
+    ):  # fmt: skip
+        if name in sys.modules:
+            found += [getattr(sys.modules[name], one) for one in classes]
+    return tuple(found)
+
+
+def _tell_click(error: click.ClickException) -> int:
+    words = error.format_message()
+    where = getattr(error, "ctx", None)
+    print(f"stoker: {words}", file=sys.stderr)
+    if where is not None:
+        print(f"see `{where.command_path} --help`", file=sys.stderr)
+    return EXIT_USAGE if isinstance(error, click.UsageError) else error.exit_code
+
+
+def _ordered(arguments: Sequence[str]) -> list[str]:
+    """Global flags in front of the command go behind it, where they are declared: both places are natural."""
+    front: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest[0]
+        if word in _WITH_VALUE and len(rest) > 1:
+            front += [rest.pop(0), rest.pop(0)]
+        elif word in _SWITCHES or word.startswith(tuple(f"{long}=" for long in _WITH_VALUE if long.startswith("--"))):
+            front.append(rest.pop(0))
+        else:
+            break
+    depth = 2 if rest[:1] == ["job"] and len(rest) > 1 else 1
+    return [*rest[:depth], *front, *rest[depth:]]

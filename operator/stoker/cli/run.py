@@ -1,0 +1,267 @@
+"""`stoker run` and `stoker job create`: from a folder to a finished, or a submitted, run."""
+
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stoker.cli.options import Common, common
+from stoker.cli.plan import confirm_size, print_plan
+from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_TIME, BadInput, BadInputs
+from stoker.sdk import ask, manifest, settings
+from stoker.sdk.draft import LOCAL, Draft
+from stoker.sdk.prepare import Prepared, prepare
+
+_FLAGS = (
+    click.option("--compute", metavar="NAME", help="local, or a ComputeCluster; else the file's, the project's, local."),
+    click.option("--environment", metavar="NAME|FILE|IMAGE|system", help="Run in this; an image replaces the file's image alone."),
+    click.option("--code", type=click.Path(path_type=Path), metavar="DIR", help="The code folder; for a script else the current folder."),
+    click.option("--name", metavar="NAME", help="The run's name; else one is made."),
+    click.option("--experiment", metavar="NAME", help="The group that the run belongs to."),
+    click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="A tag; may stand several times."),
+    click.option("-e", "--env", multiple=True, metavar="KEY[=VALUE]", help="A variable; without a value this shell's."),
+    click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Set a value of the file: inputs.lr=0.1, environment.image=..."),
+    click.option("--instance-count", type=int, metavar="N", help="Nodes; local: ranks on this machine."),
+    click.option("--timeout", metavar="TIME", help="Longest run: seconds, or 90s, 30m, 2h."),
+    click.option("--storage", "--output-folder", "storage", metavar="URL|DIR", help="Keep a local run there; else ./.stoker."),
+    click.option("--ignore", multiple=True, metavar="PATTERN", help="One more line behind the ignore file's."),
+    click.option("--allow-secret", "allow", multiple=True, metavar="PATTERN", help="Send a file that looks like a key all the same."),
+    click.option("--dry-run", is_flag=True, help="Print the plan and stop; with -o yaml the TrainingJob."),
+    click.option("-y", "--yes", is_flag=True, help="Yes to every question."),
+)  # fmt: skip
+
+
+def _flags(function: Any) -> Any:
+    for option in reversed(_FLAGS):
+        function = option(function)
+    return function
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  stoker run                                    job.yaml of this folder, on this machine
+  stoker run examples/iris --compute cpu        the same job on the pool cpu
+  stoker run job.yaml --set inputs.lr=0.01      another value for an input
+  stoker run train.py -- --lr 0.1               a script; its arguments stand behind --
+  stoker run --dry-run -o yaml                  the TrainingJob, for kubectl apply
+"""
+)
+@click.argument("target", type=click.Path(path_type=Path), required=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@_flags
+@click.option("--detach", is_flag=True, help="Submit and return; follow later with stoker logs NAME --wait.")
+@common
+def run(common: Common, target: Path | None, arguments: tuple[str, ...], detach: bool, **given: Any) -> int:
+    """Train TARGET: a folder with a job.yaml, a job file, a TrainingJob manifest, or a script."""
+    return start(common, target, arguments, detach=detach, **given)
+
+
+@click.group(epilog="\b\nExamples:\n  stoker job create -f job.yaml --compute cpu")
+def job() -> None:
+    """Submit without following."""
+
+
+@job.command(epilog="\b\nExamples:\n  stoker job create -f job.yaml --compute cpu\n  stoker job create -f job.yaml --stream")
+@click.option("-f", "--file", "target", type=click.Path(path_type=Path), required=True, help="Job file, manifest, or folder.")
+@click.option("--stream", is_flag=True, help="Follow it, as stoker run does.")
+@_flags
+@common
+def create(common: Common, target: Path, stream: bool, **given: Any) -> int:
+    """Create a run from a file and print its name."""
+    return start(common, target, (), detach=not stream, **given)
+
+
+def start(
+    common: Common, target: Path | None, arguments: tuple[str, ...], *, detach: bool, compute: str | None,
+    environment: str | None, code: Path | None, name: str | None, experiment: str | None, tags: tuple[str, ...],
+    env: tuple[str, ...], sets: tuple[str, ...], instance_count: int | None, timeout: str | None, storage: str | None,
+    ignore: tuple[str, ...], allow: tuple[str, ...], dry_run: bool, yes: bool,
+) -> int:  # fmt: skip
+    """Everything from the command line to the run's exit code."""
+    flags = ask.Flags(
+        compute=compute, environment=environment, code=code, name=name, experiment=experiment, tags=tags, env=env, set=sets,
+        instance_count=instance_count, timeout=timeout,
+    )  # fmt: skip
+    if name is not None and target is not None and not target.exists() and arguments:
+        raise BadInput("TARGET", f"{target} does not exist", "name a script in front of --")
+    draft = ask.ask(target, arguments, flags, common.here)
+    project = settings.read([_folder_of(target, common.here), common.here])
+    common._settings = project
+    where = ask.compute_of(draft, project.compute)
+    if where == LOCAL:
+        return _local(common, draft, storage or project.storage, dry_run, detach, yes, ignore, allow)
+    if storage is not None:
+        raise BadInput("--storage", "belongs to local runs", "a cluster keeps runs in its workspace's storage")
+    from stoker.cli.cluster_run import run_in_cluster
+
+    return run_in_cluster(common, draft, where, dry_run=dry_run, detach=detach, yes=yes, ignore=ignore, allow=allow)
+
+
+def _folder_of(target: Path | None, here: Path) -> Path:
+    if target is None:
+        return here
+    return target if target.is_dir() else target.parent
+
+
+def validate(document: dict[str, Any], source: str) -> None:
+    """Raises BadInputs with what the API server would refuse, in front of anything sent."""
+    from stoker.api.validate import problems
+
+    found = problems("TrainingJob", document)
+    if found:
+        raise BadInputs(tuple(BadInput(one.path, one.message, one.fix, source) for one in found))
+
+
+# -- On this machine.
+
+
+def _local(
+    common: Common, draft: Draft, storage: str | None, dry_run: bool, detach: bool, yes: bool, ignore: tuple[str, ...],
+    allow: tuple[str, ...],
+) -> int:  # fmt: skip
+    if detach:
+        raise BadInput("--detach", "a local run ends with its terminal", "leave it out, or name a cluster with --compute")
+    draft = _named_environment(common, draft)
+    if draft.snapshot:
+        fix = "use --code DIR to run the folder, or --compute NAME"
+        raise BadInput("code.snapshot", f"{draft.snapshot[:19]}… is in a cluster's store", fix, draft.source)
+    prepared = prepare(draft, with_inputs=dry_run and common.output.form != "table", extra_ignore=ignore, allow_secrets=allow)
+    name = draft.name or manifest.generated_name(draft.base)
+    print_plan(common.output, prepared, LOCAL, "this machine")
+    if dry_run:
+        return _dry(common, prepared, name, draft.metadata.get("namespace"))
+    confirm_size(common.output, prepared.trees, yes)
+    from stoker.local.run import LocalRun
+
+    job = local_job(prepared, name, _storage_url(storage, common.here))
+    if job.store_url.startswith("file:") and storage is None:
+        folder = common.here / settings.FOLDER
+        folder.mkdir(exist_ok=True)
+        settings.keep_out_of_git(folder)
+    settings.remember_last(common.here, {"name": name, "key": f"{name}-{job.uid[:8]}", "compute": LOCAL, "storage": job.store_url})
+    began = time.monotonic()
+    result = LocalRun(job, common.output).run()
+    record = run_record(result.record, result.logs, result.storage)
+    finish(common, record, time.monotonic() - began, place=_shown_place(result.folder, common.here))
+    return exit_code(record)
+
+
+def _named_environment(common: Common, draft: Draft) -> Draft:
+    """An Environment of the cluster means its list of packages here."""
+    from dataclasses import replace
+
+    from stoker.errors import StokerError
+    from stoker.sdk.environments import from_spec
+
+    asked = draft.environment
+    if asked is None or asked.kind != "name":
+        return draft
+    try:
+        spec = common.cluster().environment(asked.name)
+    except StokerError as error:
+        fix = "name a file, a list of packages or system for a local run"
+        raise BadInput("environment", f"Environment {asked.name!r} could not be looked up ({error})", fix, draft.source) from error
+    return replace(draft, environment=from_spec(spec, f"Environment/{asked.name}"))
+
+
+def local_job(prepared: Prepared, name: str, store_url: str) -> Any:
+    """The value that a local run needs."""
+    from stoker.local.interpreter import Needs
+    from stoker.local.job import Code, LocalInput, LocalJob
+
+    draft = prepared.draft
+    asked = draft.environment
+    needs = Needs() if asked is None else Needs(asked.pip, asked.options, asked.python, asked.kind == "system")
+    inputs = {key: LocalInput(one.kind, path=one.path) for key, one in draft.local_inputs.items()}
+    for key, one in draft.spec.get("inputs", {}).items():
+        if "value" in one:
+            inputs[key] = LocalInput("literal", value=str(one["value"]))
+        elif str(one["path"]).startswith("snapshot:"):
+            raise BadInput(f"inputs.{key}", f"{one['path'][:28]}… is in a cluster's store", "name a local folder", draft.source)
+        else:
+            inputs[key] = LocalInput(one.get("type", "uri_folder"), url=one["path"])
+    code = Code(inline=draft.inline)
+    if prepared.code is not None:
+        code = Code(prepared.code.root, prepared.code.hashed)
+    spec = {**draft.spec, "command": {**draft.spec["command"], "environment": manifest.environment_block(asked)}}
+    local_paths = {key: {"type": one.kind, "path": one.path.as_uri()} for key, one in draft.local_inputs.items()}
+    if local_paths:
+        spec["inputs"] = {**spec.get("inputs", {}), **local_paths}
+    return LocalJob(name, uuid.uuid4().hex, spec, code, needs, store_url, inputs, asked.image if asked else "")
+
+
+def _storage_url(storage: str | None, here: Path) -> str:
+    if storage is None:
+        return settings.default_storage(here)
+    if "://" in storage:
+        return storage.rstrip("/")
+    return (here / storage).resolve().as_uri()
+
+
+def _shown_place(folder: Path | None, here: Path) -> str:
+    if folder is None:
+        return ""
+    place = folder / "attempts" / "1" / "0"
+    return str(place.relative_to(here)) if place.is_relative_to(here) else str(place)
+
+
+def _dry(common: Common, prepared: Prepared, name: str, namespace: str | None) -> int:
+    digests = {key: tree.digest for key, tree in prepared.inputs.items()}
+    document = manifest.plain_data(manifest.write(prepared.draft, name, namespace, prepared.snapshot, digests))
+    common.output.emit(document, lambda: common.output.note("dry run: nothing was sent"), [name])
+    return 0
+
+
+# -- The end of a run, wherever it ran.
+
+
+def run_record(result: Any, logs: str, storage: str) -> dict[str, Any]:
+    """The record that `-o json` prints: name, phase, exitCode, reason, message, outputs, logs, storage, timings."""
+    from stoker.sdk.outputs import local_paths
+
+    return {
+        "name": result["name"], "phase": result["phase"], "exitCode": result["exitCode"], "reason": result["reason"],
+        "message": result["message"],
+        "outputs": [
+            {"path": path, "size": one["size"], "sha256": one["sha256"]} for path, one in local_paths(result["outputs"])
+        ],
+        "logs": logs, "storage": storage, "timings": dict(result["timings"]),
+    }  # fmt: skip
+
+
+def finish(common: Common, record: dict[str, Any], seconds: float, place: str = "") -> None:
+    """The last lines of a run, and its record as data."""
+    from stoker.cli.output import human_bytes
+
+    output = common.output
+    if record["outputs"]:
+        shown = ", ".join(f"{one['path']} {human_bytes(one['size'])}" for one in record["outputs"][:4])
+        more = len(record["outputs"]) - 4
+        output.step("outputs", shown + (f" and {more} more" if more > 0 else ""), place or "saved and verified")
+    if record["phase"] != "Completed" and record["message"]:
+        output.step("reason", record["reason"], record["message"].splitlines()[0])
+    name = record["name"]
+    what = f"{record['phase']} in {seconds:.1f} s" if seconds < 10 else f"{record['phase']} in {seconds:.0f} s"
+    code = record["exitCode"]
+    if record["phase"] == "Failed" and code:
+        what += f", exit code {code}"
+    output.step("done", what, f"stoker pull {name} · stoker logs {name}")
+    sys.stderr.flush()
+    if not output.is_table:
+        output.emit(record, lambda: None, [name])
+
+
+def exit_code(record: Any) -> int:
+    """What the process ends with: the job's own code; 124 for time, 125 for the platform, 130 for a cancelled run."""
+    phase, reason, code = record["phase"], record["reason"], record["exitCode"]
+    if phase == "Completed":
+        return 0
+    if phase == "Canceled":
+        return EXIT_CANCELLED
+    if reason in ("TimedOut", "OverBudget"):
+        return EXIT_TIME
+    return int(code) if code else EXIT_PLATFORM

@@ -1,0 +1,69 @@
+"""A local run as a value: everything it needs, decided before anything starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from stoker.local.interpreter import Needs
+from stoker.storage.snapshot import Hashed
+
+#: Where runs are kept when nobody says otherwise, below the current folder.
+HOME_FOLDER = ".stoker"
+
+
+@dataclass(frozen=True)
+class LocalInput:
+    """An input. value: a literal; path: where it lies on this machine; url: a storage URL that is copied first."""
+
+    kind: str
+    value: str | None = None
+    path: Path | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code: a folder with its hashed listing, texts by path, or neither."""
+
+    root: Path | None = None
+    hashed: Hashed | None = None
+    inline: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class LocalJob:
+    """What runs. spec: of the TrainingJob, without code and environment filled in for a cluster. store_url: where the
+    record, logs and outputs go."""
+
+    name: str
+    uid: str
+    spec: Mapping[str, Any]
+    code: Code
+    needs: Needs
+    store_url: str
+    inputs: Mapping[str, LocalInput] = field(default_factory=dict)
+    image: str = ""
+
+
+@dataclass(frozen=True)
+class LocalResult:
+    """How it ended. record: result.json as stored. storage, logs: URLs. folder: the same as a path, for file: stores."""
+
+    record: Mapping[str, Any]
+    storage: str
+    logs: str
+    folder: Path | None
+
+
+class Listener(Protocol):
+    """Who hears of a run's progress."""
+
+    def step(self, label: str, what: str, detail: str = "", seconds: float | None = None) -> None:
+        """One phase, done or begun."""
+
+    def note(self, line: str) -> None:
+        """One line of progress within a phase."""
+
+    def log_descriptor(self) -> int:
+        """The file descriptor that the command's log is copied to."""

@@ -1,0 +1,194 @@
+"""The launchers of a local run, one process for each rank: started, listened to, cancelled as one."""
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from stoker.local.interpreter import Interpreter
+from stoker.local.job import Listener
+from stoker.runtime.layout import Scratch
+
+#: Found by path and isolated: nothing in the user's folder or variables may stand in for our modules, or for Python's.
+_LAUNCH = "import sys; sys.path.insert(0, {root!r}); from stoker.runtime import launch; sys.exit(launch.main(sys.argv[1:]))"
+_WINDOWS = sys.platform == "win32"
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What one rank runs. text: for the shell."""
+
+    number: int
+    scratch: Scratch
+    text: str
+    env: Mapping[str, str]
+
+
+def run_all(ranks: list[Rank], listener: Listener, ended: Callable[[int], None]) -> bool:
+    """Run every rank to its end and return whether the user cancelled. ended: called once per rank.
+
+    The first Ctrl-C (or SIGTERM) asks the commands to stop, the second one kills them. When a rank fails, the others are
+    asked to stop: they would wait for it for ever.
+    """
+    landed: queue.Queue[tuple[int, int]] = queue.Queue()
+    with ExitStack() as stack:
+        stop = stack.enter_context(_Cancelling(listener))
+        started = [_Started(rank, len(ranks) > 1, listener) for rank in ranks]
+        stop.watch([one.process for one in started])
+        for one in started:
+            threading.Thread(target=one.wait, args=(landed,), name=f"rank-{one.rank.number}", daemon=True).start()
+        for _ in ranks:
+            number, code = _next(landed)
+            ended(number)
+            if code != 0 and len(ranks) > 1:
+                for other in started:
+                    if other.process.poll() is None:
+                        send(other.process, signal.SIGTERM)
+        return stop.asked
+
+
+def _next(landed: "queue.Queue[tuple[int, int]]") -> tuple[int, int]:
+    if not _WINDOWS:
+        return landed.get()
+    while True:  # a wait without a limit would not let Ctrl-C through there
+        with suppress(queue.Empty):
+            return landed.get(timeout=0.2)
+
+
+class _Started:
+    def __init__(self, rank: Rank, prefixed: bool, listener: Listener) -> None:
+        self.rank = rank
+        self._reader: threading.Thread | None = None
+        out: int = subprocess.PIPE if prefixed else listener.log_descriptor()
+        options: dict[str, Any] = {"start_new_session": True}
+        if _WINDOWS:
+            options = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+        root = str(Path(__file__).resolve().parents[2])
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _LAUNCH.format(root=root), "--dir", rank.scratch.root, "--no-wait", "--",
+             *shell(rank.text)],
+            cwd=rank.scratch.work, env=dict(rank.env), stdin=subprocess.DEVNULL, stdout=out,
+        )  # fmt: skip
+        if prefixed:
+            assert self.process.stdout is not None
+            self._reader = threading.Thread(
+                target=_copy, args=(self.process.stdout, rank.number, listener.log_descriptor()), daemon=True
+            )
+            self._reader.start()
+
+    def wait(self, landed: "queue.Queue[tuple[int, int]]") -> None:
+        code = self.process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        landed.put((self.rank.number, code))
+
+
+def shell(text: str) -> list[str]:
+    """The program that runs a command's text: `sh`, and on a Windows without one `cmd`."""
+    if _WINDOWS:
+        import shutil
+
+        if shutil.which("sh") is None:
+            return ["cmd", "/d", "/s", "/c", text]
+    return ["sh", "-c", text]
+
+
+def _copy(source: IO[bytes], number: int, descriptor: int) -> None:
+    front = b"[r%d] " % number
+    for line in source:
+        os.write(descriptor, front + line)
+
+
+def send(process: "subprocess.Popen[bytes]", number: int) -> None:
+    """A signal to a launcher, which passes it on to its command."""
+    with suppress(ProcessLookupError, OSError):
+        if _WINDOWS:
+            process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM))
+        else:
+            process.send_signal(number)
+
+
+class _Cancelling:
+    """Takes Ctrl-C and SIGTERM while commands run."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener, self._processes = listener, []  # type: Listener, list[subprocess.Popen[bytes]]
+        self._former: dict[int, Any] = {}
+        self._count = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether the user cancelled."""
+        return self._count > 0
+
+    def watch(self, processes: "list[subprocess.Popen[bytes]]") -> None:
+        """These are to be stopped; at once if the user asked while they were being started."""
+        self._processes = processes
+        if self.asked:
+            self._pass_on(signal.SIGINT)
+
+    def __enter__(self) -> "_Cancelling":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._former[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._count += 1
+        if self._count == 1:
+            self._listener.note("cancelling; what was written is kept (Ctrl-C again to kill the command)")
+            self._pass_on(number)
+        else:
+            self._kill()
+
+    def _pass_on(self, number: int) -> None:
+        for process in self._processes:
+            send(process, number)
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            # The launcher's children are a group of their own; without the launcher the group is found by its session.
+            with suppress(ProcessLookupError, OSError):
+                if _WINDOWS:
+                    process.kill()
+                else:
+                    for child in _children(process.pid):
+                        os.killpg(child, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a launcher started; each leads a group of its own."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
+    pairs = (line.split() for line in listed.splitlines())
+    return [int(pair[0]) for pair in pairs if len(pair) == 2 and int(pair[1]) == pid]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on now: ranks of two local runs must not meet on 29500."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def python_on_path(python: Interpreter, folder: Path) -> list[str]:
+    """Folders to put on PATH after the interpreter's own, so that `python` means it even where only `python3` exists."""
+    if _WINDOWS or (python.folder / "python").exists():
+        return []
+    shims = folder / "shims"
+    shims.mkdir()
+    shim = shims / "python"
+    # Not a link: a venv is found by the place of the program that was called.
+    shim.write_text(f'#!/bin/sh\nexec "{python.python}" "$@"\n')
+    shim.chmod(0o755)
+    return [str(shims)]

@@ -1,0 +1,304 @@
+"""One training job on this machine: the same snapshot, launcher, saving and record as in a cluster, no cluster.
+
+The command runs in a folder of its own, unpacked from the snapshot, so that what works here works there. What it leaves is
+saved while it runs and sealed at its end, whichever way it ends.
+"""
+
+import asyncio
+import getpass
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stoker.api.trainingjob import TrainingJobSpec
+from stoker.core import command as placeholders
+from stoker.core.trainingjob import record as records
+from stoker.errors import BadInput
+from stoker.local import interpreter, processes
+from stoker.local.job import Listener, LocalInput, LocalJob, LocalResult
+from stoker.local.transport import LoopThread, StoreTransport
+from stoker.runtime import wire
+from stoker.runtime.configure import LaunchConfig, write_config
+from stoker.runtime.fetch import carried_by_snapshot, make_output_folders
+from stoker.runtime.layout import Scratch, human_bytes, utc_now, write_json
+from stoker.runtime.ship import Settings, Ship
+from stoker.runtime.transport import Transport
+from stoker.runtime.unpack import unpack
+from stoker.storage import layout, snapshots
+from stoker.storage.archive import write_zip
+from stoker.storage.objects import ObjectStore, open_store
+
+#: Ctrl-C gives the command a fifth of this (seconds) before it is killed; a second Ctrl-C does not wait.
+MOST_GRACE_SECONDS = 50
+_CANCELLED = "Canceled"
+
+
+class LocalRun:
+    """One run. Use `run`, once."""
+
+    def __init__(self, job: LocalJob, listener: Listener) -> None:
+        self._job, self._listener = job, listener
+        self._spec = msgspec.convert(job.spec, TrainingJobSpec)
+        assert self._spec.command is not None
+        self._command = self._spec.command
+        self._store = open_store(job.store_url)
+        self._key = layout.job_key(job.name, job.uid)
+        self._identity = records.Identity(job.name, "local", job.uid, self._key, utc_now(), _user())
+        self._timings: dict[str, float] = {}
+        self._stack = ExitStack()
+
+    def run(self) -> LocalResult:
+        """Run to the end, store the result and return it. Raises StokerError before the command starts; after that every
+        end, also Ctrl-C, is a result."""
+        with self._stack:
+            folder = Path(self._stack.enter_context(_temporary_folder()))
+            loop = self._stack.enter_context(LoopThread())
+            begun = time.monotonic()
+            python = interpreter.prepare(self._job.needs, self._listener.note)
+            self._listener.step("python", python.words, seconds=time.monotonic() - begun)
+            scratches = self._make_ready(folder, loop)
+            record = self._write_job(loop, scratches[0])
+            self._timings["Preparing"] = round(time.monotonic() - begun, 3)
+            self._listener.step("run", self._job.name, "Ctrl-C cancels and keeps what was written")
+            ended = self._train(record, scratches, python, loop)
+            return self._finish(ended, loop)
+
+    # -- Before the command.
+
+    def _make_ready(self, folder: Path, loop: LoopThread) -> list[Scratch]:
+        """One scratch folder for each rank, with code, inputs and folders for outputs."""
+        scratches = [Scratch(str(folder / f"r{rank}")) for rank in range(self._command.resources.instance_count)]
+        for scratch in scratches:
+            scratch.make()
+        entries = self._unpack_code(folder, scratches, loop)
+        for scratch in scratches:
+            make_output_folders(scratch.work)
+            write_json(scratch.carried, carried_by_snapshot(entries))
+            for name, output in self._spec.outputs.items():
+                place = Path(scratch.work, "outputs", name)
+                (place if output.type == "uri_folder" else place.parent).mkdir(parents=True, exist_ok=True)
+        self._inputs = {name: self._bring(name, one, folder, loop) for name, one in self._job.inputs.items()}
+        return scratches
+
+    def _unpack_code(self, folder: Path, scratches: list[Scratch], loop: LoopThread) -> tuple[wire.Entry, ...]:
+        code = self._job.code
+        self._digest: str | None = None
+        if code.hashed is not None and code.root is not None:
+            hashed, packed = code.hashed, folder / "snapshot.zip"
+            with packed.open("w+b") as out:
+                write_zip(code.root, hashed.entries, out)
+        elif code.inline:
+            hashed, content = snapshots.inline_snapshot(code.inline)
+            packed = folder / "snapshot.zip"
+            packed.write_bytes(content)
+        else:
+            return ()
+        self._digest = hashed.digest
+        for scratch in scratches:
+            unpack(hashed.manifest, str(packed), scratch.work, hashed.digest)
+        loop.run(_keep_snapshot(self._store, hashed.digest, hashed.manifest, packed))
+        packed.unlink()
+        return hashed.entries
+
+    def _bring(self, name: str, one: LocalInput, folder: Path, loop: LoopThread) -> str:
+        """The text that an input has in the command: its literal or its place on this machine."""
+        if one.value is not None:
+            return one.value
+        if one.path is not None:
+            return str(one.path)
+        assert one.url is not None
+        begun = time.monotonic()
+        target = folder / "inputs" / name
+        count, size = loop.run(_download(one.url, target, single=one.kind == "uri_file"))
+        detail = f"{count} file{'s' * (count != 1)}, {human_bytes(size)}"
+        self._listener.step("input", f"{name}: {one.url}", detail, time.monotonic() - begun)
+        return str(next(target.iterdir()) if one.kind == "uri_file" else target)
+
+    def _write_job(self, loop: LoopThread, scratch: Scratch) -> dict[str, Any]:
+        outputs = {name: str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
+        pinned = records.Pinned(
+            compute="local", command=placeholders.resolve(self._command.command, self._inputs, outputs),
+            timeout_seconds=self._spec.limits.timeout_seconds, snapshot=self._digest, pip=self._job.needs.pip,
+            inputs={name: _input_record(one) for name, one in self._job.inputs.items()},
+        )  # fmt: skip
+        record = records.job_record(self._identity, self._spec, pinned)
+        loop.run(self._store.put(layout.job_record(self._key), records.encode(record).encode(), only_if_absent=True))
+        return record
+
+    # -- The command.
+
+    def _train(
+        self, record: Mapping[str, Any], scratches: list[Scratch], python: interpreter.Interpreter, loop: LoopThread
+    ) -> "_Ended":
+        limits = record["limits"]
+        config = LaunchConfig(
+            grace_seconds=min(limits["graceSeconds"], MOST_GRACE_SECONDS), timeout_seconds=limits["timeoutSeconds"],
+            log_bytes=limits["logBytes"], default_env={"PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        port, shim = processes.free_port(), processes.python_on_path(python, Path(scratches[0].root).parent)
+        ranks = []
+        for rank, scratch in enumerate(scratches):
+            write_config(scratch, config)
+            env = self._environment(record, rank, scratch, port, [str(python.folder), *shim], python)
+            ranks.append(processes.Rank(rank, scratch, self._text_for(scratch), env))
+        ships = [
+            Ship(scratch, self._transport(rank, loop), Settings(), self._listener.note)
+            for rank, scratch in enumerate(scratches)
+        ]
+        savers = [threading.Thread(target=ship.run, name=f"ship-{rank}") for rank, ship in enumerate(ships)]
+        for saver in savers:
+            saver.start()
+        begun, started_at = time.monotonic(), utc_now()
+        cancelled = processes.run_all(ranks, self._listener, ended=lambda rank: ships[rank].command_ended())
+        self._timings["Running"] = round(time.monotonic() - begun, 3)
+        begun = time.monotonic()
+        for saver in savers:
+            saver.join()
+        self._timings["Finalizing"] = round(time.monotonic() - begun, 3)
+        return _Ended(cancelled, started_at)
+
+    def _text_for(self, scratch: Scratch) -> str:
+        outputs = {name: str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
+        return placeholders.resolve(self._command.command, self._inputs, outputs)
+
+    def _transport(self, rank: int, loop: LoopThread) -> Transport:
+        if self._job.store_url.startswith("file:"):
+            from stoker.runtime.folder import FolderTransport, folder_of_url
+
+            return FolderTransport(folder_of_url(self._job.store_url), self._key, 1, rank)
+        return StoreTransport(self._store, loop, self._key, 1, rank)
+
+    def _environment(
+        self, record: Mapping[str, Any], rank: int, scratch: Scratch, port: int, first: list[str],
+        python: interpreter.Interpreter,
+    ) -> dict[str, str]:  # fmt: skip
+        """The command's variables: the user's shell, Stoker's own as in a pod, then what the job sets."""
+        dropped = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "STOKER_TOKEN_FILE")
+        env = {name: value for name, value in os.environ.items() if name not in dropped}
+        count = self._command.resources.instance_count
+        env |= {
+            "PATH": os.pathsep.join([*first, env.get("PATH", os.defpath)]),
+            "STOKER_DIR": scratch.root, "STOKER_JOB": self._key, "STOKER_ATTEMPT": "1", "STOKER_RANK": str(rank),
+            "STOKER_NODE_COUNT": str(count), "STOKER_HOSTS": ",".join(["localhost"] * count), "NODE_RANK": str(rank),
+            "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
+            "STOKER_CHECKPOINT_DIR": str(Path(scratch.work, "outputs", "checkpoints")),
+        }  # fmt: skip
+        if python.venv is not None:
+            env["VIRTUAL_ENV"] = str(python.venv)
+        env |= {f"STOKER_INPUT_{name}": text for name, text in self._inputs.items()}
+        env |= {f"STOKER_OUTPUT_{name}": str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
+        return env | {str(name): str(value) for name, value in record["env"].items()}
+
+    # -- After it.
+
+    def _finish(self, ended: "_Ended", loop: LoopThread) -> LocalResult:
+        ranks = self._command.resources.instance_count
+        seals = [loop.run(_seal(self._store, self._key, rank)) for rank in range(ranks)]
+        phase, reason, message, code = verdict(seals, ended.cancelled)
+        ending = records.Ending(
+            phase, reason, message, code, ended.started_at, utc_now(), self._timings,
+            [(1, reason, [records.RankEnd(rank, seal) for rank, seal in enumerate(seals)])],
+        )  # fmt: skip
+        result = records.result_record(self._identity, ending)
+        loop.run(self._store.put(layout.job_result(self._key), records.encode(result).encode(), only_if_absent=True))
+        url = self._job.store_url.rstrip("/")
+        folder = None
+        if url.startswith("file:"):
+            from stoker.storage.objects import split_file_url
+
+            folder = split_file_url(url) / "jobs" / self._key
+            _point_at(folder, self._job.name)
+        return LocalResult(
+            result, f"{url}/jobs/{self._key}", f"{url}/{layout.std_log(self._key, 1, 0)}", folder
+        )
+
+
+class _Ended:
+    def __init__(self, cancelled: bool, started_at: str) -> None:
+        self.cancelled, self.started_at = cancelled, started_at
+
+
+def verdict(seals: list[dict[str, Any] | None], cancelled: bool) -> tuple[str, str, str, int | None]:
+    """Phase, reason, message and exit code of a run from the seals of its ranks."""
+    ends = [(seal or {}).get("exit") or {} for seal in seals]
+    codes = [end.get("code") for end in ends]
+    failed = next((end for end in ends if end.get("code") != 0), None)
+    if cancelled:
+        return "Canceled", _CANCELLED, "cancelled by Ctrl-C; what was written is kept", codes[0]
+    incomplete = next((seal for seal in seals if not (seal or {}).get("complete")), None)
+    if failed is not None:
+        code = failed.get("code")
+        reason = failed.get("reason") or "CommandFailed"
+        said = failed.get("message") or (f"the command ended with exit code {code}" if code is not None else "it never ran")
+        tail = str(failed.get("logTail") or "").rstrip()
+        return "Failed", str(reason), f"{said}\n{tail}" if tail else str(said), code
+    if incomplete is not None or None in seals:
+        return "Failed", "OutputsNotSaved", str((incomplete or {}).get("message") or "a rank has no seal"), 0
+    return "Completed", "Completed", "", 0
+
+
+async def _seal(store: ObjectStore, key: str, rank: int) -> dict[str, Any] | None:
+    from stoker.storage.records import read_seal
+
+    found = await read_seal(store, key, 1, rank)
+    return None if found is None else dict(found)
+
+
+async def _keep_snapshot(store: ObjectStore, digest: str, manifest: bytes, packed: Path) -> None:
+    if await snapshots.present(store, digest):
+        return
+    await store.put(layout.snapshot_zip(digest), packed, only_if_absent=True)
+    await snapshots.put_manifest(store, digest, manifest)
+
+
+async def _download(url: str, target: Path, *, single: bool) -> tuple[int, int]:
+    """Copy what lies under a storage URL into a folder; how many files and bytes. Raises BadInput when there is nothing."""
+    base, _, name = url.rstrip("/").rpartition("/")
+    store, prefix = (open_store(base), name) if single else (open_store(url), "")
+    found = [one async for one in store.list(prefix)] if not single else [await store.head(prefix)]
+    wanted = [one for one in found if one is not None]
+    if not wanted:
+        raise BadInput("inputs", f"there is nothing at {url}", "check the path")
+    for one in wanted:
+        place = target.joinpath(*one.key.split("/"))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("wb") as file:
+            async for piece in store.stream(one.key):
+                await asyncio.to_thread(file.write, piece)
+    return len(wanted), sum(one.size for one in wanted)
+
+
+def _input_record(one: LocalInput) -> dict[str, Any]:
+    if one.value is not None:
+        return {"type": "literal", "value": one.value}
+    return {"type": one.kind, "mode": "download", "source": one.url or str(one.path)}
+
+
+def _point_at(folder: Path, name: str) -> None:
+    """`.stoker/jobs/<name>` leads to the newest run of that name: a person looks for outputs there."""
+    link = folder.parent / name
+    # Windows gives links to few; the plan names the real place in any case.
+    with suppress(OSError, NotImplementedError):
+        if link.is_symlink():
+            link.unlink()
+        link.symlink_to(Path(folder.name, "attempts", "1", "0"), target_is_directory=True)
+
+
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="stoker-", ignore_cleanup_errors=True)
+
+
+def _user() -> str | None:
+    with suppress(KeyError, OSError, ImportError):
+        return getpass.getuser()
+    return None
+
+
+__all__ = ["LocalRun", "verdict"]

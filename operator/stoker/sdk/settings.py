@@ -1,0 +1,84 @@
+"""A project's own settings: `.stoker/config.yaml` beside its code."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stoker.errors import BadInput, did_you_mean
+
+FOLDER = ".stoker"
+FILE = "config.yaml"
+_KEYS = frozenset({"compute", "context", "namespace", "storage"})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """compute: where runs go that do not say. context, namespace: of the kubeconfig. storage: URL for local runs."""
+
+    compute: str | None = None
+    context: str | None = None
+    namespace: str | None = None
+    storage: str | None = None
+
+
+def read(folders: list[Path]) -> Settings:
+    """The settings of the first of these folders that has any; raises BadInput for keys and values without a meaning."""
+    for folder in dict.fromkeys(folder.resolve() for folder in folders):
+        path = folder / FOLDER / FILE
+        if path.is_file():
+            return _parse(path)
+    return Settings()
+
+
+def _parse(path: Path) -> Settings:
+    from stoker.sdk.yaml12 import parse
+
+    documents = parse(path.read_text(encoding="utf-8"), str(Path(FOLDER, FILE).as_posix()))
+    if not documents:
+        return Settings()
+    document = documents[0]
+    if not isinstance(document.value, dict):
+        raise BadInput("", "is not a mapping", f"keys: {', '.join(sorted(_KEYS))}", document.source)
+    for key, value in document.value.items():
+        if key not in _KEYS:
+            raise BadInput(key, "unknown key", did_you_mean(key, _KEYS), document.where((key,)))
+        if not isinstance(value, str):
+            raise BadInput(key, f"{json.dumps(value)} is not text", "write one name", document.where((key,)))
+    return Settings(**document.value)
+
+
+def default_storage(here: Path) -> str:
+    """Where local runs are kept without a word: `./.stoker`."""
+    return (here.resolve() / FOLDER).as_uri()
+
+
+def remember_last(here: Path, job: dict[str, Any]) -> None:
+    """Note which run `@last` means in this folder. A folder that cannot be written is left alone: the newest run is
+    found without the note."""
+    folder = here / FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+        keep_out_of_git(folder)
+        incoming = folder / f".last.{os.getpid()}"
+        incoming.write_text(json.dumps(job) + "\n", encoding="utf-8")
+        incoming.replace(folder / "last.json")
+    except OSError:
+        return
+
+
+def last(here: Path) -> dict[str, Any] | None:
+    """What `remember_last` noted, or None."""
+    try:
+        found = json.loads((here / FOLDER / "last.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def keep_out_of_git(folder: Path) -> None:
+    """Runs do not belong into a repository; the settings beside them do."""
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n!.gitignore\n!config.yaml\n", encoding="utf-8")
