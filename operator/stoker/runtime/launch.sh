@@ -39,9 +39,15 @@ put "$run/started" "{\"version\": 1, \"startedAt\": \"$started\", \"pid\": $$}"
 exec 8<"$log"
 
 # The log to our stdout: descriptor 8 keeps the place between two runs of cat.
-copy() { until [ -e "$run/exit.json" ]; do cat <&8; sleep 0.1 2>/dev/null || sleep 1; done; }
-# Our own stdin, stdout and stderr stay as they are; 9 is closed so that only this shell holds the FIFO.
-copy 9>&- &
+copy() {
+	# Closed in here: `copy 9>&-` would keep a copy of 9 for later, and only this shell may hold the FIFO.
+	exec 9>&-
+	while [ ! -e "$run/exit.json" ] && kill -0 $$ 2>/dev/null; do
+		cat <&8
+		sleep 0.1 2>/dev/null || sleep 1
+	done
+}
+copy &
 copier=$!
 
 # The numbers in JSON; $1 code or null, $2 signal or null, $3 reason, $4 message (both without quotes or line ends).
@@ -72,13 +78,27 @@ finish() {
 
 child= stopped= watchdog=
 stop() {
+	trapped=yes
 	[ -n "$stopped" ] || {
 		stopped=$1
 		put "$run/stopping" "{\"version\": 1, \"reason\": \"$1\", \"at\": \"$(now)\"}"
 	}
 	[ -n "$child" ] || return 0
 	signal_group "$2"
-	[ -n "$watchdog" ] || { { sleep "$stoker_grace"; signal_group KILL; } 9>&- & watchdog=$!; }
+	[ -n "$watchdog" ] || { after "$stoker_grace" signal_group KILL & watchdog=$!; }
+}
+# After $1 seconds, the rest of the words, unless we are gone by then. In steps, because ending a shell does not end
+# the sleep that it waits for.
+after() {
+	exec >/dev/null 2>&1 8<&- 9>&-
+	left=$1
+	shift
+	while [ "$left" -gt 0 ]; do
+		sleep 1
+		left=$((left - 1))
+		kill -0 $$ || exit
+	done
+	"$@"
 }
 # The group when the command has one of its own, else the command alone.
 signal_group() { kill "-$1" "-$child" 2>/dev/null || kill "-$1" "$child" 2>/dev/null; }
@@ -86,8 +106,8 @@ trap 'stop Stopped TERM' TERM
 trap 'stop Stopped INT' INT
 trap 'stop Stopped HUP' HUP
 trap 'stop TimedOut TERM' ALRM
-trap '[ -z "$child" ] || signal_group USR1' USR1
-trap '[ -z "$child" ] || signal_group USR2' USR2
+trap 'trapped=yes; [ -z "$child" ] || signal_group USR1' USR1
+trap 'trapped=yes; [ -z "$child" ] || signal_group USR2' USR2
 
 if [ -r "$run/launch.env" ]; then
 	. "$run/launch.env"
@@ -107,14 +127,18 @@ if command -v setsid >/dev/null 2>&1; then group=setsid; fi
 child=$!
 timer=
 if [ -n "$stoker_timeout" ]; then
-	{ sleep "$stoker_timeout"; kill -ALRM $$; } 9>&- &
+	after "$stoker_timeout" kill -ALRM $$ &
 	timer=$!
 fi
-# wait returns early, with more than 128, for every signal that a trap took.
+# wait returns early, with more than 128, for every signal that a trap took; for a child whose end it has told already
+# it says 127.
+code=
 while :; do
+	trapped=
 	wait "$child"
-	code=$?
-	kill -0 "$child" 2>/dev/null || break
+	told=$?
+	[ "$told" = 127 ] && [ -n "$code" ] || code=$told
+	[ -n "$trapped" ] || break
 done
 [ -z "$watchdog" ] || kill "$watchdog" 2>/dev/null
 [ -z "$timer" ] || kill "$timer" 2>/dev/null
