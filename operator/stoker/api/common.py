@@ -87,7 +87,11 @@ class PodShape(Spec):
             max_length=32,
             list_map_key="name",
             schema={
-                "items": {**_OPEN, "required": ["name"], "properties": {"name": {"type": "string", "maxLength": 63}}}
+                "items": {
+                    **_OPEN,
+                    "required": ["name"],
+                    "properties": {"name": {"description": "Name of the volume.", "type": "string", "maxLength": 63}},
+                }
             },
         ),
     ] = ()
@@ -102,8 +106,8 @@ class PodShape(Spec):
                     **_OPEN,
                     "required": ["name", "mountPath"],
                     "properties": {
-                        "name": {"type": "string", "maxLength": 63},
-                        "mountPath": {"type": "string", "maxLength": 1024},
+                        "name": {"description": "Name of the volume.", "type": "string", "maxLength": 63},
+                        "mountPath": {"description": "Where it is mounted.", "type": "string", "maxLength": 1024},
                     },
                 }
             },

@@ -3,8 +3,6 @@
 from stoker.api import computecluster, environment, trainingjob, workspace
 from stoker.api.common import KINDS, Kind
 
-__all__ = ["kinds"]
-
 _ORDER = (
     trainingjob.TrainingJob,
     environment.Environment,
@@ -16,3 +14,8 @@ _ORDER = (
 def kinds() -> tuple[Kind, ...]:
     """All kinds; importing this module fills `KINDS`."""
     return tuple(KINDS[of.__name__] for of in _ORDER)
+
+
+def kind_named(name: str) -> Kind:
+    """One kind. Raises KeyError for a name that is not Stoker's."""
+    return next((kind for kind in kinds() if kind.kind == name), None) or KINDS[name]

@@ -1,0 +1,162 @@
+"""The CEL rules once more in Python, for manifests that are checked without an API server.
+
+Each twin takes the value that the rule stands on (with the defaults filled in) and gives what offends it (empty text:
+nothing to show), or None. A test runs both over the same examples; a rule without a twin is a test failure.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stoker.api.common import KINDS
+from stoker.api.openapi import RULES_KEY, Schema, kind_schema
+from stoker.api.trainingjob import IMMUTABLE, RESERVED_NAMES
+
+Twin = Callable[[Any], Any]
+#: Of a rule that compares with the former value: (former, present) -> what offends, or None.
+Transition = Callable[[Any, Any], Any]
+
+_PLACEHOLDER = re.compile(r"\$\{\{(?:(inputs|outputs)\.([A-Za-z0-9_]+)\}\})?")
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+_UNSAFE_PATH = re.compile(r"(^|/)([.]{0,2})(/|$)")
+_MOST_INLINE = 204800
+
+
+def _one_of(first: str, second: str) -> Twin:
+    """Exactly one of two members is there. What offends: the names of those that are."""
+
+    def offence(value: Mapping[str, Any]) -> Any:
+        there = [name for name in (first, second) if name in value]
+        return None if len(there) == 1 else ", ".join(there) or "neither"
+
+    return offence
+
+
+def _belongs(kind: str, block: str) -> Twin:
+    """The block is there when the type is this one, and only then."""
+    return lambda value: None if (value.get("type") == kind) == (block in value) else value.get("type")
+
+
+def _any_key(bad: Callable[[str], bool]) -> Twin:
+    return lambda value: ", ".join(key for key in value if bad(key)) or None
+
+
+def _undeclared(spec: Mapping[str, Any]) -> Any:
+    text = spec.get("command", {}).get("command", "").replace(" ", "")
+    for place in _PLACEHOLDER.finditer(text):
+        block, name = place.groups()
+        if block is None or name not in spec.get(block, {}):
+            return text[place.start() : place.start() + 64].split("}}")[0] + "}}"
+    return None
+
+
+def _too_small_maximum(spec: Mapping[str, Any]) -> Any:
+    return spec["minInstances"] if spec["minInstances"] > spec["maxInstances"] else None
+
+
+def _several_types(spec: Mapping[str, Any]) -> Any:
+    count = len(spec["instanceTypes"])
+    return count if spec["provider"]["type"] == "Scale" and count != 1 else None
+
+
+def _long_or_dotted(whole: Mapping[str, Any]) -> Any:
+    name: str = whole["metadata"]["name"]
+    return name if len(name) > 63 or "." in name else None
+
+
+def _inline_length(files: Mapping[str, str]) -> Any:
+    length = sum(map(len, files.values()))
+    return f"{length} characters" if length > _MOST_INLINE else None
+
+
+def _if(bad: Callable[[Any], bool]) -> Twin:
+    return lambda value: value if bad(value) else None
+
+
+def _name_if(bad: Callable[[str], bool]) -> Twin:
+    return lambda whole: whole["metadata"]["name"] if bad(whole["metadata"]["name"]) else None
+
+
+#: By the rule's message, which tells rules apart and is what both say.
+_TWINS: dict[str, Twin] = {
+    "type Static has the block provider.static, and no other type has it": _belongs("Static", "static"),
+    "type Scale has the block provider.scale, and no other type has it": _belongs("Scale", "scale"),
+    "the block provider.external belongs to type External": lambda value: (
+        value.get("type") if "external" in value and value.get("type") != "External" else None
+    ),
+    "minInstances exceeds maxInstances": _too_small_maximum,
+    "provider type Scale has exactly one instance type, for one object scales one kind of node": _several_types,
+    "a ComputeCluster's name has at most 63 characters, for it becomes a label": _name_if(lambda name: len(name) > 63),
+    "the names `local` and `serverless` are reserved": _name_if(lambda name: name in ("local", "serverless")),
+    "image is missing: a cluster runs images as they are": lambda spec: None if "image" in spec else "",
+    "image has a blank in it": _if(lambda image: re.search(r"[\t\n\f\r ]", image) is not None),
+    "url is not a storage URL": _if(lambda url: not re.match(r"s3://[a-z0-9][a-z0-9.-]+(/.*)?\Z", url)),
+    "a namespace has one Workspace, and its name is `default`": _name_if(lambda name: name != "default"),
+    "an input has either value (a literal) or path (data)": _one_of("value", "path"),
+    "type and mode belong to path": lambda value: (
+        ", ".join(name for name in ("type", "mode") if name in value) or None if "value" in value else None
+    ),
+    "path is neither a storage URL (s3://…) nor snapshot:sha256:<64 hex digits>": _if(
+        lambda path: not path.startswith(("s3://", "file://")) and not re.match(r"snapshot:sha256:[0-9a-f]{64}\Z", path)
+    ),
+    "code has exactly one of snapshot, inline": _one_of("snapshot", "inline"),
+    "an inline path is longer than 256 characters": _any_key(lambda path: len(path) > 256),
+    "an inline path is absolute, or has a backslash or an empty, `.` or `..` part": _any_key(
+        lambda path: _UNSAFE_PATH.search(path) is not None or "\\" in path
+    ),
+    "inline code is longer than 200 KiB (204800 characters)": _inline_length,
+    "environment has exactly one of name, spec": _one_of("name", "spec"),
+    "names that start with STOKER_ are Stoker's own": lambda variables: (
+        ", ".join(one["name"] for one in variables if one["name"].startswith("STOKER_")) or None
+    ),
+    "a name has other characters than letters, digits and _, starts with a digit, or is longer than 64": _any_key(
+        lambda name: not _PLAIN_NAME.match(name)
+    ),
+    f"a name is one of {', '.join(RESERVED_NAMES)}, which are reserved": _any_key(
+        lambda name: name.lower() in RESERVED_NAMES
+    ),
+    "type command needs the block spec.command": lambda spec: (
+        spec["type"] if spec["type"] == "command" and "command" not in spec else None
+    ),
+    "compute names no ComputeCluster: `local` and `serverless` are reserved": lambda spec: (
+        spec["compute"] if spec.get("compute") in ("local", "serverless") else None
+    ),
+    "the command has a placeholder ${{...}} that names no declared input or output": _undeclared,
+    "a TrainingJob's name has at most 63 lower-case letters, digits and dashes, for it becomes a label": (
+        _long_or_dotted
+    ),
+}
+
+
+def _changed(member: str) -> Transition:
+    return lambda former, present: member if former.get(member) != present.get(member) else None
+
+
+_TRANSITIONS: dict[str, Transition] = {
+    "cancel goes from false to true only": lambda former, present: (
+        "false" if former["cancel"] and not present["cancel"] else None
+    ),
+    **{f"{member} is immutable: a TrainingJob runs once": _changed(member) for member in IMMUTABLE},
+}
+
+
+def offence(message: str, present: Any, former: Any = None) -> Any:
+    """What offends the rule of this message in a value, or None. former: the value before an update, if it is one.
+
+    Raises KeyError for a rule that has no twin.
+    """
+    if message in _TRANSITIONS:
+        return _TRANSITIONS[message](former, present) if former is not None else None
+    return _TWINS[message](present)
+
+
+def without_twin() -> list[str]:
+    """Messages of rules in the schemas that have no twin, and of twins that have no rule."""
+    there = {message for kind in KINDS for message in _messages(kind_schema(kind))}
+    return sorted(there ^ (_TWINS.keys() | _TRANSITIONS.keys()))
+
+
+def _messages(schema: Schema) -> set[str]:
+    found = {rule.message for rule in schema.get(RULES_KEY, ())}
+    parts = [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]
+    return found.union(*(_messages(part) for part in parts if isinstance(part, dict)))
