@@ -131,7 +131,7 @@ def split_s3_url(url: str) -> tuple[str, str]:
     if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise BadStoreUrl(f"{url!r} is not an S3 URL; it looks like s3://bucket/prefix")
     if prefix and (problem := key_problem(prefix)):
-        raise BadStoreUrl(f"{url!r}: {problem}")
+        raise BadStoreUrl(f"{url!r}: {problem}; it looks like s3://bucket/prefix")
     return parts.netloc, prefix
 
 
