@@ -17,8 +17,9 @@ LABEL_COMPUTE = "stoker.dev/compute"
 TAINT_COMPUTE = LABEL_COMPUTE
 #: Taint of a node that is about to go; its value says since when (seconds since the epoch).
 TAINT_LEAVING = "stoker.dev/leaving"
-#: On children: the digest of the code that they run.
+#: On children: the digest of the code that they run, and their image pinned by digest.
 ANNOTATION_SNAPSHOT = "stoker.dev/snapshot"
+ANNOTATION_IMAGE = "stoker.dev/image"
 #: Set by the Job controller on each pod of an Indexed Job.
 LABEL_RANK = "batch.kubernetes.io/job-completion-index"
 ANNOTATION_SUBMITTED_BY = "stoker.dev/submitted-by"

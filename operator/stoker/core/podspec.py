@@ -60,6 +60,12 @@ class ChildPlan:
         return self.command.resources.instance_count
 
     @property
+    def image(self) -> str:
+        """What `main` runs, pinned by digest."""
+        image = self.record.get("image") or {}
+        return pinned_image(str(image.get("reference") or ""), str(image.get("digest") or ""))
+
+    @property
     def labels(self) -> dict[str, str]:
         return {
             names.LABEL_JOB: self.job.metadata.name,
@@ -81,7 +87,10 @@ def make_child(child: ChildPlan) -> dict[str, Any]:
         "kind": "Job",
         "metadata": {
             **_metadata(child),
-            "annotations": {names.ANNOTATION_SNAPSHOT: str(child.record.get("snapshot") or "")},
+            "annotations": {
+                names.ANNOTATION_IMAGE: child.image,
+                names.ANNOTATION_SNAPSHOT: str(child.record.get("snapshot") or ""),
+            },
         },
         "spec": {
             "completionMode": "Indexed",
@@ -280,7 +289,6 @@ def _fetch(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
 
 
 def _main(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
-    image = child.record.get("image") or {}
     mounts = [{"name": SCRATCH, "mountPath": names.AGENT_DIRECTORY}]
     if child.command.resources.shm_size:
         mounts.append({"name": SHM, "mountPath": "/dev/shm"})
@@ -289,7 +297,7 @@ def _main(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
     amounts = requests(child)
     return {
         "name": "main",
-        "image": pinned_image(str(image.get("reference") or ""), str(image.get("digest") or "")),
+        "image": child.image,
         # Pinned by digest: what a node has under this name is what the registry has.
         "imagePullPolicy": "IfNotPresent",
         "command": ["sh", f"{names.AGENT_DIRECTORY}/bin/launch", "--", "sh", "-c", text],

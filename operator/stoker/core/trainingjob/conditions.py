@@ -7,43 +7,22 @@ of batch/v1 Job; Ready, Reconciling and Stalled are read by kstatus (Flux, Argo,
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stoker.api.common import Condition, ConditionStatus
-from stoker.core import times
+from stoker.api.common import Condition
+from stoker.core.conditions import Fact, kstatus, stamped
 from stoker.core.plan import Found, Refused, Unavailable
 from stoker.core.trainingjob.obstacles import Wait
 from stoker.core.trainingjob.preparation import Need
 from stoker.core.trainingjob.seen import Seen
 from stoker.core.trainingjob.stands import Stand
 
-#: Status, reason and message of one condition.
-Fact = tuple[ConditionStatus, str, str]
-
 _SNAPSHOT_OBSTACLES = frozenset({"NoStorage", "StorageUrlTaken"})
 _IMAGE_OBSTACLES = frozenset({"EnvironmentNotFound", "EnvironmentWithoutImage"})
 
 
 def conditions(seen: Seen, stand: Stand, wait: Wait | None, result: Mapping[str, Any] | None) -> tuple[Condition, ...]:
-    """All conditions, sorted by type. lastTransitionTime stays while a status does."""
+    """All conditions, sorted by type."""
     facts = dict(_facts(seen, stand, wait, result))
     return stamped(facts, seen.view.job.status.conditions, seen.view.job.metadata.generation, seen.now)
-
-
-def stamped(
-    facts: Mapping[str, Fact], former: tuple[Condition, ...], generation: int, now: float
-) -> tuple[Condition, ...]:
-    """Conditions of facts: the time of the last change is the former one's while the status is the same."""
-    since = {entry.type: entry.last_transition_time for entry in former if _same(entry, facts)}
-    return tuple(
-        Condition(
-            type=kind, status=status, reason=reason, message=message[:4096],
-            last_transition_time=since.get(kind) or times.rfc3339(now), observed_generation=generation,
-        )
-        for kind, (status, reason, message) in sorted(facts.items())
-    )  # fmt: skip
-
-
-def _same(former: Condition, facts: Mapping[str, Fact]) -> bool:
-    return former.type in facts and facts[former.type][0] == former.status
 
 
 def _facts(
@@ -64,10 +43,8 @@ def _ended(result: Mapping[str, Any]) -> Iterator[tuple[str, Fact]]:
     reason, message = str(result.get("reason") or "Failed"), str(result.get("message") or "")
     good = result.get("phase") == "Completed"
     yield "Complete" if good else "Failed", ("True", reason, message)
-    yield "Ready", ("True" if good else "False", reason, message)
-    yield "Reconciling", ("False", reason, "")
     # A run that failed or was canceled never changes again: without Stalled, kstatus would wait for ever.
-    yield "Stalled", ("False" if good else "True", reason, "" if good else message)
+    yield from kstatus(good, reason, message, stalled=not good).items()
 
 
 def _going(seen: Seen, stand: Stand, wait: Wait | None) -> Iterator[tuple[str, Fact]]:
@@ -75,14 +52,9 @@ def _going(seen: Seen, stand: Stand, wait: Wait | None) -> Iterator[tuple[str, F
     message = wait.message if wait else ""
     ranks = seen.attempt.ranks if seen.attempt else ()
     if any(rank.started is not None or rank.done for rank in ranks):
-        yield "Ready", ("True", stand.phase, message)
-        yield "Reconciling", ("False", stand.phase, "")
-        yield "Stalled", ("False", stand.phase, "")
-        return
-    stalled = wait is not None and wait.yours
-    yield "Ready", ("False", reason, message)
-    yield "Reconciling", ("False" if stalled else "True", reason, "" if stalled else message)
-    yield "Stalled", ("True" if stalled else "False", reason, message if stalled else "")
+        yield from kstatus(True, stand.phase, message).items()
+    else:
+        yield from kstatus(False, reason, message, stalled=wait is not None and wait.yours).items()
 
 
 def _snapshot(seen: Seen) -> Fact:

@@ -57,10 +57,9 @@ def waiting(seen: Seen, wait: Wait | None) -> Waiting | None:
     if wait is None:
         return None
     former = seen.view.job.status.waiting
-    if former is not None and former.reason == wait.reason:
-        since = former.since
-    else:
-        since = times.rfc3339(_began(seen) if former is None else seen.now)
+    # The first wait began with the job; a later one when it is first seen.
+    began = _began(seen) if former is None else seen.now
+    since = former.since if former is not None and former.reason == wait.reason else times.rfc3339(began)
     return Waiting(reason=wait.reason, message=wait.message[:2048], fix=wait.fix[:2048], since=since)
 
 
@@ -131,11 +130,9 @@ def _image(seen: Seen) -> ImageStatus | None:
     if former is not None and former.image:
         return former
     reference = preparation.image_reference(seen.view) or ""
-    image = seen.preparation.image.value
     child = seen.attempt.child if seen.attempt else None
-    if child is not None:
-        containers: list[dict[str, Any]] = (child.spec.template.get("spec") or {}).get("containers") or []
-        image = next((str(entry.get("image")) for entry in containers if entry.get("name") == "main"), image)
+    pinned = child.metadata.annotations.get(names.ANNOTATION_IMAGE) if child else None
+    image = pinned or seen.preparation.image.value
     if not isinstance(image, str):
         return None
     return ImageStatus(reference=reference or image, image=image, source="given")

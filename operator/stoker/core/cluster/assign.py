@@ -1,0 +1,221 @@
+"""Which jobs get which nodes: whole gangs or nothing, in order; what the first in line needs is kept for it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from stoker.core.cluster.pool import Pool, PoolNode
+from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
+
+Key = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Assigned:
+    """What came out. nodes: of each gang that is whole. waits: of each that is not. needed: nodes kept for gangs that
+    wait, by name. growth: nodes to be added for them."""
+
+    nodes: dict[Key, tuple[str, ...]] = field(default_factory=dict)
+    waits: dict[Key, Wait] = field(default_factory=dict)
+    needed: set[str] = field(default_factory=set)
+    growth: int = 0
+
+
+@dataclass(slots=True)
+class _Stock:
+    """What is left of one kind of node while gangs are served. free: newest-freed last, so that pop() gives it."""
+
+    free: list[PoolNode]
+    preparing: list[PoolNode]
+    unseen: int = 0
+    room: int = 0
+    blocked: str = ""
+
+
+def in_order(demands: Iterable[Demand]) -> list[Demand]:
+    """Who comes first. Age alone for now; priority and a namespace's share come before it later, here."""
+    return sorted(demands, key=lambda demand: (demand.since, demand.namespace, demand.name, demand.uid))
+
+
+def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, ...]]:
+    """Assignments of earlier plans that still hold: the job still wants them and every node can still take it."""
+    wanted = {(demand.uid, demand.attempt): demand.count for demand in view.demands}
+    external = view.cluster.spec.provider.type == "External"
+    taken = {name for holding in view.holdings if holding.bound for name in holding.nodes}
+    kept: dict[Key, tuple[str, ...]] = {}
+    for holding in view.holdings:
+        key, nodes = (holding.uid, holding.attempt), set(holding.nodes)
+        if holding.bound or key not in wanted or key in kept:
+            continue
+        whole = external or (len(nodes) == len(holding.nodes) == wanted[key] and nodes <= usable and not nodes & taken)
+        if whole:
+            kept[key] = holding.nodes
+            taken |= nodes
+    return kept
+
+
+def assign(view: ClusterView, pool: Pool, kept: dict[Key, tuple[str, ...]]) -> Assigned:
+    """Serve every demand that has no nodes yet."""
+    assigned = Assigned(nodes=dict(kept))
+    bound = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound}
+    waiting = [
+        demand
+        for demand in in_order(view.demands)
+        if (demand.uid, demand.attempt) not in kept and (demand.uid, demand.attempt) not in bound
+    ]
+    if view.cluster.spec.provider.type == "External":
+        _grant(view, waiting, assigned)
+        return assigned
+    stocks = _stocks(view, pool, kept)
+    for demand in waiting:
+        _serve(view, stocks, demand, assigned)
+    return assigned
+
+
+def _grant(view: ClusterView, waiting: Sequence[Demand], assigned: Assigned) -> None:
+    """On a pool that owns no nodes: as many gangs as maxInstances allows, in order."""
+    counts = {(demand.uid, demand.attempt): demand.count for demand in view.demands}
+    held = sum(_count(holding) for holding in view.holdings if holding.bound)
+    room = view.cluster.spec.max_instances - held - sum(counts.get(key, 0) for key in assigned.nodes)
+    first: Demand | None = None
+    for demand in waiting:
+        key = (demand.uid, demand.attempt)
+        if (wait := _impossible(view, demand)) is not None:
+            assigned.waits[key] = wait
+        elif first is not None:
+            assigned.waits[key] = _turn(view, first)
+        elif demand.count <= room:
+            assigned.nodes[key] = ()
+            room -= demand.count
+        else:
+            assigned.waits[key] = _full(view, demand)
+            first = demand
+
+
+def _serve(view: ClusterView, stocks: dict[str, _Stock], demand: Demand, assigned: Assigned) -> None:
+    key = (demand.uid, demand.attempt)
+    kind = demand.instance_type or next((kind.name for kind in view.cluster.spec.instance_types), "")
+    stock = stocks.get(kind)
+    impossible = _impossible(view, demand)
+    if impossible is not None or stock is None:
+        assigned.waits[key] = impossible or _no_such_nodes(view, demand, kind)
+        return
+    if stock.blocked:
+        assigned.waits[key] = Wait("WaitingForTurn", stock.blocked)
+        return
+    if len(stock.free) >= demand.count:
+        assigned.nodes[key] = tuple(stock.free.pop().name for _ in range(demand.count))
+        return
+    coming = len(stock.preparing) + stock.unseen
+    if len(stock.free) + coming + stock.room >= demand.count:
+        assigned.waits[key] = _reserve(view, stock, demand, assigned)
+        return
+    if view.cluster.spec.provider.type == "Static" and not _enough(view, demand, kind, stock):
+        assigned.waits[key] = _no_such_nodes(view, demand, kind)
+        return
+    assigned.waits[key] = _problem(view) or _full(view, demand)
+    # The first in line keeps what is free until its gang is whole: a stream of small jobs must not starve it.
+    assigned.needed |= {node.name for node in (*stock.free, *stock.preparing)}
+    stock.free, stock.preparing, stock.unseen, stock.room = [], [], 0, 0
+    stock.blocked = _turn(view, demand).message
+
+
+def _reserve(view: ClusterView, stock: _Stock, demand: Demand, assigned: Assigned) -> Wait:
+    """Keep free and booting nodes for a gang, and add the rest."""
+    free = [stock.free.pop() for _ in range(min(len(stock.free), demand.count))]
+    booting = [stock.preparing.pop() for _ in range(min(len(stock.preparing), demand.count - len(free)))]
+    assigned.needed |= {node.name for node in (*free, *booting)}
+    missing = demand.count - len(free) - len(booting)
+    unseen = min(stock.unseen, missing)
+    growth = missing - unseen
+    stock.unseen -= unseen
+    stock.room -= growth
+    assigned.growth += growth
+    name = view.cluster.metadata.name
+    return _problem(view) or Wait(
+        "NodesBooting",
+        f"waiting for {_nodes(demand.count)} of {name}: {len(free)} free, {demand.count - len(free)} being brought",
+    )
+
+
+def _stocks(view: ClusterView, pool: Pool, kept: dict[Key, tuple[str, ...]]) -> dict[str, _Stock]:
+    taken = {name for nodes in kept.values() for name in nodes}
+    stocks = {kind.name: _Stock([], []) for kind in view.cluster.spec.instance_types}
+    for node in sorted(pool.nodes.values(), key=_preference):
+        stock = stocks.get(node.kind)
+        if stock is None or node.name in taken:
+            continue
+        if node.state == "Idle":
+            stock.free.append(node)
+        elif node.state == "Preparing":
+            stock.preparing.append(node)
+    if pool.replicas is not None and stocks:
+        only = next(iter(stocks.values()))
+        only.unseen = pool.unseen
+        only.room = max(0, view.cluster.spec.max_instances - pool.replicas)
+    return stocks
+
+
+def _preference(node: PoolNode) -> tuple[bool, float, str]:
+    """Nodes that were about to go first (so taken last), then by when they fell free: the newest is taken first, so
+    that the oldest can go."""
+    return node.leaving_since is None, node.free_since or 0.0, node.name
+
+
+def _enough(view: ClusterView, demand: Demand, kind: str, stock: _Stock) -> bool:
+    """Whether a static pool's usable nodes would do once every job on them has ended."""
+    busy = {name for holding in view.holdings for name in holding.nodes if name in view.nodes}
+    return len(stock.free) + len(stock.preparing) + len(busy) >= demand.count
+
+
+def _impossible(view: ClusterView, demand: Demand) -> Wait | None:
+    name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
+    if view.cluster.metadata.deletion_timestamp is not None:
+        return Wait("PoolDeleted", f"ComputeCluster/{name} is being deleted", "submit again to another one")
+    if demand.count <= most:
+        return None
+    return Wait(
+        "GangLargerThanPool",
+        f"the job needs {demand.count} nodes at once and {name} may have {most}",
+        f"raise spec.maxInstances of ComputeCluster/{name} to {demand.count}, or submit again with fewer nodes",
+    )
+
+
+def _no_such_nodes(view: ClusterView, demand: Demand, kind: str) -> Wait:
+    name = view.cluster.metadata.name
+    return Wait(
+        "NotEnoughNodes",
+        f"{name} has fewer than {_nodes(demand.count)} of type {kind or 'any'} that can take a job; "
+        f"{len(view.nodes)} in all match its nodeSelector",
+        f"add or repair nodes; `kubectl describe computecluster {name}` names those that cannot be used",
+    )
+
+
+def _full(view: ClusterView, demand: Demand) -> Wait:
+    name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
+    return Wait(
+        "PoolFull",
+        f"waiting for {_nodes(demand.count)} of {name}: it may have {most}, and other jobs have them",
+        f"wait, or raise spec.maxInstances of ComputeCluster/{name}",
+    )
+
+
+def _turn(view: ClusterView, first: Demand) -> Wait:
+    who = f"{first.namespace}/{first.name}"
+    return Wait("WaitingForTurn", f"{who} is first in line of {view.cluster.metadata.name} for {_nodes(first.count)}")
+
+
+def _problem(view: ClusterView) -> Wait | None:
+    """What keeps the pool itself from growing, in its provider's words."""
+    if view.cluster.spec.provider.type != "Scale":
+        return None
+    if view.scale is None:
+        return Wait("WaitingForPool", f"the replicas of {view.cluster.metadata.name} are being read")
+    return Wait(*view.scale.problem) if view.scale.problem is not None else None
+
+
+def _count(holding: Holding) -> int:
+    return max(holding.count, len(holding.nodes))
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"

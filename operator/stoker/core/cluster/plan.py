@@ -1,0 +1,59 @@
+"""The plan of one pool: who gets which nodes, how many nodes there should be, which ones go.
+
+The only place that assigns nodes. One pass: see the nodes, keep what was given before, serve the gangs in order, then
+size the pool for what they miss.
+"""
+
+from stoker.api import names
+from stoker.core.cluster import assign, resize, status
+from stoker.core.cluster.pool import Pool, see
+from stoker.core.cluster.view import ClusterPlan, ClusterView
+from stoker.core.plan import Action, AdoptNode, Plan
+
+
+def plan(view: ClusterView, now: float) -> ClusterPlan:
+    """What to do with a pool now. Total: nothing is raised for what nodes, jobs or a provider do.
+
+    An assignment without a child is carried over by its Holding(bound=False) until its child exists or the job goes.
+    """
+    bound = frozenset(name for holding in view.holdings if holding.bound for name in holding.nodes)
+    bare = see(view, bound, now)
+    usable = frozenset(node.name for node in bare.of("Idle"))
+    kept = assign.carried(view, usable)
+    assigned = assign.assign(view, bare, kept)
+    given = frozenset(name for nodes in assigned.nodes.values() for name in nodes)
+    needed = bound | given | frozenset(assigned.needed)
+    sizing = resize.resize(view, bare, needed, assigned.growth, now)
+    shown = status.status_of(view, bare, assigned, sizing.replicas, now)
+    booting = [node.ready_by for node in bare.nodes.values() if node.ready_by is not None]
+    wakes = [moment for moment in (sizing.wake_at, *booting) if moment is not None and moment > now]
+    return ClusterPlan(
+        plan=Plan(
+            (*_adopt(view, bare), *sizing.actions),
+            None if shown == view.cluster.status else shown,
+            min(wakes, default=None),
+        ),
+        assignments=assigned.nodes,
+        waits=assigned.waits,
+        freed_at={
+            node.name: node.free_since
+            for node in bare.nodes.values()
+            if node.free_since is not None and node.name not in given
+        },
+    )
+
+
+def _adopt(view: ClusterView, pool: Pool) -> tuple[Action, ...]:
+    """Label and taint for nodes of a scalable pool that lack them; nodes that the user brought stay as they are."""
+    if view.cluster.spec.provider.type != "Scale":
+        return ()
+    name = view.cluster.metadata.name
+    return tuple(
+        AdoptNode(name, node.name)
+        for node in pool.nodes.values()
+        if not node.counted_out
+        and (
+            node.node.metadata.labels.get(names.LABEL_COMPUTE) != name
+            or not any(taint.key == names.TAINT_COMPUTE and taint.value == name for taint in node.node.spec.taints)
+        )
+    )

@@ -1,0 +1,107 @@
+"""How many nodes a scalable pool should have, and which ones go: never one with a job or anyone else's pod.
+
+A node goes in three looks: tainted, so that nothing new lands on it; looked at again, with its pods listed anew, at
+least 5 s later; then marked as the one to go while the replicas are lowered.
+"""
+
+from dataclasses import dataclass
+
+from stoker.core.cluster.pool import Pool, PoolNode
+from stoker.core.cluster.view import ClusterView
+from stoker.core.plan import Action, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
+
+#: Between a node's taint and the last look at its pods, in seconds; one more, for the taint's time is cut to the second.
+LAST_LOOK_AFTER = 5.0 + 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """What to do with the pool's size. replicas: what it will be. wake_at: when the next node may be due."""
+
+    actions: tuple[Action, ...] = ()
+    replicas: int = 0
+    wake_at: float | None = None
+
+
+def resize(view: ClusterView, pool: Pool, needed: frozenset[str], growth: int, now: float) -> Resize:
+    """One decision: grow for the gangs that wait, or let go what has been idle for long enough.
+
+    needed: nodes that a gang has or is promised. growth: nodes to be added for gangs.
+    """
+    if pool.replicas is None:
+        return Resize(replicas=len(pool.nodes))
+    going = _going(view, pool, needed, now)
+    keeping = tuple(
+        KeepNode(view.cluster.metadata.name, node.name)
+        for node in pool.nodes.values()
+        if node.leaving_since is not None and not node.counted_out and node.name not in going
+    )
+    wanted = _grown(view, pool, growth)
+    if wanted > pool.replicas:
+        scale = ScaleTo(view.cluster.metadata.name, pool.replicas, wanted)
+        return Resize((*keeping, scale), wanted, _wake(view, pool, needed, now))
+    leaving, lowered = _leave(view, pool, [pool.nodes[name] for name in going], now)
+    return Resize((*keeping, *leaving), lowered, _wake(view, pool, needed, now))
+
+
+def _grown(view: ClusterView, pool: Pool, growth: int) -> int:
+    """The replicas that gangs and minInstances ask for, within maxInstances; never lower than now."""
+    assert pool.replicas is not None, "asked only of a pool whose replicas are known"
+    spec = view.cluster.spec
+    wanted = min(max(pool.replicas + growth, spec.min_instances), spec.max_instances)
+    # A node that was counted out is told by its mark being above the replicas. Growing past a mark while that node
+    # still stands would make it look as if it were yet to be counted out.
+    marks = [node.marked for node in pool.nodes.values() if node.counted_out and node.marked is not None]
+    return max(pool.replicas, min([wanted, *(mark - 1 for mark in marks)]))
+
+
+def _going(view: ClusterView, pool: Pool, needed: frozenset[str], now: float) -> list[str]:
+    """The nodes that may go now, by name: unusable ones first, then the longest idle."""
+    idle = view.cluster.spec.idle_seconds_before_scale_down
+    counted = [node for node in pool.nodes.values() if not node.counted_out]
+    surplus = len(counted) + pool.unseen - view.cluster.spec.max_instances
+    spare = sum(1 for node in counted if node.state in ("Idle", "Running")) - view.cluster.spec.min_instances
+    going: list[str] = []
+    for node in sorted(_free(view, pool, needed), key=_leaving_order):
+        expired = node.free_since is not None and now >= node.free_since + idle
+        if not expired and len(going) >= surplus:
+            continue
+        if node.state == "Idle":
+            if spare <= 0:
+                continue
+            spare -= 1
+        going.append(node.name)
+    return going
+
+
+def _leave(view: ClusterView, pool: Pool, going: list[PoolNode], now: float) -> tuple[tuple[Action, ...], int]:
+    """The next look for each node that goes, and the replicas after it."""
+    assert pool.replicas is not None, "asked only of a pool whose replicas are known"
+    cluster, replicas = view.cluster.metadata.name, pool.replicas
+    first = [TaintLeaving(cluster, node.name, int(now)) for node in going if node.leaving_since is None]
+    last = [n for n in going if n.leaving_since is not None and now >= n.leaving_since + LAST_LOOK_AFTER]
+    if not last:
+        return tuple(first), replicas
+    marks = [MarkForDeletion(cluster, node.name, replicas) for node in last if node.marked != replicas]
+    lowered = max(0, replicas - len(last))
+    return (*first, *marks, ScaleTo(cluster, replicas, lowered)), lowered
+
+
+def _free(view: ClusterView, pool: Pool, needed: frozenset[str]) -> list[PoolNode]:
+    return [
+        node
+        for node in pool.of("Idle", "Unusable")
+        if node.name not in needed and node.name not in view.occupied and not node.counted_out
+    ]
+
+
+def _leaving_order(node: PoolNode) -> tuple[bool, float, str]:
+    return node.state != "Unusable", node.free_since or 0.0, node.name
+
+
+def _wake(view: ClusterView, pool: Pool, needed: frozenset[str], now: float) -> float | None:
+    idle = view.cluster.spec.idle_seconds_before_scale_down
+    moments = [node.free_since + idle for node in _free(view, pool, needed) if node.free_since is not None]
+    moments += [n.leaving_since + LAST_LOOK_AFTER for n in pool.nodes.values() if n.leaving_since is not None]
+    moments += [now + LAST_LOOK_AFTER] if any(moment <= now for moment in moments) else []
+    return min((moment for moment in moments if moment > now), default=None)

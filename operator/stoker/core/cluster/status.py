@@ -1,0 +1,79 @@
+"""The status of a pool: counts by state, who waits and why, what a person should look at."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from stoker.api.computecluster import ComputeClusterStatus, NodeCounts, Problem
+from stoker.core import times
+from stoker.core.cluster.assign import Assigned
+from stoker.core.cluster.pool import Pool, kind_of, shortfall
+from stoker.core.cluster.view import ClusterView
+from stoker.core.conditions import Fact, kstatus, stamped
+
+_MOST_PROBLEMS, _MOST_REASONS = 20, 32
+
+
+def status_of(view: ClusterView, pool: Pool, assigned: Assigned, replicas: int, now: float) -> ComputeClusterStatus:
+    """The whole status. replicas: nodes wanted after this plan."""
+    external = view.cluster.spec.provider.type == "External"
+    given = {name for nodes in assigned.nodes.values() for name in nodes}
+    states = Counter("Running" if name in given else node.state for name, node in pool.nodes.items())
+    counted = sum(1 for node in pool.nodes.values() if not node.counted_out)
+    running = sum(max(h.count, len(h.nodes)) for h in view.holdings if h.bound) if external else states["Running"]
+    counts = NodeCounts(
+        idle=states["Idle"],
+        running=running,
+        preparing=states["Preparing"] + max(0, replicas - counted),
+        unusable=states["Unusable"],
+        leaving=states["Leaving"],
+    )
+    metadata = view.cluster.metadata
+    return ComputeClusterStatus(
+        observed_generation=metadata.generation,
+        conditions=stamped(_facts(view), view.cluster.status.conditions, metadata.generation, now),
+        allocation_state="Resizing" if replicas != counted or counts.preparing or counts.leaving else "Steady",
+        current_nodes=running if external else len(pool.nodes),
+        target_nodes=running if external else replicas,
+        nodes=counts,
+        waiting_jobs=_waiting(assigned),
+        problems=_problems(view, pool, now),
+    )
+
+
+def _facts(view: ClusterView) -> Mapping[str, Fact]:
+    if view.cluster.metadata.deletion_timestamp is not None:
+        return kstatus(False, "Deleting", "no new job is given nodes")
+    if view.cluster.spec.provider.type != "Scale":
+        return kstatus(True, "Ready")
+    if view.scale is None:
+        return kstatus(False, "ReadingReplicas", "the pool's scalable object is being read")
+    if view.scale.problem is not None:
+        return kstatus(False, *view.scale.problem)
+    return kstatus(True, "Ready")
+
+
+def _waiting(assigned: Assigned) -> dict[str, int]:
+    counts = Counter(wait.reason for wait in assigned.waits.values())
+    return dict(sorted(counts.most_common(_MOST_REASONS)))
+
+
+def _problems(view: ClusterView, pool: Pool, now: float) -> tuple[Problem, ...]:
+    """The oldest problems; `since` stays while a problem does."""
+    found = [node.problem for node in pool.nodes.values() if node.problem is not None]
+    if view.scale is not None and view.scale.problem is not None:
+        found.insert(0, view.scale.problem)
+    for name, node in pool.nodes.items():
+        kind = kind_of(node.node, view.cluster)
+        lacking = shortfall(node.node, kind) if kind and node.state in ("Idle", "Running") else ""
+        if kind and lacking and node.problem is None:
+            words = f"node {name} offers less than type {kind.name} promises: {lacking}; lower the type's resources"
+            found.append(("InstanceTypeOverstated", words))
+    former = {(problem.reason, problem.message): problem.since for problem in view.cluster.status.problems}
+    problems = [
+        Problem(
+            reason=reason, message=message[:1024],
+            since=former.get((reason, message[:1024])) or times.rfc3339(now),
+        )
+        for reason, message in dict.fromkeys(found)
+    ]  # fmt: skip
+    return tuple(sorted(problems, key=lambda problem: (problem.since, problem.message))[:_MOST_PROBLEMS])
