@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from stoker.controller.gate import Gate
-from stoker.core.plan import Answer, Found, ImageDigest, Question, Refused, Seals, Unavailable
+from stoker.core.plan import Answer, Found, ImageDigest, Question, Refused, Unavailable
 from stoker.kube.store import Key
 
 LOG = logging.getLogger(__name__)
@@ -106,8 +106,6 @@ class Answers:
         """Find the answer unless it is known or on its way; `key` is woken when it comes."""
         answer = self.look_up(question, key)
         self._note_asker(question, key)
-        if isinstance(question, Seals):
-            self._drop_older(question, key)
         if question in self._flights:
             return
         if answer is not None:
@@ -150,13 +148,6 @@ class Answers:
     def _note_asker(self, question: Question, key: Key) -> None:
         self._askers.setdefault(question, set()).add(key)
         self._asked.setdefault(key, set()).add(question)
-
-    def _drop_older(self, newest: Seals, key: Key) -> None:
-        """Seals are asked for anew whenever the pods changed: the former question interests nobody now."""
-        for question in list(self._asked[key]):
-            if isinstance(question, Seals) and question != newest and question.attempt == newest.attempt:
-                self._asked[key].discard(question)
-                self._drop(question)
 
     def _fly(self, question: Question) -> None:
         if (handle := self._again.pop(question, None)) is not None:

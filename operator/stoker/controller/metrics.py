@@ -18,6 +18,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.queue_depth = Gauge("stoker_queue_depth", "Keys that wait for a worker.", registry=self.registry)
         self.queue_delayed = Gauge("stoker_queue_delayed", "Keys that are due later.", registry=self.registry)
+        self.loop_lag = Gauge(
+            "stoker_event_loop_lag_seconds", "Longest delay of the event loop since the last scrape.",
+            registry=self.registry,
+        )  # fmt: skip
         self.queue_seconds = Histogram(
             "stoker_queue_seconds", "How long a key waited for a worker.", buckets=_QUICK, registry=self.registry
         )

@@ -8,7 +8,7 @@ are whole. So all of them are retried on connection errors, 429 and 5xx.
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -19,7 +19,7 @@ import msgspec
 from stoker.api.kube import Lean
 from stoker.api.names import FIELD_MANAGER
 from stoker.kube.access import Access, from_kubeconfig, in_cluster
-from stoker.kube.errors import Gone, KubeError, Rejected, Unavailable, error_for
+from stoker.kube.errors import Gone, KubeError, Unavailable, error_for
 from stoker.kube.resources import resource_of
 
 T = TypeVar("T")
@@ -218,7 +218,7 @@ class KubeClient:
         )
         try:
             async with self._http().get(
-                self.access.server + path, params=query, headers=self._headers(), timeout=timeout, **self._tls()
+                self.access.server + path, params=query, timeout=timeout, **self._tls()
             ) as response:
                 self._note("WATCH", path, response.status, 0.0)
                 if response.status != 200:
@@ -286,7 +286,6 @@ class KubeClient:
     ) -> bytes:
         payload = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": content} if payload is not None else {}
-        renewed = False
         failure: KubeError = Unavailable("not tried")
         for attempt in range(TRIES):
             if attempt:
@@ -295,7 +294,7 @@ class KubeClient:
             try:
                 async with self._http().request(
                     method, self.access.server + path, params=query, data=payload,
-                    headers=headers | self._headers(fresh=renewed), **self._tls(),
+                    headers=headers, **self._tls(),
                 ) as response:  # fmt: skip
                     answer = await response.read()
                 self._note(method, path, response.status, time.monotonic() - started)
@@ -306,25 +305,37 @@ class KubeClient:
             if response.status < 300:
                 return answer
             failure = _error(response, answer)
-            if response.status == 401 and self.access.token_file and not renewed:
-                renewed = True
-            elif not isinstance(failure, Unavailable):
+            if not isinstance(failure, Unavailable):
                 raise failure
         raise failure
+
+    def session(self) -> aiohttp.ClientSession:
+        """A new HTTP session with our identity, for others who speak to the API server; they close it."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self.access.tls or True, keepalive_timeout=60),
+            headers={"User-Agent": self.user_agent, "Accept": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
+            middlewares=(self._identify,) if self.access.token or self.access.token_file else (),
+        )
+
+    async def _identify(
+        self, request: aiohttp.ClientRequest, send: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
+    ) -> aiohttp.ClientResponse:
+        """Send our token, and once more the newest one if it was refused: a kubelet renews the file."""
+        token = self.access.bearer()
+        request.headers["Authorization"] = f"Bearer {token}"
+        response = await send(request)
+        if response.status == 401 and (renewed := self.access.bearer(fresh=True)) != token:
+            response.release()
+            request.headers["Authorization"] = f"Bearer {renewed}"
+            response = await send(request)
+        return response
 
     def _http(self) -> aiohttp.ClientSession:
         # Made at first use: aiohttp wants a running loop.
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self.access.tls or True, keepalive_timeout=60),
-                headers={"User-Agent": self.user_agent, "Accept": "application/json"},
-                timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
-            )
+            self._session = self.session()
         return self._session
-
-    def _headers(self, *, fresh: bool = False) -> dict[str, str]:
-        token = self.access.bearer(fresh=fresh)
-        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _tls(self) -> dict[str, Any]:
         chosen = {"proxy": self.access.proxy, "server_hostname": self.access.server_name}
@@ -354,8 +365,6 @@ def _pause(attempt: int, failure: KubeError) -> float:
     """Seconds before the next try: what the server asked for, else exponential; jittered, so that clients spread."""
     if isinstance(failure, Unavailable) and failure.retry_after:
         return min(failure.retry_after, LONGEST_RETRY_AFTER_SECONDS) * random.uniform(1.0, 1.25)
-    if isinstance(failure, Rejected):  # a token that is being renewed
-        return 0.0
     return min(BACKOFF_SECONDS * 2.0 ** (attempt - 1), LONGEST_BACKOFF_SECONDS) * random.uniform(0.5, 1.5)
 
 

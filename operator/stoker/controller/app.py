@@ -1,0 +1,214 @@
+"""Puts the operator together and runs it: watches, workers, probes, kopf. If one part ends, all do."""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+from stoker import __version__
+from stoker.api.names import LABEL_JOB_UID
+from stoker.controller import kopf_front
+from stoker.controller.access import Accounts
+from stoker.controller.answers import Answers
+from stoker.controller.asking import Asking, outcome_name, question_name
+from stoker.controller.config import Config
+from stoker.controller.executor import Executor
+from stoker.controller.gate import AlwaysOpen, Gate
+from stoker.controller.ledger import Ledger
+from stoker.controller.metrics import Metrics
+from stoker.controller.pools import Pools
+from stoker.controller.pools_from_config import ConfiguredPools
+from stoker.controller.preflight import check_cluster
+from stoker.controller.probes import Probes
+from stoker.controller.pull_secrets import PullSecrets
+from stoker.controller.reconciler import Reconciler
+from stoker.controller.routes import Routes
+from stoker.controller.sweep import Sweeper
+from stoker.controller.views import Views
+from stoker.controller.workspaces import Workspaces
+from stoker.core.plan import Answer, Question
+from stoker.images.registry import Registry
+from stoker.kube.client import KubeClient
+from stoker.kube.events import Recorder
+from stoker.kube.reflector import Reflector
+from stoker.kube.resources import EVENTS, JOBS, NAMESPACES, NODES, PODS
+from stoker.kube.store import Key, Store
+from stoker.kube.workqueue import WorkQueue
+
+LOG = logging.getLogger(__name__)
+
+USER_AGENT = f"stoker-operator/{__version__}"
+#: A stream that is silent for so long is dead: bookmarks come about once a minute.
+DEAF_SECONDS = 300.0
+#: A key that waits for so long means that the workers are stuck.
+STUCK_SECONDS = 300.0
+
+
+class PartEnded(Exception):
+    """A part of the operator that must run as long as the process has ended."""
+
+
+class Operator:
+    """Everything of one operator process. `run` returns when it was told to stop, and raises when a part died."""
+
+    def __init__(self, config: Config, gate: Gate | None = None) -> None:
+        self.config = config
+        self.gate: Gate = gate or AlwaysOpen()
+        self.metrics = Metrics()
+        observe = self.metrics.api_request
+        if config.kubeconfig is not None:
+            self.client = KubeClient.from_kubeconfig(
+                config.kubeconfig, config.context, user_agent=USER_AGENT, observe=observe
+            )
+        else:
+            self.client = KubeClient.in_cluster(user_agent=USER_AGENT, observe=observe)
+        self.store = Store()
+        self.queue = WorkQueue(waited=self.metrics.queue_seconds.observe)
+        self.registry = Registry(insecure=config.insecure_registries, user_agent=USER_AGENT)
+        self.recorder = Recorder(self.client, "stoker-operator")
+        self.sweeper = Sweeper(self.client, self.store, config.job_namespaces)
+        self.reflectors = tuple(self._reflectors())
+        self._stop = asyncio.Event()
+        workspaces = Workspaces(self.store, config)
+        asking = Asking(workspaces, self.registry, PullSecrets(self.client))
+        self.answers = Answers(asking, self._wake, self.gate, observe=self._answered)
+        self.ledger = Ledger(self.store, self._wake)
+        self.pools = Pools(self.store, self.ledger, self.client)
+        views = Views(self.store, self.answers, self.ledger, workspaces, config)
+        executor = Executor(self.client, self.store, self.answers, self.pools, self.recorder, self.gate)
+        self.reconciler = Reconciler(
+            self.store, self.queue, views, self.pools, self.ledger, self.answers, executor, workspaces, self.gate,
+            self.metrics,
+        )  # fmt: skip
+        self.routes = Routes(self.store, self.ledger, self._wake, self.pools.clusters_of)
+        self.accounts = Accounts(self.client, self.store, config.job_namespaces, self.gate)
+        self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics)
+        self.metrics.count_jobs(lambda: (job.status.phase for job in self.store.all("TrainingJob")))
+
+    def _reflectors(self) -> Iterator[Reflector]:
+        """Only what is ours of pods and jobs, and of events only why a child has no pods."""
+        for namespace in self.config.job_namespaces or ("",):
+            yield Reflector(self.client, PODS, self.store, namespace=namespace, label_selector=LABEL_JOB_UID)
+            yield Reflector(self.client, JOBS, self.store, namespace=namespace, label_selector=LABEL_JOB_UID)
+            yield Reflector(
+                self.client,
+                EVENTS,
+                self.store,
+                namespace=namespace,
+                field_selector="involvedObject.kind=Job,reason=FailedCreate",
+            )
+        yield Reflector(self.client, NODES, self.store)
+        if not self.config.job_namespaces:
+            yield Reflector(self.client, NAMESPACES, self.store)
+
+    def _wake(self, key: Key) -> None:
+        self.reconciler.wake(key)
+
+    def _answered(self, question: Question, answer: Answer) -> None:
+        self.metrics.questions.labels(question_name(question), outcome_name(answer)).inc()
+
+    # -- probes
+
+    def _troubles(self) -> Iterator[str]:
+        now = time.monotonic()
+        for reflector in self.reflectors:
+            if (silent := now - reflector.heard_at) > DEAF_SECONDS:
+                yield f"the watch of {reflector.resource.plural} {reflector.namespace} is silent for {silent:.0f} s"
+        if self.gate.open and (waits := self.queue.schedule.oldest(time.time())) > STUCK_SECONDS:
+            yield f"a key waits for a worker for {waits:.0f} s"
+
+    def _unready(self) -> Iterator[str]:
+        for reflector in self.reflectors:
+            if not reflector.synced.is_set():
+                yield f"{reflector.resource.plural} {reflector.namespace} are not listed yet"
+        if not self.sweeper.synced.is_set():
+            yield "Stoker's own kinds are not listed yet"
+
+    def _before_metrics(self) -> None:
+        self.metrics.queue_depth.set(len(self.queue.schedule))
+        self.metrics.queue_delayed.set(self.queue.schedule.waiting)
+
+    # -- running
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT. Raises Unfit, KubeError, or PartEnded for a part that died."""
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.registry.close)
+            closing.push_async_callback(self.client.close)
+            closing.push_async_callback(self.answers.close)
+            await check_cluster(self.client)
+            parts = await closing.enter_async_context(_Parts())
+            for reflector in self.reflectors:
+                parts.start(f"watch of {reflector.resource.plural}", reflector.run())
+            parts.start("probes", self.probes.run(self.config.probe_host, self.config.probe_port))
+            parts.start("sweeper", self.sweeper.run())
+            parts.start("kopf", self._kopf())
+            parts.start("events", self.recorder.run())
+            parts.start("accounts", self.accounts.run())
+            if self.config.compute_clusters_dir is not None:
+                configured = ConfiguredPools(self.client, self.config.compute_clusters_dir, self.gate)
+                parts.start("configured pools", configured.run())
+            parts.start("workers", self._work())
+            stop = asyncio.create_task(self._stop.wait())
+            await asyncio.wait((stop, *parts.tasks), return_when=asyncio.FIRST_COMPLETED)
+            stop.cancel()
+            if not self._stop.is_set():
+                raise parts.ended()
+            LOG.info("stopping")
+
+    async def _work(self) -> None:
+        """Workers, once the caches are whole: a plan made of half a view could make a second child."""
+        for reflector in self.reflectors:
+            await reflector.synced.wait()
+        await self.sweeper.synced.wait()
+        LOG.info("caches are synced, %d jobs", self.store.count("TrainingJob"))
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(self.config.workers):
+                workers.create_task(self.reconciler.work())
+
+    async def _kopf(self) -> None:
+        ready = asyncio.Event()
+        watching = asyncio.create_task(
+            kopf_front.watch(self.client, self.store, self.sweeper, self.config.job_namespaces, ready)
+        )
+        started = asyncio.create_task(ready.wait())
+        try:
+            await asyncio.wait((watching, started), return_when=asyncio.FIRST_COMPLETED)
+            # kopf takes the signals for itself at its start. It is one part of several: take them back.
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop.set)
+            await watching
+        finally:
+            started.cancel()
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+class _Parts:
+    """Tasks that live as long as the operator; all are cancelled at its end."""
+
+    def __init__(self) -> None:
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, part: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(asyncio.create_task(part, name=name))
+
+    def ended(self) -> PartEnded:
+        """What to raise for the parts that have ended: none may. One that was cancelled by another tells least."""
+        done = sorted((task for task in self.tasks if task.done()), key=lambda task: task.cancelled())
+        names = ", ".join(task.get_name() for task in done)
+        error = PartEnded(f"the operator cannot go on without: {names}")
+        error.__cause__ = next((task.exception() for task in done if not task.cancelled()), None)
+        return error
+
+    async def __aenter__(self) -> "_Parts":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)

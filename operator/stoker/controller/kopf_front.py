@@ -1,0 +1,135 @@
+"""The front door: kopf watches our own kinds and hands every event on. The only module that knows kopf.
+
+Handlers of a few lines, no state in annotations, no finalizers, no handlers that kopf would retry: what it would keep or
+write for us costs API writes and memory, and its caches miss deletions (docs/decisions/0001).
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kopf
+import msgspec
+
+from stoker.api.names import GROUP, VERSION
+from stoker.controller.sweep import OWN_KINDS, Sweeper
+from stoker.kube.client import KubeClient
+from stoker.kube.resources import Resource
+from stoker.kube.store import Store
+
+LOG = logging.getLogger(__name__)
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """kopf compares nothing: building the copies to compare was two thirds of an event's cost."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> Any:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """kopf remembers nothing about handlers on the objects."""
+
+    def fetch(self, **_: Any) -> Any:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+class _ForEver:
+    """Pauses between tries, without end: an outage of the API server must not end this process."""
+
+    def __iter__(self) -> Iterator[float]:
+        pause = 1.0
+        while True:
+            yield pause * random.uniform(0.5, 1.5)
+            pause = min(pause * 2, 30.0)
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf as a plain watcher."""
+    chosen = kopf.OperatorSettings()
+    chosen.posting.enabled = False
+    chosen.peering.standalone = True
+    chosen.scanning.disabled = True
+    chosen.watching.server_timeout = 290
+    chosen.watching.connect_timeout = 5
+    chosen.watching.reconnect_backoff = 1
+    chosen.watching.chunk_size = 500
+    chosen.queueing.idle_timeout = 0.2
+    chosen.queueing.error_delays = (1, 2, 5, 10, 30)
+    chosen.queueing.worker_limit = None
+    chosen.networking.request_timeout = 30
+    chosen.networking.connect_timeout = 5
+    chosen.networking.error_backoffs = _ForEver()
+    chosen.persistence.diffbase_storage = _NoDiffBase()
+    chosen.persistence.progress_storage = _NoProgress()
+    chosen.persistence.finalizer = f"{GROUP}/kopf"
+    chosen.process.ultimate_exiting_timeout = 25
+    return chosen
+
+
+def registry(client: KubeClient, store: Store, sweeper: Sweeper) -> kopf.OperatorRegistry:
+    """Handlers of our kinds that put each event into the store."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return kopf.AiohttpSession(server=client.access.server, aiohttp_session=client.session())
+
+    for resource in OWN_KINDS:
+        kopf.on.event(GROUP, VERSION, resource.plural, id=f"seen-{resource.plural}", registry=handlers)(
+            _seen(resource, store, sweeper)
+        )
+    return handlers
+
+
+def _seen(resource: Resource, store: Store, sweeper: Sweeper) -> Callable[..., Any]:
+    async def seen(event: Any, **_: Any) -> None:
+        kind, body = event["type"], event["object"]
+        if kind is None:
+            # kopf has listed: what went while it did not look, it will never tell.
+            sweeper.request(resource.kind)
+        try:
+            item = msgspec.convert(body, resource.shape)
+        except msgspec.ValidationError as error:
+            name = body.get("metadata", {}).get("name")
+            LOG.error("%s %s is not of this version and is left alone: %s", resource.kind, name, error)
+            return
+        if kind == "DELETED":
+            store.remove(resource.kind, item)
+        else:
+            store.put(resource.kind, item)
+
+    return seen
+
+
+async def watch(
+    client: KubeClient, store: Store, sweeper: Sweeper, namespaces: tuple[str, ...], ready: asyncio.Event
+) -> None:
+    """Run kopf until cancelled or signalled. ready: set once it has started (and has put its own signal handlers)."""
+    await kopf.operator(
+        registry=registry(client, store, sweeper),
+        settings=settings(),
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        ready_flag=ready,
+    )

@@ -1,0 +1,146 @@
+"""Who wants nodes of which pool, who has them, and what the pool's plan last said. In memory only.
+
+What is durable is the child: its affinity names the nodes of its attempt. So after a restart everything here comes back
+from children and pods, and from planning each job once.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from stoker.api.kube import BatchJob, Pod
+from stoker.core.cluster.view import ClusterPlan, Demand, Holding
+from stoker.core.trainingjob import holdings
+from stoker.core.trainingjob.attempts import attempt_of
+from stoker.core.trainingjob.view import Placement
+from stoker.kube.store import Key, Store
+
+
+def cluster_key(name: str) -> Key:
+    """The key under which a ComputeCluster is planned: one for all its jobs."""
+    return Key("ComputeCluster", "", name)
+
+
+class Ledger:
+    """wake: told which key has something new to look at."""
+
+    def __init__(self, store: Store, wake: Callable[[Key], None]) -> None:
+        self._store = store
+        self._wake = wake
+        self._demands: dict[str, dict[str, Demand]] = {}
+        self._wanted_of: dict[str, str] = {}  # uid -> cluster
+        self._placements: dict[str, tuple[int, str, Placement]] = {}  # uid -> attempt, cluster, placement
+        self._held: dict[str, dict[str, tuple[Holding, ...]]] = {}  # cluster -> uid -> holdings
+        self._held_of: dict[str, tuple[str, ...]] = {}  # uid -> clusters
+        self._stale: set[str] = set()
+        self._freed_at: dict[str, Mapping[str, float]] = {}
+
+    # -- told by the planning of jobs
+
+    def want(self, uid: str, cluster: str, demand: Demand | None) -> None:
+        """What a job wants now; None ends its wish, and gives back nodes that it has not used."""
+        former = self._wanted_of.get(uid)
+        if former is not None and (demand is None or former != cluster):
+            del self._wanted_of[uid]
+            del self._demands[former][uid]
+            self._placements.pop(uid, None)
+            self._wake(cluster_key(former))
+        if demand is None or not cluster:
+            return
+        demands = self._demands.setdefault(cluster, {})
+        if demands.get(uid) != demand:
+            demands[uid] = demand
+            self._wanted_of[uid] = cluster
+            self._wake(cluster_key(cluster))
+
+    def forget(self, uid: str) -> None:
+        """The job has gone; its pods may still be there and keep their nodes."""
+        self.want(uid, "", None)
+
+    def placement(self, uid: str, children: Iterable[BatchJob]) -> Placement | None:
+        """What the pool's plan said of the job's next attempt, if it spoke already. children: the job's."""
+        found = self._placements.get(uid)
+        if found is None:
+            return None
+        attempt, cluster, placement = found
+        demand = self._demands.get(cluster, {}).get(uid)
+        # An attempt that has its child, or is not the one wanted, must not lend its nodes to the next.
+        stale = demand is None or demand.attempt != attempt
+        return None if stale or _used(attempt, children) else placement
+
+    # -- told by the store
+
+    def objects_changed(self, uid: str, cluster: str | None) -> None:
+        """A child or pod of this job came, changed or went."""
+        self._stale.add(uid)
+        if cluster is not None:
+            self._wake(cluster_key(cluster))
+
+    # -- told and asked by the planning of clusters
+
+    def demands(self, cluster: str) -> tuple[Demand, ...]:
+        return tuple(self._demands.get(cluster, {}).values())
+
+    def freed_at(self, cluster: str) -> Mapping[str, float]:
+        return self._freed_at.get(cluster, {})
+
+    def holdings(self, cluster: str) -> tuple[Holding, ...]:
+        """Nodes that attempts have: by children, by pods, and by assignments that have no child yet."""
+        self._refresh()
+        held = self._held.get(cluster, {})
+        found = [holding for one in held.values() for holding in one]
+        for uid, (attempt, of, placement) in self._placements.items():
+            if of != cluster or not placement.granted:
+                continue
+            if not any(holding.attempt == attempt for holding in held.get(uid, ())):
+                demand = self._demands[cluster][uid]
+                found.append(Holding(uid, attempt, placement.nodes, bound=False, count=demand.count))
+        return tuple(found)
+
+    def planned(self, cluster: str, plan: ClusterPlan) -> None:
+        """Take over what the plan of a pool says, and wake the jobs for which it says something new."""
+        self._freed_at[cluster] = plan.freed_at
+        for uid, demand in self._demands.get(cluster, {}).items():
+            placement = _placement(plan, uid, demand.attempt)
+            if placement is None:
+                continue
+            told = (demand.attempt, cluster, placement)
+            if self._placements.get(uid) != told:
+                self._placements[uid] = told
+                self._wake(Key("TrainingJob", demand.namespace, demand.name))
+
+    def drop_cluster(self, cluster: str) -> None:
+        """The pool has gone: nobody is placed there any more. The wishes stay, should it come again."""
+        self._freed_at.pop(cluster, None)
+        for uid in self._demands.get(cluster, {}):
+            self._placements.pop(uid, None)
+
+    def _refresh(self) -> None:
+        for uid in self._stale:
+            children: list[BatchJob] = self._store.of_job("Job", uid)
+            pods: list[Pod] = self._store.of_job("Pod", uid)
+            for cluster in self._held_of.pop(uid, ()):
+                self._held[cluster].pop(uid, None)
+            found = holdings(children, pods)
+            if found:
+                self._held_of[uid] = tuple(found)
+            for cluster, held in found.items():
+                self._held.setdefault(cluster, {})[uid] = held
+            self._drop_used(uid, children)
+        self._stale.clear()
+
+    def _drop_used(self, uid: str, children: list[BatchJob]) -> None:
+        """An assignment whose child is there has done its work: the child says it from now on."""
+        placed = self._placements.get(uid)
+        if placed is not None and _used(placed[0], children):
+            del self._placements[uid]
+
+
+def _used(attempt: int, children: Iterable[BatchJob]) -> bool:
+    return any(attempt_of(child.metadata.labels) >= attempt for child in children)
+
+
+def _placement(plan: ClusterPlan, uid: str, attempt: int) -> Placement | None:
+    nodes = plan.assignments.get((uid, attempt))
+    if nodes is not None:
+        return Placement(granted=True, nodes=nodes)
+    wait = plan.waits.get((uid, attempt))
+    return Placement(reason=wait.reason, message=wait.message, fix=wait.fix) if wait is not None else None

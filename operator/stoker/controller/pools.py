@@ -1,0 +1,246 @@
+"""Gathers what the plan of a ComputeCluster rests on, and carries out what it says about nodes."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from stoker.api.computecluster import ComputeCluster
+from stoker.api.kube import Lean, Node, ObjectMeta
+from stoker.api.names import LABEL_COMPUTE, TAINT_COMPUTE, TAINT_LEAVING
+from stoker.controller.ledger import Ledger
+from stoker.core.cluster.view import ClusterView, Holding, ScaleView
+from stoker.core.plan import AdoptNode, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
+from stoker.kube.client import KubeClient
+from stoker.kube.errors import Conflict, KubeError, NotFound
+from stoker.kube.resources import NODES, PODS
+from stoker.kube.store import Store
+from stoker.nodepools.choose import pool_of
+from stoker.nodepools.pool import NodePool, PoolError
+
+LOG = logging.getLogger(__name__)
+
+#: How long the replicas that we read of a scalable object are good for, unless we change them.
+SCALE_SECONDS = 2.0
+#: An update of a node is tried so often against others who change it.
+TRIES = 5
+
+PoolAction = ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode
+
+
+class PodOwners(Lean, frozen=True):
+    """A pod of which only its owners matter."""
+
+    metadata: ObjectMeta
+
+
+class Pools:
+    """The ComputeClusters' nodes and providers."""
+
+    def __init__(
+        self, store: Store, ledger: Ledger, client: KubeClient, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._client = client
+        self._clock = clock
+        self._objects = PlainObjects(client)
+        self._pools: dict[str, tuple[ComputeCluster, NodePool]] = {}
+        self._scales: dict[str, tuple[ScaleView | None, float]] = {}
+
+    def pool(self, cluster: ComputeCluster) -> NodePool:
+        """The provider of a cluster, made anew when its spec changes."""
+        name = cluster.metadata.name
+        found = self._pools.get(name)
+        if found is None or found[0].spec != cluster.spec:
+            found = self._pools[name] = (cluster, pool_of(cluster, self._objects))
+            self._scales.pop(name, None)
+        return found[1]
+
+    def clusters_of(self, node: Node) -> list[str]:
+        """The pools that a node belongs to: one, unless selectors overlap."""
+        clusters: list[ComputeCluster] = list(self._store.all("ComputeCluster"))
+        return [cluster.metadata.name for cluster in clusters if self.pool(cluster).owns(node)]
+
+    async def view(self, name: str) -> ClusterView | None:
+        """What the plan of a ComputeCluster rests on; None if there is no such cluster."""
+        cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", name)
+        if cluster is None:
+            return None
+        pool = self.pool(cluster)
+        scale = await self._scale(name, pool)
+        foreign = await self._foreign(cluster, pool)
+        # From here on nothing waits: the rest is of one moment, and newer than what was waited for.
+        nodes = self._nodes(pool)
+        holdings = self._ledger.holdings(name)
+        return ClusterView(
+            cluster=cluster,
+            nodes=nodes,
+            demands=self._ledger.demands(name),
+            holdings=holdings,
+            freed_at=self._ledger.freed_at(name),
+            occupied=foreign | self._with_our_pods(nodes),
+            scale=scale,
+        )
+
+    def _nodes(self, pool: NodePool) -> dict[str, Node]:
+        nodes: list[Node] = [node for node in self._store.all("Node") if pool.owns(node)]
+        return {node.metadata.name: node for node in nodes}
+
+    def _with_our_pods(self, nodes: Mapping[str, Node]) -> frozenset[str]:
+        def runs(name: str) -> bool:
+            return any(pod.status.phase not in ("Succeeded", "Failed") for pod in self._store.on_node(name))
+
+        return frozenset(name for name in nodes if runs(name))
+
+    async def _scale(self, name: str, pool: NodePool) -> ScaleView | None:
+        kept = self._scales.get(name)
+        if kept is not None and kept[1] > self._clock():
+            return kept[0]
+        scale = await pool.scale()
+        self._scales[name] = (scale, self._clock() + SCALE_SECONDS)
+        return scale
+
+    async def _foreign(self, cluster: ComputeCluster, pool: NodePool) -> frozenset[str]:
+        """Nodes that may go soon and have pods of others. Only those are looked at: one request for each."""
+        if cluster.spec.provider.type != "Scale":
+            return frozenset()
+        taken = _taken(self._ledger.holdings(cluster.metadata.name))
+        freed = self._ledger.freed_at(cluster.metadata.name)
+        soon = self._clock() - cluster.spec.idle_seconds_before_scale_down + 2.0
+        candidates = [
+            node.metadata.name
+            for node in self._nodes(pool).values()
+            if node.metadata.name not in taken and (freed.get(node.metadata.name, soon) <= soon or _leaves(node))
+        ]
+        return frozenset([name for name in candidates if await self._is_occupied(name)])
+
+    async def _is_occupied(self, node: str) -> bool:
+        selector = f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"
+        pods = await self._client.list(PODS.path(), PodOwners, field_selector=selector)
+        # A DaemonSet's pods, and the node's own static pods, go with the node.
+        goes_along = ("DaemonSet", "Node")
+        return any(
+            (owner := pod.metadata.controller) is None or owner.kind not in goes_along for pod in pods.items
+        )  # fmt: skip
+
+    # -- doing
+
+    async def do(self, action: PoolAction) -> None:
+        """Carry out an action on a pool or its nodes. Raises KubeError and PoolError; a node that is gone is no error."""
+        match action:
+            case ScaleTo(cluster, from_replicas, replicas):
+                await self._scale_to(cluster, from_replicas, replicas)
+            case MarkForDeletion(cluster, node, from_replicas):
+                if (mark := self._delete_annotation(cluster)) is not None:
+                    await self._edit(node, partial(_annotated, annotation=mark, value=str(from_replicas)))
+            case TaintLeaving(_, node, since):
+                taint = {"key": TAINT_LEAVING, "value": str(since), "effect": "NoSchedule"}
+                await self._edit(node, partial(_tainted, taint=taint))
+            case KeepNode(cluster, node):
+                await self._edit(node, partial(_kept, annotation=self._delete_annotation(cluster)))
+            case AdoptNode(cluster, node, taint):
+                await self._edit(node, partial(_adopted, cluster=cluster, taint=taint))
+
+    async def _scale_to(self, name: str, from_replicas: int, replicas: int) -> None:
+        cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", name)
+        if cluster is None:
+            return
+        LOG.info("ComputeCluster %s: %d -> %d replicas", name, from_replicas, replicas)
+        try:
+            await self.pool(cluster).scale_to(from_replicas, replicas)
+        finally:
+            self._scales.pop(name, None)
+
+    def _delete_annotation(self, name: str) -> str | None:
+        cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", name)
+        scale = cluster.spec.provider.scale if cluster is not None else None
+        return scale.delete_annotation if scale is not None else None
+
+    async def _edit(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Change a node as others change it too: `change` says what to merge into what is there, None for nothing.
+
+        Taints are one list without keys for the API server: it is replaced whole, so only the version that was read.
+        """
+        path = NODES.path(name=name)
+        for attempt in range(TRIES):
+            try:
+                found: dict[str, Any] = await self._client.get(path)
+                body = change(found)
+                if body is None:
+                    return
+                body.setdefault("metadata", {})["resourceVersion"] = found["metadata"]["resourceVersion"]
+                self._store.put("Node", await self._client.patch(path, body, Node))
+                return
+            except NotFound:
+                return
+            except Conflict:
+                if attempt == TRIES - 1:
+                    raise
+
+
+def _taken(holdings: tuple[Holding, ...]) -> frozenset[str]:
+    return frozenset(node for holding in holdings for node in holding.nodes)
+
+
+def _leaves(node: Node) -> bool:
+    return any(taint.key == TAINT_LEAVING for taint in node.spec.taints)
+
+
+def _taints(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(found.get("spec", {}).get("taints") or ())
+
+
+def _annotated(found: Mapping[str, Any], annotation: str, value: str) -> dict[str, Any] | None:
+    if (found["metadata"].get("annotations") or {}).get(annotation) == value:
+        return None
+    return {"metadata": {"annotations": {annotation: value}}}
+
+
+def _tainted(found: Mapping[str, Any], taint: dict[str, Any]) -> dict[str, Any] | None:
+    taints = _taints(found)
+    if any(one["key"] == taint["key"] and one.get("effect") == taint["effect"] for one in taints):
+        return None
+    return {"spec": {"taints": [*taints, taint]}}
+
+
+def _kept(found: Mapping[str, Any], annotation: str | None) -> dict[str, Any] | None:
+    body: dict[str, Any] = {}
+    taints = _taints(found)
+    left = [taint for taint in taints if taint["key"] != TAINT_LEAVING]
+    if len(left) != len(taints):
+        body["spec"] = {"taints": left}
+    if annotation is not None and annotation in (found["metadata"].get("annotations") or {}):
+        body["metadata"] = {"annotations": {annotation: None}}
+    return body or None
+
+
+def _adopted(found: Mapping[str, Any], cluster: str, *, taint: bool) -> dict[str, Any] | None:
+    body: dict[str, Any] = {}
+    if (found["metadata"].get("labels") or {}).get(LABEL_COMPUTE) != cluster:
+        body["metadata"] = {"labels": {LABEL_COMPUTE: cluster}}
+    taints = _taints(found)
+    if taint and not any(one["key"] == TAINT_COMPUTE for one in taints):
+        body["spec"] = {"taints": [*taints, {"key": TAINT_COMPUTE, "value": cluster, "effect": "NoSchedule"}]}
+    return body or None
+
+
+class PlainObjects:
+    """The API server as the providers see it (nodepools.pool.ObjectApi)."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return await self._told(self._client.get(path))
+
+    async def merge(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._told(self._client.patch(path, body))
+
+    @staticmethod
+    async def _told(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        try:
+            return await answer
+        except KubeError as error:
+            raise PoolError(error.reason or type(error).__name__, error.message) from error

@@ -1,0 +1,193 @@
+"""One key, once round: gather the view, make the plan, have it done, say when to look again."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from stoker.api.trainingjob import FINISHED, TrainingJob, TrainingJobStatus
+from stoker.controller.answers import Answers
+from stoker.controller.executor import Executor, Outcome
+from stoker.controller.gate import Gate, NotLeading
+from stoker.controller.ledger import Ledger
+from stoker.controller.logs import WORKING_ON
+from stoker.controller.metrics import Metrics
+from stoker.controller.pools import Pools
+from stoker.controller.views import Views
+from stoker.controller.workspaces import Workspaces
+from stoker.core import cluster as cluster_core
+from stoker.core import environment as environment_core
+from stoker.core import trainingjob as trainingjob_core
+from stoker.core import workspace as workspace_core
+from stoker.core.plan import Plan
+from stoker.kube.errors import Conflict, KubeError, Unavailable
+from stoker.kube.store import Key, Store
+from stoker.kube.workqueue import WorkQueue
+from stoker.nodepools.pool import PoolError, ReplicasChanged
+
+LOG = logging.getLogger(__name__)
+
+#: A pool's plan is one for all its jobs: changes that come together are planned together.
+CLUSTER_SECONDS = 0.05
+#: A ComputeCluster's status is written at most so often.
+CLUSTER_STATUS_SECONDS = 1.0
+#: A plan that learns something while it is done is made anew at once, but not for ever.
+ROUNDS = 3
+
+
+class Reconciler:
+    """Works on keys until cancelled. Several of its `work` may run: the queue gives no key to two of them."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: WorkQueue,
+        views: Views,
+        pools: Pools,
+        ledger: Ledger,
+        answers: Answers,
+        executor: Executor,
+        workspaces: Workspaces,
+        gate: Gate,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._views = views
+        self._pools = pools
+        self._ledger = ledger
+        self._answers = answers
+        self._executor = executor
+        self._workspaces = workspaces
+        self._gate = gate
+        self._metrics = metrics
+        self._clock = clock
+        self._uids: dict[Key, str] = {}
+        self._cluster_status_at: dict[str, float] = {}
+        self._ways: dict[str, Callable[[Key], Awaitable[float | None]]] = {
+            "TrainingJob": self._training_job,
+            "Environment": self._environment,
+            "ComputeCluster": self._compute_cluster,
+            "Workspace": self._workspace,
+        }
+        self._seconds = {kind: metrics.reconcile_seconds.labels(kind) for kind in self._ways}
+
+    def wake(self, key: Key) -> None:
+        """Something new for this key."""
+        self._queue.add(key, CLUSTER_SECONDS if key.kind == "ComputeCluster" else 0.0)
+
+    async def work(self) -> None:
+        """Take keys and work on them, for ever."""
+        while True:
+            await self._gate.wait()
+            key = await self._queue.take()
+            WORKING_ON.set(str(key))
+            started = time.perf_counter()
+            try:
+                wake_at = await self._ways[key.kind](key)
+            except (KubeError, PoolError, NotLeading) as error:
+                self._failed(key, error)
+            except Exception:
+                # A defect must not stop the other jobs. It shows in the log, in the metrics, and in this job's standing.
+                LOG.exception("cannot work on %s", key)
+                self._metrics.reconcile_failures.labels(key.kind).inc()
+                self._queue.failed(key)
+            except asyncio.CancelledError:
+                self._queue.done(key)
+                raise
+            else:
+                self._queue.done(key, wake_at)
+            self._seconds[key.kind].observe(time.perf_counter() - started)
+
+    def _failed(self, key: Key, error: Exception) -> None:
+        at_least = error.retry_after if isinstance(error, Unavailable) else 0.0
+        delay = self._queue.failed(key, at_least)
+        self._metrics.reconcile_failures.labels(key.kind).inc()
+        # Someone was quicker: ordinary, and mended by looking again.
+        expected = isinstance(error, (Conflict, ReplicasChanged, NotLeading))
+        LOG.log(logging.INFO if expected else logging.WARNING, "%s: %s; again in %.1f s", key, error, delay)
+
+    async def _training_job(self, key: Key) -> float | None:
+        for left in reversed(range(ROUNDS)):
+            view = self._views.job(key)
+            if view is None:
+                self._gone(key)
+                return None
+            uid = view.job.metadata.uid
+            if self._uids.get(key) not in (None, uid):
+                self._gone(key)
+            self._uids[key] = uid
+            now = self._clock()
+            plan = trainingjob_core.plan(view, now)
+            demand = None if view.job.status.phase in FINISHED else trainingjob_core.demand(view, now)
+            self._ledger.want(uid, view.cluster.metadata.name if view.cluster is not None else "", demand)
+            outcome = await self._executor.do(key, view.job, plan)
+            if outcome.planned_anew and left:
+                continue
+            if outcome.status_written and plan.status is not None:
+                self._note_end(view.job, plan.status)
+            if self._is_finished(key):
+                self._answers.forget(key)
+            return _earliest(plan, outcome)
+        return None
+
+    def _is_finished(self, key: Key) -> bool:
+        job: TrainingJob | None = self._store.get("TrainingJob", key.namespace, key.name)
+        return job is not None and job.status.phase in FINISHED
+
+    def _note_end(self, before: TrainingJob, status: TrainingJobStatus) -> None:
+        """Count an end once: at the write that makes it."""
+        if before.status.phase in FINISHED or status.phase not in FINISHED:
+            return
+        self._metrics.jobs_finished.labels(status.phase, status.reason).inc()
+        for phase, seconds in status.timings.items():
+            self._metrics.phase_seconds.labels(phase).observe(seconds)
+
+    async def _environment(self, key: Key) -> float | None:
+        view = self._views.environment(key)
+        if view is None:
+            self._gone(key)
+            return None
+        plan = environment_core.plan(view, self._clock())
+        return _earliest(plan, await self._executor.do(key, view.environment, plan))
+
+    async def _workspace(self, key: Key) -> float | None:
+        workspace = self._store.get(*key)
+        if workspace is None:
+            self._gone(key)
+            return None
+        plan = workspace_core.plan(workspace, self._workspaces.view(key.namespace), self._clock())
+        return _earliest(plan, await self._executor.do(key, workspace, plan))
+
+    async def _compute_cluster(self, key: Key) -> float | None:
+        view = await self._pools.view(key.name)
+        if view is None:
+            self._gone(key)
+            self._ledger.drop_cluster(key.name)
+            return None
+        now = self._clock()
+        cluster_plan = cluster_core.plan(view, now)
+        self._ledger.planned(key.name, cluster_plan)
+        plan = cluster_plan.plan
+        due = self._cluster_status_at.get(key.name, 0.0)
+        if plan.status is not None and now < due:
+            plan = Plan(plan.actions, None, min(due, plan.wake_at or due))
+        outcome = await self._executor.do(key, view.cluster, plan)
+        if outcome.status_written:
+            self._cluster_status_at[key.name] = self._clock() + CLUSTER_STATUS_SECONDS
+        return _earliest(plan, outcome)
+
+    def _gone(self, key: Key) -> None:
+        self._answers.forget(key)
+        uid = self._uids.pop(key, None)
+        if uid is not None:
+            self._ledger.forget(uid)
+            self._executor.forget(key, uid)
+        self._cluster_status_at.pop(key.name, None)
+
+
+def _earliest(plan: Plan[Any], outcome: Outcome) -> float | None:
+    moments = [moment for moment in (plan.wake_at, outcome.look_again_at) if moment is not None]
+    return min(moments, default=None)

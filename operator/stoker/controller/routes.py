@@ -1,0 +1,136 @@
+"""Which keys have to be looked at again when something in the store changes."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stoker.api.kube import Node
+from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID
+from stoker.api.trainingjob import FINISHED, TrainingJob
+from stoker.controller.ledger import Ledger, cluster_key
+from stoker.kube.store import Key, Store
+
+#: Told of a key, and whether it may wait a moment for more to come together.
+Wake = Callable[[Key], None]
+
+
+class Routes:
+    """Listens to the store. pools_of: the names of the pools that a node belongs to."""
+
+    def __init__(self, store: Store, ledger: Ledger, wake: Wake, pools_of: Callable[[Node], Iterable[str]]) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._wake = wake
+        self._pools_of = pools_of
+        self._ways: dict[str, Callable[[Any, Any], None]] = {
+            "TrainingJob": self._own,
+            "Environment": self._environment,
+            "ComputeCluster": self._cluster,
+            "Workspace": self._workspace,
+            "Job": self._part_of_job,
+            "Pod": self._part_of_job,
+            "Event": self._event,
+            "Node": self._node,
+        }
+        store.listen(self._changed)
+
+    def _changed(self, kind: str, old: Any, new: Any) -> None:
+        way = self._ways.get(kind)
+        if way is not None:
+            way(old, new)
+
+    def _own(self, old: Any, new: Any) -> None:
+        meta = (new or old).metadata
+        self._wake(Key("TrainingJob", meta.namespace, meta.name))
+
+    def _part_of_job(self, old: Any, new: Any) -> None:
+        """A child or pod: its job, and its pool, whose nodes it takes or gives back."""
+        labels = (new or old).metadata.labels
+        uid = labels.get(LABEL_JOB_UID)
+        if uid is None:
+            return
+        self._ledger.objects_changed(uid, labels.get(LABEL_COMPUTE) if _matters_to_pool(old, new) else None)
+        job = self._store.by_uid(uid)
+        if isinstance(job, TrainingJob):
+            self._wake(Key("TrainingJob", job.metadata.namespace, job.metadata.name))
+
+    def _event(self, old: Any, new: Any) -> None:
+        if new is None:
+            return
+        child = self._store.by_uid(new.involved_object.uid)
+        if child is not None:
+            self._part_of_job(child, child)
+
+    def _node(self, old: Node | None, new: Node | None) -> None:
+        if old is not None and new is not None and _same_node(old, new):
+            return
+        pools = {name for node in (old, new) if node is not None for name in self._pools_of(node)}
+        for name in pools:
+            self._wake(cluster_key(name))
+        if old is not None:
+            for pod in self._store.on_node(old.metadata.name):
+                self._part_of_job(pod, pod)
+
+    def _environment(self, old: Any, new: Any) -> None:
+        meta = (new or old).metadata
+        self._wake(Key("Environment", meta.namespace, meta.name))
+        if _same_spec(old, new):
+            return
+        for job in self._unfinished(self._store.within("TrainingJob", meta.namespace)):
+            command = job.spec.command
+            if command is not None and command.environment.name == meta.name:
+                self._own(None, job)
+
+    def _cluster(self, old: Any, new: Any) -> None:
+        meta = (new or old).metadata
+        self._wake(cluster_key(meta.name))
+        if _same_spec(old, new):
+            return
+        # Also the jobs that name another: what they may choose from is part of their messages.
+        for job in self._unfinished(self._store.all("TrainingJob")):
+            self._own(None, job)
+        for environment in self._store.all("Environment"):
+            self._wake(Key("Environment", environment.metadata.namespace, environment.metadata.name))
+
+    def _workspace(self, old: Any, new: Any) -> None:
+        meta = (new or old).metadata
+        self._wake(Key("Workspace", meta.namespace, meta.name))
+        if _same_spec(old, new):
+            return
+        for job in self._unfinished(self._store.within("TrainingJob", meta.namespace)):
+            self._own(None, job)
+        for environment in self._store.within("Environment", meta.namespace):
+            self._wake(Key("Environment", meta.namespace, environment.metadata.name))
+        # Whose storage a URL is may have changed for the other Workspaces.
+        for workspace in self._store.all("Workspace"):
+            self._wake(Key("Workspace", workspace.metadata.namespace, workspace.metadata.name))
+
+    @staticmethod
+    def _unfinished(jobs: Iterable[TrainingJob]) -> list[TrainingJob]:
+        return [job for job in jobs if job.status.phase not in FINISHED]
+
+
+def _same_spec(old: Any, new: Any) -> bool:
+    return old is not None and new is not None and old.spec == new.spec
+
+
+def _same_node(old: Node, new: Node) -> bool:
+    """Whether a node's change is a heartbeat only."""
+    before, after = old.metadata, new.metadata
+    return (
+        old.spec == new.spec
+        and old.status == new.status
+        and before.labels == after.labels
+        and before.annotations == after.annotations
+        and before.deletion_timestamp == after.deletion_timestamp
+    )
+
+
+def _matters_to_pool(old: Any, new: Any) -> bool:
+    """Whether a change of a child or pod may change who has which nodes: coming, going, ending, being placed."""
+    if old is None or new is None:
+        return True
+    if old.metadata.deletion_timestamp != new.metadata.deletion_timestamp:
+        return True
+    if hasattr(new.spec, "node_name"):
+        return bool(old.spec.node_name != new.spec.node_name or old.status.phase != new.status.phase)
+    return bool(old.status.conditions != new.status.conditions)

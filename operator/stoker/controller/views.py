@@ -1,0 +1,114 @@
+"""Gathers what a plan rests on: everything comes out of the store and the answers, at one moment."""
+
+from stoker.api.computecluster import ComputeCluster
+from stoker.api.environment import Environment
+from stoker.api.kube import BatchJob, Event, Node, Pod
+from stoker.api.trainingjob import TrainingJob
+from stoker.controller.answers import Answers
+from stoker.controller.config import Config
+from stoker.controller.ledger import Ledger
+from stoker.controller.workspaces import Workspaces
+from stoker.core.environment.view import EnvironmentView
+from stoker.core.trainingjob.view import JobView, Settings
+from stoker.kube.store import Key, Store
+
+
+class Views:
+    def __init__(self, store: Store, answers: Answers, ledger: Ledger, workspaces: Workspaces, config: Config) -> None:
+        self._store = store
+        self._answers = answers
+        self._ledger = ledger
+        self._workspaces = workspaces
+        self._settings = Settings(
+            agent_image=config.agent_image,
+            server_url=config.server_url,
+            pods_after_seconds=config.pods_after_seconds,
+            image_pull_secrets=config.image_pull_secrets,
+        )
+        self._clusters: dict[str, tuple[str, ...]] = {}
+        self._environments: dict[str, tuple[str, ...]] = {}
+        store.listen(self._changed)
+
+    def _changed(self, kind: str, old: object, new: object) -> None:
+        if kind == "ComputeCluster":
+            self._clusters.clear()
+        elif kind == "Environment" and (old is None or new is None):
+            self._environments.clear()
+
+    def job(self, key: Key) -> JobView | None:
+        """What the plan of a TrainingJob rests on; None if there is no such job."""
+        job: TrainingJob | None = self._store.get("TrainingJob", key.namespace, key.name)
+        if job is None:
+            return None
+        uid = job.metadata.uid
+        workspace = self._workspaces.view(key.namespace)
+        children: list[BatchJob] = self._store.of_job("Job", uid)
+        pods: list[Pod] = self._store.of_job("Pod", uid)
+        compute = job.spec.compute or workspace.defaults.compute
+        command = job.spec.command
+        environment = command.environment.name if command is not None else None
+        return JobView(
+            job=job,
+            settings=self._settings,
+            workspace=workspace,
+            cluster=self._store.get("ComputeCluster", "", compute) if compute else None,
+            environment=self._store.get("Environment", key.namespace, environment) if environment else None,
+            clusters=self._cluster_names(key.namespace),
+            environments=self._environment_names(key.namespace),
+            placement=self._ledger.placement(uid, children),
+            children=tuple(children),
+            pods=tuple(pods),
+            nodes=self._nodes(pods),
+            events=self._events(children, pods),
+            answers=self._answers.known_to(key),
+        )
+
+    def environment(self, key: Key) -> EnvironmentView | None:
+        """What the plan of an Environment rests on; None if there is no such environment."""
+        environment: Environment | None = self._store.get("Environment", key.namespace, key.name)
+        if environment is None:
+            return None
+        own = tuple(secret.name for secret in environment.spec.image_pull_secrets)
+        workspace = self._workspaces.view(key.namespace)
+        return EnvironmentView(
+            environment=environment,
+            platforms=self._platforms(key.namespace),
+            pull_secrets=tuple(dict.fromkeys((*own, *workspace.image_pull_secrets))),
+            answers=self._answers.known_to(key),
+        )
+
+    def _nodes(self, pods: list[Pod]) -> dict[str, Node]:
+        names = {pod.spec.node_name for pod in pods if pod.spec.node_name}
+        found = ((name, self._store.get("Node", "", name)) for name in names)
+        return {name: node for name, node in found if node is not None}
+
+    def _events(self, children: list[BatchJob], pods: list[Pod]) -> tuple[Event, ...]:
+        """The FailedCreate events of children that have no pod; others are of no interest."""
+        with_pods = {owner.uid for pod in pods if (owner := pod.metadata.controller) is not None}
+        bare = (child for child in children if child.metadata.uid not in with_pods)
+        return tuple(event for child in bare for event in self._store.about(child.metadata.uid))
+
+    def _allowed(self, namespace: str) -> list[ComputeCluster]:
+        def open_to(cluster: ComputeCluster) -> bool:
+            names = cluster.spec.allowed_namespaces.match_names
+            return not names or namespace in names
+
+        return [cluster for cluster in self._store.all("ComputeCluster") if open_to(cluster)]
+
+    def _cluster_names(self, namespace: str) -> tuple[str, ...]:
+        found = self._clusters.get(namespace)
+        if found is None:
+            found = tuple(sorted(cluster.metadata.name for cluster in self._allowed(namespace)))
+            self._clusters[namespace] = found
+        return found
+
+    def _environment_names(self, namespace: str) -> tuple[str, ...]:
+        found = self._environments.get(namespace)
+        if found is None:
+            every = self._store.within("Environment", namespace)
+            found = self._environments[namespace] = tuple(sorted(one.metadata.name for one in every))
+        return found
+
+    def _platforms(self, namespace: str) -> tuple[str, ...]:
+        kinds = (kind for cluster in self._allowed(namespace) for kind in cluster.spec.instance_types)
+        return tuple(sorted({f"linux/{kind.architecture}" for kind in kinds})) or ("linux/amd64",)
