@@ -88,12 +88,12 @@ class Launch:
                 record = self._record(self._attempt(log), started_at)
             finally:
                 os.close(log)
-            if self._tail is not None:
-                self._tail.finish()
             write_json(scratch.exit, record.document())
             # From here on ship sees the end. It reads the exit record after the end-of-file, so the order matters.
             if alive is not None:
                 os.close(alive)
+            if self._tail is not None:
+                self._tail.finish()
             _write_termination_message(record)
             return self._finish(record)
 

@@ -149,7 +149,8 @@ class FileSaver:
     def _landed(self, batch: List[Found], done: Done[List[Failure]]) -> None:
         self._in_flight.difference_update(file.path for file in batch)
         if done.error is not None:
-            self._failures += 1
+            # A store that takes some and refuses some is slow, not away.
+            self._failures = 1 if any(self.is_saved(file) for file in batch) else self._failures + 1
             self._resume_at = time.monotonic() + backoff(self._failures, getattr(done.error, "retry_after", None))
             for file in batch:
                 if not self.is_saved(file):

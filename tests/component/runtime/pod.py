@@ -48,7 +48,7 @@ class Cloud:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = "http://127.0.0.1:%d" % self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def close(self) -> None:
@@ -187,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401, json.dumps(_error("TokenRefused", "no such pod")).encode())
         with self.owner.lock:
             status, document = self.owner.api(self.path, asked)
-        self._answer(status, json.dumps(document).encode())
+        return self._answer(status, json.dumps(document).encode())
 
     def _failed(self) -> bool:
         with self.owner.lock:
