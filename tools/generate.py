@@ -79,12 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if differing else 0
     wanted = dict(rendered())
     for name in differing:
-        path = ROOT / name
+        file = ROOT / name
         if Path(name) not in wanted:
-            path.unlink()
+            file.unlink()
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(wanted[Path(name)])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(wanted[Path(name)])
         print(f"wrote {name}")
     return 0
 
