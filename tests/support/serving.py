@@ -90,7 +90,11 @@ class FakeKube:
     # What a cluster would hold
 
     def add(self, path: str, **metadata: Any) -> dict[str, Any]:
-        body = self.objects[path] = {"metadata": {"name": path.rsplit("/", 1)[-1], **metadata}, "spec": {}, "status": {}}
+        body = self.objects[path] = {
+            "metadata": {"name": path.rsplit("/", 1)[-1], **metadata},
+            "spec": {},
+            "status": {},
+        }
         return body
 
     def account(self, token: str, namespace: str, name: str, audience: str = "stoker", **pod: str) -> None:
@@ -153,7 +157,14 @@ class FolderSigner:
         return Signed(self._url("GET", key, {}), {})
 
     def put(
-        self, key: str, size: int, sha256: str, *, only_if_absent: bool = False, if_match: str = "", for_people: bool = False
+        self,
+        key: str,
+        size: int,
+        sha256: str,
+        *,
+        only_if_absent: bool = False,
+        if_match: str = "",
+        for_people: bool = False,
     ) -> Signed:
         headers = {"Content-Length": str(size), "x-sha256": sha256}
         if only_if_absent:
@@ -192,7 +203,10 @@ class FolderSigner:
         return hmac.new(self.secret, text.encode(), "sha256").hexdigest()
 
     async def serve(self, request: Request) -> Response:
-        key, query = request.path_params["key"], {name: values[0] for name, values in parse_qs(request.url.query).items()}
+        key, query = (
+            request.path_params["key"],
+            {name: values[0] for name, values in parse_qs(request.url.query).items()},
+        )
         headers = json.loads(query["headers"])
         body = await request.body()
         signed = hmac.compare_digest(query.get("mac", ""), self._mac(request.method, key, query))
@@ -237,7 +251,9 @@ class Served:
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.kube, self.folder = FakeKube(), folder
-        self.settings = Settings(**{"namespace": SYSTEM, "storage_url": CHART_URL, "options": StoreOptions(), **settings})
+        self.settings = Settings(
+            **{"namespace": SYSTEM, "storage_url": CHART_URL, "options": StoreOptions(), **settings}
+        )
         self.signers: dict[str, FolderSigner] = {}
         self.url = ""
 
@@ -294,7 +310,9 @@ class Served:
         return self.put(entry, content)
 
     def put(self, entry: Mapping[str, Any], content: bytes) -> Answer:
-        headers = {name.replace("-", "_"): value for name, value in entry["headers"].items() if name != "Content-Length"}
+        headers = {
+            name.replace("-", "_"): value for name, value in entry["headers"].items() if name != "Content-Length"
+        }
         return self.call("PUT", entry["url"], content, **headers)
 
 

@@ -29,8 +29,6 @@ def test_the_second_rank_of_the_third_attempt_is_told_apart(served: Served) -> N
     assert (3, 1) == (answer.json["attempt"], answer.json["rank"])
 
 
-
-
 @pytest.mark.parametrize(
     "forged",
     [
@@ -38,24 +36,32 @@ def test_the_second_rank_of_the_third_attempt_is_told_apart(served: Served) -> N
         pytest.param(lambda kube, pod: pod.update(ownerReferences=[]), id="no owner"),
         pytest.param(lambda kube, pod: pod["ownerReferences"][0].update(controller=False), id="owner is no controller"),
         pytest.param(lambda kube, pod: pod["ownerReferences"][0].update(uid="guessed"), id="uid of the Job is guessed"),
-        pytest.param(lambda kube, pod: pod["ownerReferences"][0].update(apiVersion="evil.io/v1"), id="another group's Job"),
+        pytest.param(
+            lambda kube, pod: pod["ownerReferences"][0].update(apiVersion="evil.io/v1"), id="another group's Job"
+        ),
         pytest.param(lambda kube, pod: pod["ownerReferences"][0].update(kind="ReplicaSet"), id="another kind"),
-        pytest.param(lambda kube, pod: pod["labels"].update({"batch.kubernetes.io/controller-uid": "x"}), id="not counted"),
+        pytest.param(
+            lambda kube, pod: pod["labels"].update({"batch.kubernetes.io/controller-uid": "x"}), id="not counted"
+        ),
         pytest.param(lambda kube, pod: pod.update(finalizers=[]), id="not tracked by the Job controller"),
         pytest.param(
-            lambda kube, pod: pod["labels"].update({"batch.kubernetes.io/job-completion-index": "1"}), id="rank beyond the Job"
+            lambda kube, pod: pod["labels"].update({"batch.kubernetes.io/job-completion-index": "1"}),
+            id="rank beyond the Job",
         ),
         pytest.param(
-            lambda kube, pod: pod["labels"].update({"batch.kubernetes.io/job-completion-index": "00"}), id="rank is no number"
+            lambda kube, pod: pod["labels"].update({"batch.kubernetes.io/job-completion-index": "00"}),
+            id="rank is no number",
         ),
         pytest.param(lambda kube, pod: pod.update(name="mine"), id="name is not the Job controller's"),
         pytest.param(lambda kube, pod: kube.objects.pop(CHILD), id="the Job is gone"),
         pytest.param(lambda kube, pod: kube.objects.pop(TRAINING_JOB), id="the TrainingJob is gone"),
         pytest.param(
-            lambda kube, pod: kube.objects[TRAINING_JOB]["metadata"].update(uid="0123abcd-9"), id="the TrainingJob was made anew"
+            lambda kube, pod: kube.objects[TRAINING_JOB]["metadata"].update(uid="0123abcd-9"),
+            id="the TrainingJob was made anew",
         ),
         pytest.param(
-            lambda kube, pod: kube.objects[CHILD]["metadata"].update(name="iris-0123abcd-01"), id="not the name of a child"
+            lambda kube, pod: kube.objects[CHILD]["metadata"].update(name="iris-0123abcd-01"),
+            id="not the name of a child",
         ),
         pytest.param(
             lambda kube, pod: kube.objects[CHILD]["metadata"]["ownerReferences"][0].update(apiVersion="evil.dev/v1"),

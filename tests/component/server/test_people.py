@@ -46,7 +46,9 @@ def edit(served: Served, method: str, path: str, body: object = None, **headers:
 # -- who
 
 
-@pytest.mark.parametrize("token", ["other-stoker-editor", "other-stoker-viewer", "team-default", "pod-token", "", "junk"])
+@pytest.mark.parametrize(
+    "token", ["other-stoker-editor", "other-stoker-viewer", "team-default", "pod-token", "", "junk"]
+)
 def test_only_the_namespaces_own_accounts_are_let_in(served: Served, token: str) -> None:
     for path in (f"{TEAM}/jobs", f"{TEAM}/snapshots/{HEX}", f"{TEAM}/jobs/{KEY}", f"{FILE}outputs/x", LOG):
         assert served.call("GET", path, token=token).status in (401, 403), path
@@ -55,7 +57,9 @@ def test_only_the_namespaces_own_accounts_are_let_in(served: Served, token: str)
 def test_a_viewer_reads_and_writes_nothing(served: Served) -> None:
     assert 200 == served.call("GET", f"{TEAM}/jobs", token="team-stoker-viewer").status
     for method, path in (("POST", ""), ("PUT", "/zip"), ("PUT", "/manifest")):
-        answer = served.call(method, f"{TEAM}/snapshots/{HEX}{path}", {"size": 1, "sha256": "0" * 64}, "team-stoker-viewer")
+        answer = served.call(
+            method, f"{TEAM}/snapshots/{HEX}{path}", {"size": 1, "sha256": "0" * 64}, "team-stoker-viewer"
+        )
         assert (403, "Forbidden") == (answer.status, answer.reason)
 
 
@@ -66,7 +70,9 @@ def test_a_snapshot_is_pushed_through_the_server(served: Served) -> None:
     path, body = f"{TEAM}/snapshots/{HEX}", packed()
 
     assert {"present": False} == edit(served, "GET", path).json
-    assert {"stream": True} == edit(served, "POST", path, {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}).json
+    assert {"stream": True} == edit(
+        served, "POST", path, {"size": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+    ).json
     sent = edit(served, "PUT", path + "/zip", body)
     assert (True, hashlib.sha256(body).hexdigest()) == (sent.json["stored"], sent.json["sha256"])
     assert {"present": False} == edit(served, "GET", path).json, "without its manifest a snapshot is not there"
@@ -89,7 +95,10 @@ def test_a_manifest_must_be_the_digests_own_and_come_after_its_zip(served: Serve
 
     assert "ZipMissing" == edit(served, "PUT", path, MANIFEST).reason
     assert "DigestMismatch" == edit(served, "PUT", path, MANIFEST + b" ").reason
-    assert "BadManifest" == edit(served, "PUT", f"{TEAM}/snapshots/{hashlib.sha256(junk).hexdigest()}/manifest", junk).reason
+    assert (
+        "BadManifest"
+        == edit(served, "PUT", f"{TEAM}/snapshots/{hashlib.sha256(junk).hexdigest()}/manifest", junk).reason
+    )
 
 
 @pytest.mark.parametrize("name", ["abc", "A" * 64, "..%2f" + "0" * 60])
@@ -148,7 +157,9 @@ def test_jobs_are_listed_with_their_results(served: Served) -> None:
 
     jobs = edit(served, "GET", f"{TEAM}/jobs").json["jobs"]
 
-    assert [("net", "Completed"), ("iris", None)] == [(j["job"]["name"], j["result"] and j["result"]["phase"]) for j in jobs]
+    assert [("net", "Completed"), ("iris", None)] == [
+        (j["job"]["name"], j["result"] and j["result"]["phase"]) for j in jobs
+    ]
     assert {"job": other, "result": result} == edit(served, "GET", f"{TEAM}/jobs/{other['key']}").json
     assert jobs == edit(served, "GET", f"{TEAM}/jobs").json["jobs"]
 

@@ -98,7 +98,9 @@ def test_what_the_store_has_need_not_be_sent_again(served: Served) -> None:
     grant = served.granted()
     served.send(grant, "outputs/x", b"12345")
 
-    assert [{"path": "outputs/x", "stored": True}] == write(served, grant, listed("outputs/x", b"12345")).json["objects"]
+    assert [{"path": "outputs/x", "stored": True}] == write(served, grant, listed("outputs/x", b"12345")).json[
+        "objects"
+    ]
     assert 200 == served.send(grant, "outputs/x", b"67890").status
     assert b"67890" == stored(served, "outputs/x")
 
@@ -124,16 +126,31 @@ def test_a_rank_reads_what_its_record_names_and_nothing_else(served: Served) -> 
     code, data = "a" * 64, "b" * 64
     inputs = {
         "data": {"type": "uri_folder", "mode": "download", "source": "snapshot", "snapshot": f"sha256:{data}"},
-        "more": {"type": "uri_folder", "source": "s3", "files": [{"key": "sets/one.csv", "path": "one.csv", "size": 3}]},
+        "more": {
+            "type": "uri_folder",
+            "source": "s3",
+            "files": [{"key": "sets/one.csv", "path": "one.csv", "size": 3}],
+        },
         "lr": {"type": "literal", "value": "0.1"},
     }
     served.kube.run(name="net", token="net")
     keep(served, job_record(name="net", snapshot=f"sha256:{code}", inputs=inputs))
     grant = served.granted("net")
-    own = [f"snapshots/sha256/{code}.zip", f"snapshots/sha256/{code}.manifest", f"snapshots/sha256/{data}.zip", "sets/one.csv"]
+    own = [
+        f"snapshots/sha256/{code}.zip",
+        f"snapshots/sha256/{code}.manifest",
+        f"snapshots/sha256/{data}.zip",
+        "sets/one.csv",
+    ]
 
     assert own == list(served.call("POST", "/v1/reads", {"grant": grant, "keys": own}).json["urls"])
-    for key in ("sets/two.csv", f"snapshots/sha256/{'c' * 64}.zip", f"jobs/{KEY}/job.json", "../x", f"{PREFIX}outputs/x"):
+    for key in (
+        "sets/two.csv",
+        f"snapshots/sha256/{'c' * 64}.zip",
+        f"jobs/{KEY}/job.json",
+        "../x",
+        f"{PREFIX}outputs/x",
+    ):
         answer = served.call("POST", "/v1/reads", {"grant": grant, "keys": [key]})
         assert (403, "NotReadable") == (answer.status, answer.reason), key
 
@@ -158,8 +175,12 @@ def test_sealed_files_of_former_attempts_may_be_read(served: Served) -> None:
 
 def test_a_large_file_goes_in_parts(served: Served) -> None:
     grant, parts = served.granted(), [b"a" * 10, b"b" * 5]
-    upload = served.call("POST", "/v1/multipart", {"grant": grant, "action": "create", "path": "outputs/big"}).json["uploadId"]
-    asked = [{"number": n, "size": len(part), "sha256": hashlib.sha256(part).hexdigest()} for n, part in enumerate(parts, 1)]
+    upload = served.call("POST", "/v1/multipart", {"grant": grant, "action": "create", "path": "outputs/big"}).json[
+        "uploadId"
+    ]
+    asked = [
+        {"number": n, "size": len(part), "sha256": hashlib.sha256(part).hexdigest()} for n, part in enumerate(parts, 1)
+    ]
     same = {"grant": grant, "path": "outputs/big", "uploadId": upload}
     signed = served.call("POST", "/v1/multipart", {**same, "action": "sign", "parts": asked}).json["parts"]
     etags = [served.put(entry, part).headers["etag"] for entry, part in zip(signed, parts, strict=True)]
@@ -171,7 +192,9 @@ def test_a_large_file_goes_in_parts(served: Served) -> None:
 
 def test_parts_of_a_sealed_rank_are_not_taken_but_forgotten(served: Served) -> None:
     grant = served.granted()
-    upload = served.call("POST", "/v1/multipart", {"grant": grant, "action": "create", "path": "outputs/big"}).json["uploadId"]
+    upload = served.call("POST", "/v1/multipart", {"grant": grant, "action": "create", "path": "outputs/big"}).json[
+        "uploadId"
+    ]
     seal(served, grant)
     same = {"grant": grant, "path": "outputs/big", "uploadId": upload}
     parts = [{"number": 1, "etag": "e", "sha256": "0" * 64}]
@@ -201,7 +224,9 @@ def test_a_seal_lists_what_is_there(served: Served) -> None:
 
 
 def test_missing_files_make_an_incomplete_seal(served: Served) -> None:
-    answer = seal(served, served.granted(), missing=[{"path": "outputs/" + "x" * 900, "size": 3, "reason": "NameTooLong: 900"}])
+    answer = seal(
+        served, served.granted(), missing=[{"path": "outputs/" + "x" * 900, "size": 3, "reason": "NameTooLong: 900"}]
+    )
 
     assert (False, "OutputsNotSaved") == (answer.json["seal"]["complete"], answer.json["seal"]["reason"])
 
@@ -228,7 +253,10 @@ def test_the_same_seal_again_is_the_same_answer_and_another_one_is_refused(serve
     grant = served.granted()
     first = seal(served, grant)
 
-    again, other = seal(served, grant), seal(served, grant, missing=[{"path": "outputs/x", "size": 1, "reason": "Gone"}])
+    again, other = (
+        seal(served, grant),
+        seal(served, grant, missing=[{"path": "outputs/x", "size": 1, "reason": "Gone"}]),
+    )
 
     assert (200, first.json) == (again.status, again.json)
     assert (409, "Sealed", first.json["seal"]) == (other.status, other.reason, other.json["seal"])

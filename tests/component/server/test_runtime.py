@@ -72,7 +72,14 @@ def run(served: Served, pods: list[Pod], folder: Path, attempt: int) -> tuple[Po
 async def test_a_job_runs_from_its_snapshot_to_its_seal_and_again_from_its_checkpoint(
     served: Served, pods: list[Pod], tmp_path: Path
 ) -> None:
-    inputs = {"data": {"type": "uri_folder", "mode": "download", "source": "./data", "snapshot": push(served, "one.csv", b"1,2")}}
+    inputs = {
+        "data": {
+            "type": "uri_folder",
+            "mode": "download",
+            "source": "./data",
+            "snapshot": push(served, "one.csv", b"1,2"),
+        }
+    }
     path = served.store().path(layout.job_record(KEY))
     path.unlink()
     keep(served, job_record(snapshot=push(served, "train.py", TRAIN), inputs=inputs))
@@ -85,7 +92,9 @@ async def test_a_job_runs_from_its_snapshot_to_its_seal_and_again_from_its_check
     seals = await records.seals(store, KEY)
     assert [(1, True), (2, True)] == [(seal["attempt"], seal["complete"]) for seal in seals]
     for seal in seals:
-        assert {"logs/std_log.txt", "outputs/checkpoints/last", "outputs/model.bin"} == {file["path"] for file in seal["files"]}
+        assert {"logs/std_log.txt", "outputs/checkpoints/last", "outputs/model.bin"} == {
+            file["path"] for file in seal["files"]
+        }
         for file in seal["files"]:
             content = await store.get(layout.rank_prefix(KEY, seal["attempt"], 0) + file["path"])
             assert content is not None

@@ -20,16 +20,27 @@ def outcome(namespace: str, *workspaces: Workspace, chart: str = CHART) -> str:
 
 
 def test_without_a_workspace_the_chart_decides() -> None:
-    assert f"{CHART}/team" == outcome("team") == outcome("team", workspace("team", None)) == outcome("team", chart=CHART + "/")
+    assert (
+        f"{CHART}/team"
+        == outcome("team")
+        == outcome("team", workspace("team", None))
+        == outcome("team", chart=CHART + "/")
+    )
     assert "StorageNotConfigured" == outcome("team", chart="")
 
 
-@pytest.mark.parametrize("url", ["s3://own", "s3://own/x/", "s3://bucket/elsewhere", "s3://bucket/stoker2", f"{CHART}/team", f"{CHART}/team/sub"])
+@pytest.mark.parametrize(
+    "url",
+    ["s3://own", "s3://own/x/", "s3://bucket/elsewhere", "s3://bucket/stoker2", f"{CHART}/team", f"{CHART}/team/sub"],
+)
 def test_a_place_of_ones_own_is_granted(url: str) -> None:
     assert url.rstrip("/") == outcome("team", workspace("team", url))
 
 
-@pytest.mark.parametrize("url", [CHART, "s3://bucket", "s3://bucket/", f"{CHART}/other", f"{CHART}/other/sub", f"{CHART}/team2", f"{CHART}//other"])
+@pytest.mark.parametrize(
+    "url",
+    [CHART, "s3://bucket", "s3://bucket/", f"{CHART}/other", f"{CHART}/other/sub", f"{CHART}/team2", f"{CHART}//other"],
+)
 def test_the_charts_place_is_other_namespaces_too(url: str) -> None:
     assert "StorageUrlTaken" == outcome("team", workspace("team", url))
 

@@ -55,7 +55,14 @@ def test_a_protocol_that_we_do_not_speak_is_refused(protocol: int) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("namespace", "other"), ("attempt", 2), ("rank", 1), ("key", "iris-ffffffff"), ("storage", "s3://x"), ("expires", 9**9)],
+    [
+        ("namespace", "other"),
+        ("attempt", 2),
+        ("rank", 1),
+        ("key", "iris-ffffffff"),
+        ("storage", "s3://x"),
+        ("expires", 9**9),
+    ],
 )
 def test_no_field_can_be_changed(field: str, value: object) -> None:
     head, identifier, _, mac = sign(GRANT, KEYS).split(".")
@@ -74,7 +81,9 @@ def test_no_character_can_be_changed(position: int, character: str) -> None:
         reason(changed)
 
 
-@pytest.mark.parametrize("text", [None, 7, "", ".", "...", "stoker1..", "é" * 9, "a" * 9000, sign(GRANT, KEYS)[:-1], sign(GRANT, KEYS) + "A"])
+@pytest.mark.parametrize(
+    "text", [None, 7, "", ".", "...", "stoker1..", "é" * 9, "a" * 9000, sign(GRANT, KEYS)[:-1], sign(GRANT, KEYS) + "A"]
+)
 def test_junk_is_refused(text: object) -> None:
     assert "GrantInvalid" == reason(text)
 
