@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
-_PATCH = {"merge": "application/merge-patch+json"}
 
 
 class ApiError(RuntimeError):
@@ -39,7 +38,7 @@ class Api:
     def request(self, method: str, path: str, body: Json | None = None) -> Json:
         """One request, tried once more on a connection that the server had closed meanwhile."""
         headers = {"User-Agent": self._agent, "Accept": "application/json"}
-        headers["Content-Type"] = _PATCH["merge"] if method == "PATCH" else "application/json"
+        headers["Content-Type"] = "application/merge-patch+json" if method == "PATCH" else "application/json"
         content = None if body is None else json.dumps(body)
         for last in (False, True):
             connection: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)

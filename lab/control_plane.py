@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
 import ssl
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from lab import network
@@ -17,6 +16,7 @@ from lab.state import State
 
 S3_ACCESS_KEY = "stoker-lab"
 S3_BUCKET = "stoker"
+_PROXY_NODE = "lab-kube-proxy"
 _NODES_OF_THE_LAB = "kwok.x-k8s.io/node=fake"
 
 
@@ -120,11 +120,12 @@ def wait_for_api_server(state: State) -> None:
             process = state.processes.get(name)
             if process is None or not process.alive():
                 raise LabError(f"{name} ended early:\n{state.processes.log(name).read_text()[-2000:]}")
+        connection = http.client.HTTPSConnection(state.network.address, 6443, context=context, timeout=5)
         try:
-            with urllib.request.urlopen(f"{state.api_server}/readyz", context=context, timeout=5) as answer:
-                return bool(answer.status == 200)
-        except urllib.error.HTTPError:
-            return False
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        finally:
+            connection.close()
 
     wait_until(ready, what="a ready API server", seconds=90, log=log)
 
@@ -186,9 +187,6 @@ def start_kube_proxy(state: State) -> None:
     log = state.processes.log("kube-proxy")
     wait_until(lambda: "retrieved NodeIPs" in log.read_text(), what="the start of kube-proxy", seconds=60, log=log)
     run(*kubectl, "delete", "node", _PROXY_NODE, "--wait=false")
-
-
-_PROXY_NODE = "lab-kube-proxy"
 
 
 def start_dns(state: State) -> None:

@@ -44,9 +44,15 @@ class LabError(RuntimeError):
     """Something that the person who called must act on; the text names the fix."""
 
 
+def environment() -> dict[str, str]:
+    """This process's environment, in which no proxy stands between the parts of the lab."""
+    direct = [*filter(None, [os.environ.get("NO_PROXY") or os.environ.get("no_proxy")]), "10.0.0.0/8", "127.0.0.0/8"]
+    return {**os.environ, "NO_PROXY": ",".join(direct), "no_proxy": ",".join(direct)}
+
+
 def run(*argv: str | Path, input: str | None = None, check: bool = True) -> str:
     """Runs a command and returns its standard output; a failure carries its standard error."""
-    done = subprocess.run([str(a) for a in argv], input=input, capture_output=True, text=True)
+    done = subprocess.run([str(a) for a in argv], input=input, capture_output=True, text=True, env=environment())
     if check and done.returncode != 0:
         raise LabError(
             f"{' '.join(map(str, argv))}: exit code {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
@@ -96,7 +102,7 @@ def require_packages(progress: Progress) -> None:
             f"the lab needs {', '.join(missing)} and finds no apt-get: use Debian 12 or install them by hand"
         )
     progress(f"host       apt-get install {' '.join(missing)} (their services stay off)")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     own_policy = not _POLICY.exists()
     if own_policy:
         _POLICY.write_text("#!/bin/sh\nexit 101\n")
@@ -106,7 +112,7 @@ def require_packages(progress: Progress) -> None:
             ["apt-get", "update", "-q"],
             ["apt-get", "install", "-q", "-y", "--no-install-recommends", *missing],
         ):
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            done = subprocess.run(command, env=quiet, capture_output=True, text=True)
             if done.returncode != 0 and command[1] == "install":
                 raise LabError(f"{' '.join(command)} failed; run it by hand and look: {done.stderr[-1500:]}")
     finally:
@@ -174,7 +180,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=None if env is None else {**os.environ, **env},
+                env={**environment(), **(env or {})},
                 cwd=cwd or "/",
                 start_new_session=True,
             )

@@ -252,13 +252,16 @@ def _runs(name: str) -> bool:
 
 
 def _start(name: str, programs: Mapping[str, Path], base: images.Layer, progress: Progress, nodes: int) -> None:
-    net = network.choose(name)
-    state = State(name, net)
-    state.folder.mkdir(parents=True, mode=0o755)
-    # First of all: whoever cleans up after us must know what to look for.
-    write_json(state.folder / "network.json", asdict(net))
-    progress(f"network    bridge {net.bridge} at {net.address}/16, Services {net.services}, namespace {net.namespace}")
-    network.up(net)
+    with locked(root() / "network.lock"):
+        net = network.claim(name)
+        state = State(name, net)
+        state.folder.mkdir(parents=True, mode=0o755)
+        # First of all: whoever cleans up after us must know what to look for.
+        write_json(state.folder / "network.json", asdict(net))
+        progress(
+            f"network    bridge {net.bridge} at {net.address}/16, Services {net.services}, namespace {net.namespace}"
+        )
+        network.up(net)
     state.bin.mkdir()
     for program, path in programs.items():
         (state.bin / program).symlink_to(path)

@@ -65,10 +65,15 @@ class Network:
         return f"10.{64 + self.number}.{slot}.1", f"10.{64 + self.number}.{slot}.254"
 
 
-def choose(name: str) -> Network:
-    """Takes the first free pair of address ranges, starting from one that depends on the lab's name."""
+def claim(name: str) -> Network:
+    """Takes the first free pair of address ranges, starting from one that depends on the lab's name.
+
+    A bridge of this name is left over from a lab whose folder was deleted by hand, and goes.
+    """
     digest = int(hashlib.sha256(name.encode()).hexdigest(), 16)
+    # The kernel takes 15 characters.
     bridge = f"lab-{name}" if len(name) <= 11 else f"lab-{digest % 16**10:010x}"
+    down(Network(0, bridge, f"lab-{name}"))
     used = list(_used())
     for step in range(_LABS):
         network = Network((digest + step) % _LABS, bridge, f"lab-{name}")
@@ -89,7 +94,7 @@ def _used() -> Iterator[ipaddress.IPv4Network]:
 
 def up(network: Network) -> None:
     """Makes the bridge and the namespace that kube-proxy will work in."""
-    bridge, namespace, inside = network.bridge, network.namespace, f"{network.bridge[:13]}-p"
+    bridge, namespace, inside = network.bridge, network.namespace, f"lab-proxy-{network.number}"
     in_namespace = ("ip", "netns", "exec", namespace)
     # With no address of its own a bridge takes that of a port, and pods lose it when that port goes.
     run("ip", "link", "add", bridge, "address", f"02:00:0a:{64 + network.number:02x}:00:01", "type", "bridge")
