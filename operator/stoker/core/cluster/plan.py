@@ -17,12 +17,15 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
     An assignment without a child is carried over by its Holding(bound=False) until its child exists or the job goes.
     """
     bound = frozenset(name for holding in view.holdings if holding.bound for name in holding.nodes)
-    bare = see(view, bound, now)
+    # A dead node whose pods are all being deleted is nobody's: its kubelet will never say that they are gone.
+    in_use = frozenset(name for h in view.holdings if h.bound and not h.ending for name in h.nodes)
+    bare = see(view, in_use, bound, now)
     usable = frozenset(node.name for node in bare.of("Idle"))
     kept = assign.carried(view, usable)
     assigned = assign.assign(view, bare, kept)
     given = frozenset(name for nodes in assigned.nodes.values() for name in nodes)
-    needed = bound | given | frozenset(assigned.needed)
+    held = frozenset(node.name for node in bare.of("Running"))
+    needed = held | given | frozenset(assigned.needed)
     sizing = resize.resize(view, bare, needed, assigned.growth, now)
     shown = status.status_of(view, bare, assigned, sizing.replicas, now)
     booting = [node.ready_by for node in bare.nodes.values() if node.ready_by is not None]

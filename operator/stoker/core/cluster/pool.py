@@ -53,11 +53,15 @@ class Pool:
         return [node for node in self.nodes.values() if node.state in states]
 
 
-def see(view: ClusterView, held: frozenset[str], now: float) -> Pool:
-    """The pool as it is now. held: nodes that an attempt has."""
+def see(view: ClusterView, in_use: frozenset[str], held: frozenset[str], now: float) -> Pool:
+    """The pool as it is now. in_use: nodes that an attempt has. held: these, and nodes with pods that are being
+    deleted."""
     scale = view.scale if view.cluster.spec.provider.type == "Scale" else None
     replicas = scale.replicas if scale is not None and scale.problem is None else None
-    nodes = {name: _node(view, node, replicas, name in held, now) for name, node in sorted(view.nodes.items())}
+    nodes = {
+        name: _node(view, node, replicas, _held(node, name in in_use, name in held), now)
+        for name, node in sorted(view.nodes.items())
+    }
     counted = sum(1 for node in nodes.values() if not node.counted_out)
     return Pool(nodes, replicas, max(0, replicas - counted) if replicas is not None else 0)
 
@@ -84,6 +88,11 @@ def shortfall(node: Node, kind: InstanceType, *, devices_only: bool = False) -> 
 
 def _offers(node: Node, kind: InstanceType) -> bool:
     return node.status.node_info.architecture == kind.architecture and not shortfall(node, kind)
+
+
+def _held(node: Node, in_use: bool, held: bool) -> bool:
+    ready = next((entry.status for entry in node.status.conditions if entry.type == "Ready"), "Unknown")
+    return in_use or (held and ready == "True")
 
 
 def _node(view: ClusterView, node: Node, replicas: int | None, held: bool, now: float) -> PoolNode:

@@ -103,5 +103,4 @@ def _wake(view: ClusterView, pool: Pool, needed: frozenset[str], now: float) -> 
     idle = view.cluster.spec.idle_seconds_before_scale_down
     moments = [node.free_since + idle for node in _free(view, pool, needed) if node.free_since is not None]
     moments += [n.leaving_since + LAST_LOOK_AFTER for n in pool.nodes.values() if n.leaving_since is not None]
-    moments += [now + LAST_LOOK_AFTER] if any(moment <= now for moment in moments) else []
     return min((moment for moment in moments if moment > now), default=None)

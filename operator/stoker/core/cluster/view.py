@@ -27,7 +27,8 @@ class Holding:
     predecessor that has no child yet.
 
     nodes: by name. bound: False while no child exists (the assignment lives in memory only). count: nodes that the
-    attempt takes in all, where a pool that owns no nodes has not placed each pod yet.
+    attempt takes in all, where a pool that owns no nodes has not placed each pod yet. ending: no unfinished child, and
+    every pod is being deleted: what is left on a dead node, whose kubelet cannot confirm that the pods are gone.
     """
 
     uid: str
@@ -35,6 +36,7 @@ class Holding:
     nodes: tuple[str, ...]
     bound: bool = True
     count: int = 0
+    ending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class ClusterView:
     """Everything that the plan of one ComputeCluster rests on.
 
     nodes: the pool's nodes (by its label or its provider's selector), by name. occupied: nodes with pods on them that
-    are no DaemonSet's, ours or others' (never to be removed), by name; re-listed from the API server once a node has the
-    leaving taint. demands: in no order. freed_at: when each node lost its
+    have not ended, are no DaemonSet's, and are not ours while being deleted (those are holdings), by name: never to be
+    removed. Re-listed from the API server once a node has the leaving taint. demands: in no order. freed_at: when each node lost its
     last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now.
     """
 

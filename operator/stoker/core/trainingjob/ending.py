@@ -17,6 +17,8 @@ from stoker.core.trainingjob.seen import Seen
 _SIGNALS = {2: "SIGINT", 6: "SIGABRT", 7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
 #: What launch says when it was told to stop before the command's end: who told it is the reason, not this.
 _STOPPED = "Stopped"
+#: A status that waits is first written within this time of the submission, in seconds.
+FIRST_WRITE = 7.0
 #: Most text of a message; status.message holds 8192.
 _MOST_MESSAGE = 6000
 
@@ -75,6 +77,9 @@ def timings(seen: Seen, attempt: Attempt, finished_at: float) -> dict[str, float
     """
     child = attempt.created
     prepared = _prepared_at(seen)
+    if prepared is not None and prepared - seen.created <= FIRST_WRITE:
+        # True at the first write already, which comes seconds after the submission.
+        prepared = seen.created
     if prepared is not None and child is not None and not seen.created <= prepared <= child:
         prepared = None
     started = started_at(attempt)
@@ -84,7 +89,7 @@ def timings(seen: Seen, attempt: Attempt, finished_at: float) -> dict[str, float
         ("Preparing", seen.created, prepared if prepared is not None else child),
         ("Queued", prepared, child),
         ("Starting", child, started),
-        ("Running", started, ended),
+        ("Running", started, ended if ended is not None else finished_at),
         ("Finalizing", ended, finished_at),
     )
     return {
@@ -115,7 +120,7 @@ def _failure(seen: Seen, attempt: Attempt) -> tuple[str, str, str, int | None]:
     if attempt.stopped:
         reason, stopped_words = _stopped(seen, attempt.stopped)
         # What a rank said on being stopped says nothing about why it was stopped.
-        words = stopped_words if blamed.exit_reason in ("", _STOPPED) and not blamed.close_as else words
+        words = stopped_words if blamed.exit_reason in ("", _STOPPED) and not blamed.lost else words
     where = f"rank {blamed.number}: " if len(attempt.ranks) > 1 else ""
     tail = _text(blamed.exit.get("logTail")).rstrip()
     message = f"{where}{words}" + (f"\nlast lines of the log:\n{tail}" if tail else "")

@@ -29,7 +29,7 @@ def plan(view: JobView, now: float) -> Plan[TrainingJobStatus]:
         return Plan(step.actions, None, step.wake_at)
     show_at = status.show_at(seen, stand, step)
     if now < show_at:
-        return Plan(step.actions, None, earliest(step.wake_at, show_at))
+        return Plan(step.actions, None, earliest(step.wake_at, show_at if show_at < status.NEVER else None))
     return Plan(step.actions, shown, step.wake_at)
 
 
@@ -61,6 +61,7 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
     pools: dict[tuple[str, int], str] = {}
     counts: dict[tuple[str, int], int] = {}
     ended: dict[tuple[str, int], int] = {}
+    live: set[tuple[str, int]] = set()
     for pod in pods:
         key = _attempt_key(pod.metadata.labels)
         if key is None:
@@ -70,6 +71,8 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
             continue
         pools[key] = pod.metadata.labels.get(names.LABEL_COMPUTE, "")
         counts[key] = counts.get(key, 0) + 1
+        if pod.metadata.deletion_timestamp is None:
+            live.add(key)
         placed = running.setdefault(key, set())
         if pod.spec.node_name:
             placed.add(pod.spec.node_name)
@@ -79,12 +82,13 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
         if key is None or attempts.finished(child) or ended.get(key, 0) >= child.spec.completions:
             continue
         pools[key] = child.metadata.labels.get(names.LABEL_COMPUTE, "")
+        live.add(key)
         counts[key] = max(counts.get(key, 0), child.spec.completions)
         running.setdefault(key, set()).update(attempts.planned_nodes(child))
     found: dict[str, list[Holding]] = {}
     for (uid, attempt), pool in sorted(pools.items()):
         nodes = tuple(sorted(running[uid, attempt]))
-        found.setdefault(pool, []).append(Holding(uid, attempt, nodes, True, counts[uid, attempt]))
+        found.setdefault(pool, []).append(Holding(uid, attempt, nodes, True, counts[uid, attempt], (uid, attempt) not in live))
     return {pool: tuple(held) for pool, held in found.items()}
 
 

@@ -65,9 +65,14 @@ class Preparation:
     def needs(self) -> Iterator[Need]:
         yield from (self.snapshot, *self.inputs.values(), self.image, self.former, self.record)
 
+    #: Whether even the pool's nodes have to wait for `former`: nobody ever said that this job waits.
+    unseen: bool = False
+
     @property
     def ready(self) -> bool:
-        return all(need.known for need in self.needs())
+        """Whether the job may ask for nodes."""
+        needs = (self.snapshot, *self.inputs.values(), self.image, self.record)
+        return all(need.known for need in needs) and (self.former.known or not self.unseen)
 
     def asks(self, now: float) -> tuple[Ask, ...]:
         """What is to be asked now: what has no answer, and what was refused and may be asked again."""
@@ -91,13 +96,13 @@ def prepare(view: JobView, key: str, compute: str, *, possible: bool, now: float
     }
     image = _image(view, spec)
     former = _former(view, key, spec.resources.instance_count, now)
-    known = all(need.known for need in (snapshot, *inputs.values(), image, former))
+    known = all(need.known for need in (snapshot, *inputs.values(), image))
     recorded = Need()
     if possible and known:
         text = record.encode(job_json(view, key, compute, snapshot.value, image.value, inputs))
         question = Recorded(namespace, key, text)
         recorded = Need(question, answers.get(question))
-    return Preparation(snapshot, inputs, image, former, recorded)
+    return Preparation(snapshot, inputs, image, former, recorded, unseen=view.job.status.waiting is None)
 
 
 def environment_of(view: JobView) -> EnvironmentSpec | None:
@@ -210,9 +215,9 @@ def _image(view: JobView, spec: CommandJob) -> Need:
 
 def _former(view: JobView, key: str, ranks: int, now: float) -> Need:
     created = times.seconds(view.job.metadata.creation_timestamp)
-    question = former_seals(view, key, ranks)
-    if created is not None and now - created < FORGETTABLE_SECONDS and question not in view.answers:
+    if created is not None and now - created < FORGETTABLE_SECONDS:
         return Need(None, Found({}))
+    question = former_seals(view, key, ranks)
     return Need(question, view.answers.get(question))
 
 

@@ -28,6 +28,7 @@ from stoker.core.trainingjob.steps import Step
 
 #: Times of objects are cut to the second: with the one second more, 4 s have truly passed.
 SHOW_AFTER = 4.0 + 1.0
+NEVER = float("inf")
 _MOST_ATTEMPTS, _MOST_NODES, _MOST_OUTPUTS = 32, 100, 100
 _ENDS: dict[str, Phase] = {"Completed": "Completed", "Failed": "Failed", "Canceled": "Canceled"}
 
@@ -70,6 +71,9 @@ def show_at(seen: Seen, stand: Stand, step: Step) -> float:
     wait = waits.why(seen)
     if wait is not None and wait.yours:
         return seen.now
+    if wait is not None and wait.reason == waits.CREATING:
+        # Over with the answer to the POST: what was shown before stays until then.
+        return NEVER
     former = seen.view.job.status.waiting
     shown = times.seconds(former.since) if former is not None and wait is not None else None
     if former is not None and wait is not None and former.reason != wait.reason and shown is not None:

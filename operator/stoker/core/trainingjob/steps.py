@@ -122,9 +122,11 @@ def wait(seen: Seen) -> Step:
 
 def create_child(seen: Seen) -> Step:
     """POST the child. Its Service goes first: once the child is seen, the Service is known to be there."""
-    view = seen.view
+    view, former = seen.view, seen.preparation.former
     if view.cluster is None:
         return Step()
+    if not former.known and former.question is not None:
+        return _asking(seen, former.question)
     child = podspec.ChildPlan(
         job=view.job, record=seen.preparation.record.value, attempt=seen.next_attempt, cluster=view.cluster,
         agent_image=view.settings.agent_image, server_url=view.settings.server_url,

@@ -19,6 +19,7 @@ from stoker.core.trainingjob.seen import Seen, pull_failure
 Policy = Callable[[Seen], Wait | None]
 
 _POD_NAME = r'pods "[^"]*"'
+CREATING = "CreatingPods"
 #: A child without pods for this long is told of, in seconds.
 PODS_EXPECTED = 3.0
 #: How long a scheduler may take before a pod on nodes that we chose counts as disagreement, in seconds.
@@ -89,7 +90,7 @@ def post_refused(seen: Seen) -> Wait | None:
 
 
 def nodes_granted(seen: Seen) -> Wait | None:
-    return Wait("CreatingPods", "the nodes are there; the pods are being created") if seen.granted else None
+    return Wait(CREATING, "the nodes are there; the pods are being created") if seen.granted else None
 
 
 def waiting_for_nodes(seen: Seen) -> Wait:
@@ -124,6 +125,8 @@ def saving(seen: Seen) -> Wait | None:
     result = seen.view.answers.get(ResultWritten(seen.view.job.metadata.namespace, seen.key))
     if told := _answered(result, "ResultRefused", "StorageUnavailable", "the result"):
         return told
+    if any(rank.close_as and rank.seal is None for rank in attempt.ranks):
+        return Wait("ClosingLostRanks", "a pod ended without saving; what it saved before is being listed")
     return Wait("SavingOutputs", "the command has ended; logs and outputs are being saved and verified")
 
 

@@ -1,0 +1,472 @@
+"""A simulated cluster in virtual time: it does what plans say and lets jobs, pods, nodes and the store react.
+
+It knows Kubernetes and the store, and nothing of how plans are made. Every write that the operator would make is noted.
+"""
+
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from stoker.api import names
+from stoker.api.computecluster import ComputeCluster
+from stoker.api.kube import BatchJob, Event, KubeCondition, Node, Pod, Taint
+from stoker.api.trainingjob import FINISHED, TrainingJob, TrainingJobStatus
+from stoker.core import cluster as pools
+from stoker.core import times, trainingjob
+from stoker.core.cluster.view import ClusterView, Holding, ScaleView
+from stoker.core.plan import (
+    Action,
+    AdoptNode,
+    Answer,
+    Ask,
+    CloseRank,
+    Create,
+    Delete,
+    Found,
+    ImageDigest,
+    InlineSnapshot,
+    InputFiles,
+    KeepNode,
+    MarkForDeletion,
+    Question,
+    Recorded,
+    ResultWritten,
+    ScaleTo,
+    Seals,
+    SnapshotPresent,
+    TaintLeaving,
+)
+from stoker.core.trainingjob.attempts import planned_nodes
+from stoker.core.trainingjob.view import JobView, Placement, Settings, WorkspaceView
+from tests.support import build
+
+ANSWER_SECONDS, POD_SECONDS, START_SECONDS, SAVE_SECONDS, FINISH_SECONDS = 0.05, 0.2, 1.0, 0.5, 0.5
+BOOT_SECONDS, DELETE_SECONDS = 40.0, 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What the pods of a job do. codes: exit code of each rank (the last for all others). seconds: how long the command
+    runs. sealing: complete | incomplete | never. boots: whether pods start at all; vanish: pods are gone after so many
+    seconds, without a word."""
+
+    codes: tuple[int, ...] = (0,)
+    seconds: float = 10.0
+    sealing: str = "complete"
+    starts: bool = True
+    vanish: float | None = None
+
+    def code(self, rank: int) -> int:
+        return self.codes[min(rank, len(self.codes) - 1)]
+
+
+@dataclass
+class World:
+    """One pool, its nodes and jobs. writes: (what, name) of each write that the operator made, in order."""
+
+    pool: ComputeCluster
+    now: float = build.T0
+    jobs: dict[str, TrainingJob] = field(default_factory=dict)
+    scripts: dict[str, Script] = field(default_factory=dict)
+    children: dict[str, BatchJob] = field(default_factory=dict)
+    pods: dict[str, Pod] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    replicas: int = 0
+    answers: dict[Question, Answer] = field(default_factory=dict)
+    refusals: dict[Question, Answer] = field(default_factory=dict)
+    seals: dict[tuple[str, int], dict[int, Any]] = field(default_factory=dict)
+    stored: dict[tuple[str, str], Any] = field(default_factory=dict)
+    freed_at: Mapping[str, float] = field(default_factory=dict)
+    placements: dict[str, Placement] = field(default_factory=dict)
+    assigned: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+    writes: list[tuple[str, str]] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    removed: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+    peak: int = 0
+    asking: set[Question] = field(default_factory=set)
+    wakes: list[float] = field(default_factory=list)
+    _later: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _order: int = 0
+    _booted: int = 0
+
+    # -- Making it.
+
+    def submit(self, job: TrainingJob, script: Script = Script()) -> TrainingJob:  # noqa: B008 - a frozen value
+        metadata = msgspec.structs.replace(job.metadata, creation_timestamp=times.rfc3339(self.now))
+        made = msgspec.structs.replace(job, metadata=metadata)
+        self.jobs[made.metadata.uid] = made
+        self.scripts[made.metadata.uid] = script
+        return made
+
+    def add_node(self, name: str) -> None:
+        self.nodes[name] = build.node(
+            name, created=self.now - build.T0, since=self.now - build.T0, pool=self.pool.metadata.name
+        )
+        self.replicas = max(self.replicas, len(self.nodes))
+        self.peak = max(self.peak, len(self.nodes))
+
+    def later(self, seconds: float, do: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._later, (self.now + seconds, self._order, do))
+
+    def cancel(self, uid: str) -> None:
+        job = self.jobs[uid]
+        spec = msgspec.structs.replace(job.spec, cancel=True)
+        metadata = msgspec.structs.replace(job.metadata, generation=job.metadata.generation + 1)
+        self.jobs[uid] = msgspec.structs.replace(job, spec=spec, metadata=metadata)
+
+    def lose_node(self, name: str) -> None:
+        """A node is powered off: it falls silent, and its pods never say anything again."""
+        if name in self.nodes:
+            self.nodes[name] = _unready(self.nodes[name], self.now)
+
+    def phase(self, uid: str) -> str:
+        return self.jobs[uid].status.phase
+
+    # -- Running it.
+
+    def run(self, seconds: float = 3600.0, until: Callable[["World"], bool] = lambda world: False) -> "World":
+        """Let time pass until nothing is left to happen, `until` holds, or so many seconds are over."""
+        end = self.now + seconds
+        while not until(self):
+            self.settle()
+            moments = [moment for moment in self.wakes if moment > self.now]
+            moments += [self._later[0][0]] if self._later else []
+            following = min(moments, default=None)
+            if following is None or following > end:
+                self.now = end if following is not None else self.now
+                break
+            self.now = max(self.now, following)
+            while self._later and self._later[0][0] <= self.now:
+                heapq.heappop(self._later)[2]()
+        return self
+
+    def settle(self, most: int = 60) -> None:
+        """Plan until there is nothing to do at this moment."""
+        for _ in range(most):
+            self.wakes = []
+            if not self._plan_once():
+                return
+        raise AssertionError(f"still busy after {most} rounds at {self.now - build.T0:.1f} s: {self.writes[-10:]}")
+
+    def _plan_once(self) -> bool:
+        busy = self._plan_pool()
+        for uid in list(self.jobs):
+            plan = trainingjob.plan(self.view(uid), self.now)
+            self.wakes += [plan.wake_at] if plan.wake_at is not None else []
+            busy |= any([self._do(action) for action in plan.actions])
+            if plan.status is not None:
+                assert plan.status != self.jobs[uid].status, "an equal status is no write"
+                self._write_status(uid, plan.status)
+                busy = True
+        return busy
+
+    def view(self, uid: str) -> JobView:
+        job = self.jobs[uid]
+        mine = lambda metadata: metadata.labels.get(names.LABEL_JOB_UID) == uid  # noqa: E731 - a word for one line
+        return JobView(
+            job=job,
+            settings=Settings("agent:1", "http://stoker-server:8080"),
+            workspace=WorkspaceView(build.STORAGE),
+            cluster=self.pool,
+            clusters=(self.pool.metadata.name,),
+            placement=self.placements.get(uid),
+            children=tuple(child for child in self.children.values() if mine(child.metadata)),
+            pods=tuple(pod for pod in self.pods.values() if mine(pod.metadata)),
+            nodes=self.nodes,
+            events=self.events,
+            answers=self.answers,
+        )
+
+    def cluster_view(self) -> ClusterView:
+        bound = trainingjob.holdings(self.children.values(), self.pods.values()).get(self.pool.metadata.name, ())
+        known = {(holding.uid, holding.attempt) for holding in bound}
+        loose = [Holding(uid, n, nodes, False) for (uid, n), nodes in self.assigned.items() if (uid, n) not in known]
+        demands = [trainingjob.demand(self.view(uid), self.now) for uid in self.jobs]
+        running = {
+            p.spec.node_name for p in self.pods.values() if not _over(p) and p.metadata.deletion_timestamp is None
+        }
+        return ClusterView(
+            cluster=self.pool,
+            nodes=self.nodes,
+            demands=tuple(demand for demand in demands if demand is not None),
+            holdings=(*bound, *loose),
+            freed_at=self.freed_at,
+            occupied=frozenset(running - {""}),
+            scale=ScaleView(self.replicas) if self.pool.spec.provider.type == "Scale" else None,
+        )
+
+    def _plan_pool(self) -> bool:
+        view = self.cluster_view()
+        made = pools.plan(view, self.now)
+        self.freed_at = made.freed_at
+        self.assigned = dict(made.assignments)
+        self.placements = {
+            **{uid: Placement(reason=w.reason, message=w.message, fix=w.fix) for (uid, _), w in made.waits.items()},
+            **{uid: Placement(granted=True, nodes=nodes) for (uid, _), nodes in made.assignments.items()},
+        }
+        self.wakes += [made.plan.wake_at] if made.plan.wake_at is not None else []
+        busy = any([self._do(action) for action in made.plan.actions])
+        if made.plan.status is not None:
+            self.pool = msgspec.structs.replace(self.pool, status=made.plan.status)
+            busy = True
+        return busy
+
+    def _write_status(self, uid: str, status: TrainingJobStatus) -> None:
+        before = self.jobs[uid].status
+        assert before.phase not in FINISHED, f"{uid} had ended as {before.phase} and was written again"
+        if status.phase in FINISHED:
+            key = names.job_key(self.jobs[uid].metadata.name, uid)
+            assert ("ResultWritten", key) in self.stored, "a terminal status before result.json"
+        self.jobs[uid] = msgspec.structs.replace(self.jobs[uid], status=status)
+        self.writes.append(("status", f"{self.jobs[uid].metadata.name}: {status.phase}"))
+
+    # -- Doing actions. True: something changed.
+
+    def _do(self, action: Action) -> bool:
+        match action:
+            case Ask(question):
+                return self._ask(question)
+            case Create(manifest):
+                return self._create(manifest)
+            case Delete(kind, _, name, uid):
+                return self._delete(kind, name, uid)
+            case ScaleTo(_, old, new):
+                return self._scale(old, new)
+            case MarkForDeletion(_, node, replicas):
+                provider = self.pool.spec.provider.scale
+                assert provider is not None
+                return self._annotate(node, {provider.delete_annotation: str(replicas)})
+            case TaintLeaving(_, node, since):
+                taint = Taint(key=names.TAINT_LEAVING, value=str(since), effect="NoSchedule")
+                return self._taint(node, (taint,))
+            case KeepNode(_, node):
+                self._annotate(node, {})
+                return self._taint(node, ())
+            case AdoptNode():
+                return False
+
+    def _ask(self, question: Question) -> bool:
+        if question in self.asking:
+            return False
+        if isinstance(question, Recorded):
+            self.stored.setdefault(("Recorded", question.key), msgspec.json.decode(question.record))
+        self.asking.add(question)
+
+        def answer() -> None:
+            self.asking.discard(question)
+            self.answers[question] = self.refusals.get(question) or self._answer(question)
+
+        self.later(ANSWER_SECONDS, answer)
+        return True
+
+    def _answer(self, question: Question) -> Answer:
+        match question:
+            case SnapshotPresent():
+                return Found(True)
+            case InlineSnapshot():
+                return Found(build.SNAPSHOT)
+            case InputFiles():
+                return Found((("data/a.csv", "a.csv", 7),))
+            case ImageDigest():
+                return Found(build.PINNED)
+            case Recorded(key=key):
+                return Found(self.stored["Recorded", key])
+            case ResultWritten(key=key, result=text):
+                return Found(self.stored.setdefault(("ResultWritten", key), msgspec.json.decode(text)))
+            case Seals(key=key, attempt=attempt):
+                return Found(dict(self.seals.get((key, attempt), {})))
+            case CloseRank(key=key, attempt=attempt, rank=rank, reason=reason, message=message):
+                closed = build.seal(rank, None, complete=False, reason=reason, message=message, files=())
+                return Found(self.seals.setdefault((key, attempt), {}).setdefault(rank, closed))
+        return None
+
+    def _create(self, manifest: Mapping[str, Any]) -> bool:
+        name = manifest["metadata"]["name"]
+        self.writes.append((f"create {manifest['kind']}", name))
+        if manifest["kind"] != "Job":
+            return True
+        assert name not in self.made, f"{name} was made twice"
+        owner = manifest["metadata"]["ownerReferences"][0]["uid"]
+        key = names.job_key(self.jobs[owner].metadata.name, owner)
+        assert ("Recorded", key) in self.stored, "a child before job.json"
+        self.made.append(name)
+        child = msgspec.convert(manifest, BatchJob)
+        metadata = msgspec.structs.replace(
+            child.metadata, uid=f"uid-{name}", creation_timestamp=times.rfc3339(self.now)
+        )
+        self.children[name] = msgspec.structs.replace(child, metadata=metadata)
+        for rank in range(child.spec.completions):
+            self.later(POD_SECONDS, lambda rank=rank: self._make_pod(owner, name, rank))  # type: ignore[misc]
+        return True
+
+    def _delete(self, kind: str, name: str, uid: str) -> bool:
+        self.writes.append((f"delete {kind}", name))
+        if kind != "Job":
+            return False
+        if name not in self.children or self.children[name].metadata.uid != uid:
+            return False
+        child = self.children.pop(name)
+        for pod in list(self.pods.values()):
+            if pod.metadata.name.startswith(f"{name}-"):
+                self._stop_pod(pod, child)
+        return True
+
+    def _scale(self, old: int, new: int) -> bool:
+        if self.replicas != old:
+            return False
+        self.replicas = new
+        if new > old:
+            for _ in range(new - old):
+                self.later(BOOT_SECONDS, self._boot)
+            return True
+        provider = self.pool.spec.provider.scale
+        assert provider is not None
+        marked = [name for name, node in self.nodes.items() if provider.delete_annotation in node.metadata.annotations]
+        assert len(marked) >= old - new, "replicas lowered without saying which nodes go"
+        for name in marked[: old - new]:
+            self.later(DELETE_SECONDS, lambda name=name: self._remove(name))  # type: ignore[misc]
+        return True
+
+    # -- What the cluster does by itself.
+
+    def _boot(self) -> None:
+        if len(self.nodes) < self.replicas:
+            self._booted += 1
+            self.add_node(f"n{self._booted:04d}")
+
+    def _remove(self, name: str) -> None:
+        running = {p.metadata.name for p in self.pods.values() if p.spec.node_name == name and not _over(p)}
+        self.removed.append((name, frozenset(running)))
+        self.nodes.pop(name, None)
+
+    def _make_pod(self, uid: str, child: str, rank: int) -> None:
+        if child not in self.children:
+            return
+        given = planned_nodes(self.children[child])
+        here = given[rank] if rank < len(given) else ""
+        made = build.pod(rank, self.jobs[uid], on=here, created=self.now - build.T0, phase="Pending")
+        self.pods[made.metadata.name] = made
+        script = self.scripts[uid]
+        if script.starts:
+            self.later(START_SECONDS, lambda: self._start(uid, made.metadata.name, rank))
+        if script.vanish is not None:
+            self.later(script.vanish, lambda: self._vanish(made.metadata.name, child))
+
+    def _start(self, uid: str, name: str, rank: int) -> None:
+        pod = self.pods.get(name)
+        if pod is None or pod.metadata.deletion_timestamp or self._silent(pod):
+            return
+        self.pods[name] = _redo(pod, build.pod(rank, self.jobs[uid], on=pod.spec.node_name, started=self.now - build.T0))
+        script = self.scripts[uid]
+        self.later(script.seconds, lambda: self._seal(uid, name, rank, script.code(rank), None))
+
+    def _seal(self, uid: str, name: str, rank: int, code: int, reason: str | None) -> None:
+        pod = self.pods.get(name)
+        if pod is None or (pod.metadata.deletion_timestamp and reason is None) or self._silent(pod) or _over(pod):
+            return
+        script, key = self.scripts[uid], names.job_key(self.jobs[uid].metadata.name, uid)
+        record = build.exit_record(code, reason=reason, at=self.now - build.T0)
+        complete = script.sealing == "complete"
+        if script.sealing != "never":
+            made = build.seal(
+                rank, complete=complete, reason=None if complete else "OutputsNotSaved", exit=record,
+                at=self.now + SAVE_SECONDS - build.T0,
+            )  # fmt: skip
+            self.seals.setdefault((key, 1), {}).setdefault(rank, made)
+        self.later(SAVE_SECONDS, lambda: self._end(uid, name, rank, code))
+
+    def _end(self, uid: str, name: str, rank: int, code: int) -> None:
+        pod = self.pods.get(name)
+        if pod is None or self._silent(pod):
+            return
+        if pod.metadata.deletion_timestamp:
+            del self.pods[name]
+            return
+        started = pod.status.container_statuses[0].state.running
+        begun = times.seconds(started.started_at) if started else None
+        ended = build.pod(
+            rank, self.jobs[uid], on=pod.spec.node_name, exit_code=code, ended=self.now - build.T0,
+            started=(begun or self.now) - build.T0,
+        )  # fmt: skip
+        self.pods[name] = _redo(pod, ended)
+        self.later(FINISH_SECONDS, lambda: self._finish(name))
+
+    def _finish(self, pod_name: str) -> None:
+        """The Job controller: one failed pod fails the Job and stops the others; all succeeded completes it."""
+        child = next((child for name, child in self.children.items() if pod_name.startswith(f"{name}-")), None)
+        if child is None:
+            return
+        pods = [pod for pod in self.pods.values() if pod.metadata.name.startswith(f"{child.metadata.name}-")]
+        if any(pod.status.phase == "Failed" for pod in pods):
+            self._conclude(child, "Failed")
+            for pod in pods:
+                if not _over(pod):
+                    self._stop_pod(pod, child)
+        elif len(pods) == child.spec.completions and all(pod.status.phase == "Succeeded" for pod in pods):
+            self._conclude(child, "Complete")
+
+    def _conclude(self, child: BatchJob, kind: str) -> None:
+        status = msgspec.structs.replace(child.status, conditions=(KubeCondition(type=kind, status="True"),))
+        self.children[child.metadata.name] = msgspec.structs.replace(child, status=status)
+
+    def _stop_pod(self, pod: Pod, child: BatchJob) -> None:
+        if _over(pod):
+            self.pods.pop(pod.metadata.name, None)
+            return
+        metadata = msgspec.structs.replace(pod.metadata, deletion_timestamp=times.rfc3339(self.now))
+        self.pods[pod.metadata.name] = msgspec.structs.replace(pod, metadata=metadata)
+        uid = child.metadata.labels[names.LABEL_JOB_UID]
+        rank = int(pod.metadata.labels[names.LABEL_RANK])
+        started = pod.status.container_statuses[0].state.running is not None
+        if started:
+            self.later(1.0, lambda: self._seal(uid, pod.metadata.name, rank, 143, "Stopped"))
+        if not self._silent(pod):
+            self.later(3.0, lambda: self._vanish(pod.metadata.name, child.metadata.name))
+
+    def _vanish(self, name: str, child: str) -> None:
+        gone = self.pods.pop(name, None)
+        if gone is not None and not _over(gone) and child in self.children:
+            self._conclude(self.children[child], "Failed")
+
+    def _silent(self, pod: Pod) -> bool:
+        node = self.nodes.get(pod.spec.node_name)
+        return pod.spec.node_name != "" and (node is None or node.status.conditions[0].status != "True")
+
+    def _annotate(self, name: str, annotations: Mapping[str, str]) -> bool:
+        node = self.nodes.get(name)
+        if node is None or node.metadata.annotations == dict(annotations):
+            return False
+        metadata = msgspec.structs.replace(node.metadata, annotations=dict(annotations))
+        self.nodes[name] = msgspec.structs.replace(node, metadata=metadata)
+        return True
+
+    def _taint(self, name: str, taints: tuple[Taint, ...]) -> bool:
+        node = self.nodes.get(name)
+        if node is None:
+            return False
+        own = tuple(taint for taint in node.spec.taints if taint.key != names.TAINT_LEAVING)
+        spec = msgspec.structs.replace(node.spec, taints=(*own, *taints))
+        changed = spec != node.spec
+        self.nodes[name] = msgspec.structs.replace(node, spec=spec)
+        return changed
+
+
+def _over(pod: Pod) -> bool:
+    return pod.status.phase in ("Succeeded", "Failed")
+
+
+def _redo(old: Pod, new: Pod) -> Pod:
+    """A new state of the same pod: identity and deletion stay."""
+    return msgspec.structs.replace(new, metadata=old.metadata)
+
+
+def _unready(node: Node, now: float) -> Node:
+    silent = KubeCondition(
+        type="Ready", status="Unknown", reason="NodeStatusUnknown", last_transition_time=times.rfc3339(now)
+    )
+    return msgspec.structs.replace(node, status=msgspec.structs.replace(node.status, conditions=(silent,)))
