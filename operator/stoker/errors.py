@@ -59,5 +59,9 @@ def did_you_mean(word: str, known: "list[str] | tuple[str, ...] | set[str] | fro
 
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     if not near:
-        near = [key for key in sorted(known) if key.lower().replace("_", "") == word.lower().replace("_", "").replace("-", "")]
+        near = [
+            key
+            for key in sorted(known)
+            if key.lower().replace("_", "") == word.lower().replace("_", "").replace("-", "")
+        ]
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"

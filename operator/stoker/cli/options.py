@@ -53,7 +53,9 @@ def common(function: F) -> F:
 
     @click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
     @click.option("-n", "--namespace", metavar="NAME", help="Namespace; else the context's.")
-    @click.option("-o", "--output", type=click.Choice(FORMATS), default="table", help="Form of the data on standard output.")
+    @click.option(
+        "-o", "--output", type=click.Choice(FORMATS), default="table", help="Form of the data on standard output."
+    )
     @click.option("-q", "--quiet", is_flag=True, help="No prose, only data and errors.")
     @wraps(function)
     def wrapped(context: str | None, namespace: str | None, output: str, quiet: bool, **rest: Any) -> Any:

@@ -27,7 +27,7 @@ class Output:
     # -- Prose.
 
     def step(self, label: str, what: str, detail: str = "", seconds: float | None = None) -> None:
-        """One phase: `  snapshot   14 files, 62 KB          unchanged, nothing sent         0.1 s`."""
+        """One phase: `  snapshot    14 files, 62 KB          unchanged, nothing sent         0.1 s`."""
         if not self.quiet:
             print(step_line(label, what, detail, seconds, colour=sys.stderr.isatty()), file=sys.stderr, flush=True)
 
@@ -38,7 +38,7 @@ class Output:
 
     def warn(self, line: str) -> None:
         """Something a person should know, however quiet it shall be."""
-        print(f"  warning    {line}", file=sys.stderr, flush=True)
+        print(f"  warning     {line}", file=sys.stderr, flush=True)
 
     def log_descriptor(self) -> int:
         """Where a followed log goes: data, unless a record is the only data that was asked for."""
@@ -64,7 +64,7 @@ class Output:
 def step_line(label: str, what: str, detail: str = "", seconds: float | None = None, *, colour: bool = False) -> str:
     """The text of one phase."""
     time = "" if seconds is None else f"{seconds:.1f} s"
-    line = f"  {label:<10} {what:<27}" + (f" {detail:<31}" if detail or time else "") + (f" {time:>7}" if time else "")
+    line = f"  {label:<11} {what:<27}" + (f" {detail:<31}" if detail or time else "") + (f" {time:>7}" if time else "")
     line = line.rstrip()
     if colour:
         code = _COLOURS.get(label, "")

@@ -48,7 +48,11 @@ def print_plan(output: Output, prepared: Prepared, where: str, detail: str) -> N
     words, remark = environment_words(draft.environment, local=where == "local")
     output.step("environment", words, remark)
     nodes = draft.spec["command"].get("resources", {}).get("instanceCount", 1)
-    output.step("compute", where + (f", {plural(nodes, 'node')}" if where != "local" else (f", {nodes} ranks" if nodes > 1 else "")), detail)
+    output.step(
+        "compute",
+        where + (f", {plural(nodes, 'node')}" if where != "local" else (f", {nodes} ranks" if nodes > 1 else "")),
+        detail,
+    )
     output.step("command", draft.command.splitlines()[0])
 
 

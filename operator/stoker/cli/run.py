@@ -65,8 +65,12 @@ def job() -> None:
     """Submit without following."""
 
 
-@job.command(epilog="\b\nExamples:\n  stoker job create -f job.yaml --compute cpu\n  stoker job create -f job.yaml --stream")
-@click.option("-f", "--file", "target", type=click.Path(path_type=Path), required=True, help="Job file, manifest, or folder.")
+@job.command(
+    epilog="\b\nExamples:\n  stoker job create -f job.yaml --compute cpu\n  stoker job create -f job.yaml --stream"
+)
+@click.option(
+    "-f", "--file", "target", type=click.Path(path_type=Path), required=True, help="Job file, manifest, or folder."
+)
 @click.option("--stream", is_flag=True, help="Follow it, as stoker run does.")
 @_flags
 @common
@@ -124,12 +128,16 @@ def _local(
     allow: tuple[str, ...],
 ) -> int:  # fmt: skip
     if detach:
-        raise BadInput("--detach", "a local run ends with its terminal", "leave it out, or name a cluster with --compute")
+        raise BadInput(
+            "--detach", "a local run ends with its terminal", "leave it out, or name a cluster with --compute"
+        )
     draft = _named_environment(common, draft)
     if draft.snapshot:
         fix = "use --code DIR to run the folder, or --compute NAME"
         raise BadInput("code.snapshot", f"{draft.snapshot[:19]}… is in a cluster's store", fix, draft.source)
-    prepared = prepare(draft, with_inputs=dry_run and common.output.form != "table", extra_ignore=ignore, allow_secrets=allow)
+    prepared = prepare(
+        draft, with_inputs=dry_run and common.output.form != "table", extra_ignore=ignore, allow_secrets=allow
+    )
     name = draft.name or manifest.generated_name(draft.base)
     print_plan(common.output, prepared, LOCAL, "this machine")
     if dry_run:
@@ -142,7 +150,9 @@ def _local(
         folder = common.here / settings.FOLDER
         folder.mkdir(exist_ok=True)
         settings.keep_out_of_git(folder)
-    settings.remember_last(common.here, {"name": name, "key": f"{name}-{job.uid[:8]}", "compute": LOCAL, "storage": job.store_url})
+    settings.remember_last(
+        common.here, {"name": name, "key": f"{name}-{job.uid[:8]}", "compute": LOCAL, "storage": job.store_url}
+    )
     began = time.monotonic()
     result = LocalRun(job, common.output).run()
     record = run_record(result.record, result.logs, result.storage)
@@ -164,7 +174,9 @@ def _named_environment(common: Common, draft: Draft) -> Draft:
         spec = common.cluster().environment(asked.name)
     except StokerError as error:
         fix = "name a file, a list of packages or system for a local run"
-        raise BadInput("environment", f"Environment {asked.name!r} could not be looked up ({error})", fix, draft.source) from error
+        raise BadInput(
+            "environment", f"Environment {asked.name!r} could not be looked up ({error})", fix, draft.source
+        ) from error
     return replace(draft, environment=from_spec(spec, f"Environment/{asked.name}"))
 
 
@@ -181,7 +193,9 @@ def local_job(prepared: Prepared, name: str, store_url: str) -> Any:
         if "value" in one:
             inputs[key] = LocalInput("literal", value=str(one["value"]))
         elif str(one["path"]).startswith("snapshot:"):
-            raise BadInput(f"inputs.{key}", f"{one['path'][:28]}… is in a cluster's store", "name a local folder", draft.source)
+            raise BadInput(
+                f"inputs.{key}", f"{one['path'][:28]}… is in a cluster's store", "name a local folder", draft.source
+            )
         else:
             inputs[key] = LocalInput(one.get("type", "uri_folder"), url=one["path"])
     code = Code(inline=draft.inline)

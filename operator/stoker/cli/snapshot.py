@@ -26,7 +26,9 @@ Examples:
 @click.option("--push", is_flag=True, help="Send it to the cluster's store and print the digest.")
 @click.option("--compute-namespace", metavar="NAME", help="Namespace whose store --push sends to; else --namespace.")
 @click.option("--ignore", "ignore", multiple=True, metavar="PATTERN", help="One more line behind the ignore file's.")
-@click.option("--allow-secret", "allow", multiple=True, metavar="PATTERN", help="Send a file that looks like a key all the same.")
+@click.option(
+    "--allow-secret", "allow", multiple=True, metavar="PATTERN", help="Send a file that looks like a key all the same."
+)
 @click.option("-y", "--yes", is_flag=True, help="Push over 300 MB without asking.")
 @common
 def snapshot(
@@ -75,7 +77,9 @@ def _table(tree: "Tree") -> None:
         print(f"+ {human_bytes(file.size):>9}  {file.path}" + (f" -> {file.target}" if file.target else ""))
     for skipped in listing.skipped:
         print(f"- {'':>9}  {skipped.path:<40}  {skipped.rule}  ({skipped.source})")
-    print(f"\n{plural(len(listing.files), 'file')}, {human_bytes(listing.total_bytes)}; {len(listing.skipped)} left out")
+    print(
+        f"\n{plural(len(listing.files), 'file')}, {human_bytes(listing.total_bytes)}; {len(listing.skipped)} left out"
+    )
     if len(listing.files) > 10:
         print("the ten largest:")
         print("\n".join(largest_lines(tree)))

@@ -86,7 +86,9 @@ def init(common: Common, folder: Path) -> None:
     common.output.emit({"written": written}, lambda: None, written)
 
 
-@click.command(epilog="\b\nExamples:\n  eval \"$(stoker completion bash)\"\n  stoker completion fish > ~/.config/fish/completions/stoker.fish")
+@click.command(
+    epilog='\b\nExamples:\n  eval "$(stoker completion bash)"\n  stoker completion fish > ~/.config/fish/completions/stoker.fish'
+)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of SHELL."""

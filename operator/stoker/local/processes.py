@@ -18,7 +18,9 @@ from stoker.local.job import Listener
 from stoker.runtime.layout import Scratch
 
 #: Found by path and isolated: nothing in the user's folder or variables may stand in for our modules, or for Python's.
-_LAUNCH = "import sys; sys.path.insert(0, {root!r}); from stoker.runtime import launch; sys.exit(launch.main(sys.argv[1:]))"
+_LAUNCH = (
+    "import sys; sys.path.insert(0, {root!r}); from stoker.runtime import launch; sys.exit(launch.main(sys.argv[1:]))"
+)
 _WINDOWS = sys.platform == "win32"
 
 
@@ -76,6 +78,7 @@ class _Started:
             [sys.executable, "-I", "-S", "-c", _LAUNCH.format(root=root), "--dir", rank.scratch.root, "--no-wait", "--",
              *shell(rank.text)],
             cwd=rank.scratch.work, env=dict(rank.env), stdin=subprocess.DEVNULL, stdout=out,
+            **options,
         )  # fmt: skip
         if prefixed:
             assert self.process.stdout is not None

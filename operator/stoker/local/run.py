@@ -23,6 +23,7 @@ from stoker.core.trainingjob import record as records
 from stoker.errors import BadInput
 from stoker.local import interpreter, processes
 from stoker.local.job import Listener, LocalInput, LocalJob, LocalResult
+from stoker.local.kept import running
 from stoker.local.transport import LoopThread, StoreTransport
 from stoker.runtime import wire
 from stoker.runtime.configure import LaunchConfig, write_config
@@ -58,6 +59,7 @@ class LocalRun:
         """Run to the end, store the result and return it. Raises StokerError before the command starts; after that every
         end, also Ctrl-C, is a result."""
         with self._stack:
+            self._stack.enter_context(running(self._key))
             folder = Path(self._stack.enter_context(_temporary_folder()))
             loop = self._stack.enter_context(LoopThread())
             begun = time.monotonic()
@@ -215,9 +217,7 @@ class LocalRun:
 
             folder = split_file_url(url) / "jobs" / self._key
             _point_at(folder, self._job.name)
-        return LocalResult(
-            result, f"{url}/jobs/{self._key}", f"{url}/{layout.std_log(self._key, 1, 0)}", folder
-        )
+        return LocalResult(result, f"{url}/jobs/{self._key}", f"{url}/{layout.std_log(self._key, 1, 0)}", folder)
 
 
 class _Ended:
@@ -236,7 +236,9 @@ def verdict(seals: list[dict[str, Any] | None], cancelled: bool) -> tuple[str, s
     if failed is not None:
         code = failed.get("code")
         reason = failed.get("reason") or "CommandFailed"
-        said = failed.get("message") or (f"the command ended with exit code {code}" if code is not None else "it never ran")
+        said = failed.get("message") or (
+            f"the command ended with exit code {code}" if code is not None else "it never ran"
+        )
         tail = str(failed.get("logTail") or "").rstrip()
         return "Failed", str(reason), f"{said}\n{tail}" if tail else str(said), code
     if incomplete is not None or None in seals:

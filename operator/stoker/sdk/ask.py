@@ -51,7 +51,9 @@ def ask(target: Path | None, arguments: Sequence[str], flags: Flags, here: Path)
         arguments = ()
     if arguments:
         fix = "write them into `command`, or use --set inputs.NAME=VALUE"
-        raise BadInput("--", f"arguments {shown(list(arguments))} belong to a script, and {draft.source} has its own command", fix)
+        raise BadInput(
+            "--", f"arguments {shown(list(arguments))} belong to a script, and {draft.source} has its own command", fix
+        )
     draft = _with_flags(draft, flags, here)
     _check(draft)
     return draft
@@ -149,7 +151,9 @@ def _with_sets(document: Document, sets: Sequence[str], here: Path) -> Document:
         elif resource and path == ("environment", "image"):
             _set_at(value, ("spec", "command", "environment", "spec", "image"), given, text)
         elif resource:
-            raise BadInput("--set", f"{'.'.join(path)} of a manifest", "set inputs.NAME or environment.image, or edit the file")
+            raise BadInput(
+                "--set", f"{'.'.join(path)} of a manifest", "set inputs.NAME or environment.image, or edit the file"
+            )
         else:
             _set_at(value, path, plain(given), text)
     return Document(value, document.source, document.lines)
@@ -196,9 +200,8 @@ def _set_input(
 
 def _with_flags(draft: Draft, flags: Flags, here: Path) -> Draft:
     spec = {**draft.spec, "command": dict(draft.spec["command"])}
-    for member, text in (("experiment", flags.experiment), ("displayName", flags.display_name)):
-        if text is not None:
-            spec[member] = text
+    given = {"experiment": flags.experiment, "displayName": flags.display_name}
+    spec |= {member: text for member, text in given.items() if text is not None}
     if flags.tags:
         spec["tags"] = {**spec.get("tags", {}), **dict(_pairs(flags.tags, "--tag"))}
     if flags.env:
@@ -226,12 +229,20 @@ def _with_flags(draft: Draft, flags: Flags, here: Path) -> Draft:
 def _compute_flag(text: str | None) -> str | None:
     if text is None or re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", text):
         return text
-    raise BadInput("--compute", f"{shown(text)} is not the name of a ComputeCluster", "write local or a name, such as cpu")
+    raise BadInput(
+        "--compute", f"{shown(text)} is not the name of a ComputeCluster", "write local or a name, such as cpu"
+    )
 
 
 def _merged_environment(current: EnvironmentAsked | None, asked: EnvironmentAsked) -> EnvironmentAsked:
     """An image on the command line changes the image alone: the list of packages says what the command needs."""
-    if asked.kind == "packages" and asked.image and not asked.pip and current is not None and current.kind == "packages":
+    if (
+        asked.kind == "packages"
+        and asked.image
+        and not asked.pip
+        and current is not None
+        and current.kind == "packages"
+    ):
         return replace(current, image=asked.image, source=f"{asked.source}, {current.source}")
     return asked
 
@@ -296,13 +307,19 @@ def check_for_cluster(draft: Draft) -> None:
         fix = "add --environment IMAGE, or `environment: {image: ..., pip: [...]}` to the job file"
         raise BadInput("environment", "is missing, and a cluster needs an image", fix, draft.source)
     if asked.kind == "system":
-        raise BadInput("environment", "system is the Python on this machine", "name an image, or use --compute local", draft.source)
+        raise BadInput(
+            "environment", "system is the Python on this machine", "name an image, or use --compute local", draft.source
+        )
     if asked.kind == "packages" and asked.conda:
         fix = "name an image that holds the packages, and list them under pip"
-        raise BadInput("environment", f"{asked.source} is a conda file, and clusters build no images yet", fix, draft.source)
+        raise BadInput(
+            "environment", f"{asked.source} is a conda file, and clusters build no images yet", fix, draft.source
+        )
     if asked.kind == "packages" and not asked.image:
         fix = "add --environment IMAGE (an image that has them), or run with --compute local"
-        raise BadInput("environment", f"{asked.source} lists packages, and a cluster needs an image too", fix, draft.source)
+        raise BadInput(
+            "environment", f"{asked.source} lists packages, and a cluster needs an image too", fix, draft.source
+        )
 
 
 __all__ = ["Flags", "ask", "check_for_cluster", "compute_of", "load_one", "text_of"]

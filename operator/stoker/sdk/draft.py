@@ -95,15 +95,19 @@ MAX_TIMEOUT = 31_536_000
 def seconds(value: Any, field_name: str, where: str = "") -> int:
     """Seconds from `90`, `90s`, `30m`, `2h`, `1d12h`; raises BadInput, also outside of 1 second to one year."""
     found: int | None = None
-    if isinstance(value, int) and not isinstance(value, bool):
-        found = int(value)
-    elif isinstance(value, str) and re.match(r"-?\d+\Z", value):
+    if (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, str) and re.match(r"-?\d+\Z", value)
+    ):
         found = int(value)
     elif isinstance(value, str) and value and (match := _DURATION.match(value)):
         days, hours, minutes, rest = (int(part or 0) for part in match.groups())
         found = ((days * 24 + hours) * 60 + minutes) * 60 + rest
     if found is None:
-        raise BadInput(field_name, f"{shown(value)} is not a duration", "write seconds (3600), or 90s, 30m, 2h, 1d", where)
+        raise BadInput(
+            field_name, f"{shown(value)} is not a duration", "write seconds (3600), or 90s, 30m, 2h, 1d", where
+        )
     if not 1 <= found <= MAX_TIMEOUT:
-        raise BadInput(field_name, f"{shown(value)} is out of range", f"write 1 to {MAX_TIMEOUT} seconds (one year)", where)
+        raise BadInput(
+            field_name, f"{shown(value)} is out of range", f"write 1 to {MAX_TIMEOUT} seconds (one year)", where
+        )
     return found

@@ -36,7 +36,9 @@ def from_text(text: str, folder: Path, field: str, where: str = "", source: str 
     if candidate.is_file():
         return from_file(candidate, text)
     if candidate.is_dir() or text.startswith("file:") or re.search(r"\.(ya?ml|txt)\Z", text):
-        raise BadInput(field, f"{shown(text)} is not a file in {folder}", "name a conda file or a requirements file", where)
+        raise BadInput(
+            field, f"{shown(text)} is not a file in {folder}", "name a conda file or a requirements file", where
+        )
     if re.search(r"\s", text) or not text:
         raise BadInput(field, f"{shown(text)} is not an environment", "write a name, a file, an image or system", where)
     if "/" in text or ":" in text or "@" in text:
@@ -70,14 +72,19 @@ def from_file(path: Path, source: str = "") -> EnvironmentAsked:
 def _from_resource(document: Document, source: str) -> EnvironmentAsked:
     if document.value.get("kind") != "Environment" or not isinstance(document.value.get("spec"), dict):
         kind = shown(document.value.get("kind"))
-        raise BadInput("kind", f"{kind} is not an environment", "name a file with kind: Environment", document.where(("kind",)))
+        raise BadInput(
+            "kind", f"{kind} is not an environment", "name a file with kind: Environment", document.where(("kind",))
+        )
     return from_spec(document.value["spec"], source)
 
 
 def from_spec(spec: Mapping[str, Any], source: str) -> EnvironmentAsked:
     """The environment of an Environment resource's spec."""
     return EnvironmentAsked(
-        "packages", source, image=str(spec.get("image") or ""), pip=tuple(str(item) for item in spec.get("pip") or ()),
+        "packages",
+        source,
+        image=str(spec.get("image") or ""),
+        pip=tuple(str(item) for item in spec.get("pip") or ()),
         pull_secrets=tuple(item["name"] for item in spec.get("imagePullSecrets") or ()),
     )
 
@@ -98,7 +105,12 @@ def from_mapping(document: Document, at: FieldPath, folder: Path, source: str) -
     if (image := value.get("image")) is not None:
         if not isinstance(image, str) or not image or re.search(r"\s", image):
             message = f"{shown(image)} is not an image reference"
-            raise BadInput(f"{field}.image", message, "write one reference such as python:3.12-slim", document.where((*at, "image")))
+            raise BadInput(
+                f"{field}.image",
+                message,
+                "write one reference such as python:3.12-slim",
+                document.where((*at, "image")),
+            )
         asked = replace(asked, image=image)
     lists = [key for key in ("pip", "pip_file", "conda_file") if value.get(key) is not None]
     if len(lists) > 1:
@@ -112,7 +124,9 @@ def from_mapping(document: Document, at: FieldPath, folder: Path, source: str) -
         conda = _conda_part(document, at, folder, value["conda_file"], field)
         asked = replace(conda, image=asked.image, source=source)
     if not asked.image and not lists:
-        raise BadInput(field, "names neither an image nor packages", "add image, pip, pip_file or conda_file", document.where(at))
+        raise BadInput(
+            field, "names neither an image nor packages", "add image, pip, pip_file or conda_file", document.where(at)
+        )
     return asked
 
 
@@ -153,15 +167,19 @@ def _from_conda(document: Document, at: FieldPath, folder: Path, source: str) ->
             continue
         match = re.match(r"(?:[\w./-]+::)?([A-Za-z0-9_.-]+)\s*([=<>!~].*)?\Z", item) if isinstance(item, str) else None
         if match is None:
-            raise BadInput("dependencies", f"{shown(item)} is not a package", "write name=version", document.where(place))
+            raise BadInput(
+                "dependencies", f"{shown(item)} is not a package", "write name=version", document.where(place)
+            )
         if match[1] == "python":
             python = (match[2] or "").strip()
         elif match[1] != "pip":
             refused.append(item)
     if refused:
         raise BadInput(
-            "dependencies", f"conda packages are not supported yet: {', '.join(refused)}",
-            "move what PyPI has into the pip section, or name an image that holds them", document.where((*at, "dependencies")),
+            "dependencies",
+            f"conda packages are not supported yet: {', '.join(refused)}",
+            "move what PyPI has into the pip section, or name an image that holds them",
+            document.where((*at, "dependencies")),
         )
     return EnvironmentAsked("packages", source, pip=pip, python=python, conda=True)
 
@@ -183,7 +201,9 @@ def _pip_list(document: Document, at: FieldPath, value: Any, field: str) -> tupl
 _SOURCES = ("--index-url", "-i", "--extra-index-url", "--find-links", "-f", "--no-index", "--pre")
 
 
-def requirements(text: str, path: Path, source: str, seen: tuple[Path, ...] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def requirements(
+    text: str, path: Path, source: str, seen: tuple[Path, ...] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The packages and the option lines of a requirements file; `-r other.txt` is read too.
 
     Raises BadInput with the line for editable installs, local paths, constraints and options that have no meaning here.
@@ -196,7 +216,9 @@ def requirements(text: str, path: Path, source: str, seen: tuple[Path, ...] = ()
         if word in ("-r", "--requirement"):
             other = path.parent / rest.strip()
             if not other.is_file() or other in seen or len(seen) > 8:
-                raise BadInput("environment", f"{shown(line)}: no such file, or it names itself", "name a file beside it", where)
+                raise BadInput(
+                    "environment", f"{shown(line)}: no such file, or it names itself", "name a file beside it", where
+                )
             more, more_options = requirements(other.read_text(encoding="utf-8"), other, rest.strip(), (*seen, path))
             pip, options = pip + more, options + more_options
         elif word in _SOURCES:

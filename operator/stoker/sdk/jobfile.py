@@ -62,11 +62,17 @@ class _JobFile:
     def draft(self) -> Draft:
         root = self.document.value
         if not isinstance(root, dict):
-            raise BadInput("", f"a job file is a mapping, not {shown(root)}", "start with command: ...", self.document.source)
+            raise BadInput(
+                "", f"a job file is a mapping, not {shown(root)}", "start with command: ...", self.document.source
+            )
         self._keys((), root, KEYS, NOT_YET)
         self._type(root.get("type"))
         spec: dict[str, Any] = {"type": "command"}
-        for key, member in (("experiment_name", "experiment"), ("display_name", "displayName"), ("description", "description")):
+        for key, member in (
+            ("experiment_name", "experiment"),
+            ("display_name", "displayName"),
+            ("description", "description"),
+        ):
             if (text := self._text((key,), root.get(key))) is not None:
                 spec[member] = text
         if tags := self._texts(("tags",), root.get("tags")):
@@ -104,7 +110,9 @@ class _JobFile:
             self.problems.append(problem)
             return None
 
-    def _keys(self, path: FieldPath, value: Mapping[str, Any], known: frozenset[str], not_yet: Mapping[str, str]) -> None:
+    def _keys(
+        self, path: FieldPath, value: Mapping[str, Any], known: frozenset[str], not_yet: Mapping[str, str]
+    ) -> None:
         for key in value:
             if key in not_yet:
                 message, _, fix = not_yet[key].partition("; ")
@@ -153,11 +161,15 @@ class _JobFile:
         if value is None:
             return None
         if not isinstance(value, str) or _REMOTE.match(value) or value.startswith("azureml:"):
-            self._bad(("code",), f"{shown(value)} is not a local folder", "name a folder beside this file, such as code: .")
+            self._bad(
+                ("code",), f"{shown(value)} is not a local folder", "name a folder beside this file, such as code: ."
+            )
             return None
         path = (self.folder / value.removeprefix("file:")).resolve()
         if not path.exists():
-            self._bad(("code",), f"{shown(value)} does not exist ({path})", "name a folder beside this file, such as code: .")
+            self._bad(
+                ("code",), f"{shown(value)} does not exist ({path})", "name a folder beside this file, such as code: ."
+            )
             return None
         return path
 
@@ -166,11 +178,15 @@ class _JobFile:
             return None
         at, where = ("environment",), self.document.where(("environment",))
         if isinstance(value, str):
-            found = self._try(lambda: environments.from_text(value, self.folder, "environment", where, self.document.source))
+            found = self._try(
+                lambda: environments.from_text(value, self.folder, "environment", where, self.document.source)
+            )
         elif isinstance(value, dict):
             found = self._try(lambda: environments.from_mapping(self.document, at, self.folder, self.document.source))
         else:
-            self._bad(at, f"{shown(value)} is not an environment", "write a name, a file, an image, system, or image and pip")
+            self._bad(
+                at, f"{shown(value)} is not an environment", "write a name, a file, an image, system, or image and pip"
+            )
             return None
         asked: EnvironmentAsked | None = found
         return asked
@@ -180,7 +196,11 @@ class _JobFile:
             return None
         text = str(value).removeprefix("azureml:")
         if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", text) or len(text) > 63:
-            self._bad(("compute",), f"{shown(value)} is not the name of a ComputeCluster", "write local or a name, such as cpu")
+            self._bad(
+                ("compute",),
+                f"{shown(value)} is not the name of a ComputeCluster",
+                "write local or a name, such as cpu",
+            )
             return None
         if text == "serverless":
             self._bad(("compute",), "serverless is not supported yet", "name a ComputeCluster, or write local")
@@ -190,9 +210,15 @@ class _JobFile:
         found = []
         for key, text in self._texts(("environment_variables",), value).items():
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", key):
-                self._bad(("environment_variables", key), f"{shown(key)} is not a variable's name", "use letters, digits and _")
+                self._bad(
+                    ("environment_variables", key),
+                    f"{shown(key)} is not a variable's name",
+                    "use letters, digits and _",
+                )
             elif key.startswith("STOKER_"):
-                self._bad(("environment_variables", key), "names that start with STOKER_ are Stoker's own", "choose another")
+                self._bad(
+                    ("environment_variables", key), "names that start with STOKER_ are Stoker's own", "choose another"
+                )
             else:
                 found.append({"name": key, "value": text})
         return found
@@ -205,7 +231,9 @@ class _JobFile:
             if isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= 10000:
                 found["instanceCount"] = int(count)
             else:
-                self._bad(("resources", "instance_count"), f"{shown(count)} is not a number of nodes", "write 1 to 10000")
+                self._bad(
+                    ("resources", "instance_count"), f"{shown(count)} is not a number of nodes", "write 1 to 10000"
+                )
         if (kind := self._text(("resources", "instance_type"), given.get("instance_type"))) is not None:
             found["instanceType"] = kind
         if (size := given.get("shm_size")) is not None and (quantity := self._shm(text_of(size))):
@@ -213,7 +241,9 @@ class _JobFile:
         requests = self._texts(("resources", "requests"), given.get("requests"))
         for key, text in requests.items():
             if not _QUANTITY.match(text):
-                self._bad(("resources", "requests", key), f"{shown(text)} is not a quantity", "write such as 2, 500m or 4Gi")
+                self._bad(
+                    ("resources", "requests", key), f"{shown(text)} is not a quantity", "write such as 2, 500m or 4Gi"
+                )
         if requests:
             found["requests"] = requests
         return found
@@ -224,12 +254,16 @@ class _JobFile:
             return match[1] + unit
         if _QUANTITY.match(text):
             return text
-        self._bad(("resources", "shm_size"), f"{shown(text)} is not a size", "write a number and b, k, m or g, such as 2g")
+        self._bad(
+            ("resources", "shm_size"), f"{shown(text)} is not a size", "write a number and b, k, m or g, such as 2g"
+        )
         return None
 
     def _limits(self, value: Any) -> int | None:
         given = self._mapping(("limits",), value)
-        self._keys(("limits",), given, frozenset({"timeout"}), {"trial_timeout": "sweeps are not supported yet; use timeout"})
+        self._keys(
+            ("limits",), given, frozenset({"timeout"}), {"trial_timeout": "sweeps are not supported yet; use timeout"}
+        )
         if given.get("timeout") is None:
             return None
         at: FieldPath = ("limits", "timeout")
@@ -250,7 +284,11 @@ class _JobFile:
             if not self._port_name(at, name):
                 continue
             if item is None or isinstance(item, list):
-                self._bad(at, "has no value" if item is None else f"{shown(item)} is a list", "write a literal, or type and path")
+                self._bad(
+                    at,
+                    "has no value" if item is None else f"{shown(item)} is a list",
+                    "write a literal, or type and path",
+                )
             elif not isinstance(item, dict):
                 found[name] = {"value": text_of(item)}
             elif (data := self._data(at, name, item)) is not None:
@@ -272,12 +310,15 @@ class _JobFile:
             self._bad((*at, "mode"), f"{shown(item['mode'])} is not supported yet", "write download, or leave it out")
         path = item.get("path")
         if not isinstance(path, str) or not path:
-            self._bad((*at, "path"), "is missing" if path is None else f"{shown(path)} is not a path", "name a folder, a file or s3://...")
+            said = "is missing" if path is None else f"{shown(path)} is not a path"
+            self._bad((*at, "path"), said, "name a folder, a file or s3://...")
+            return None
         if len(self.problems) > before:
             return None
         if path.startswith(("s3://", "file://", "snapshot:sha256:")):
             return {"type": kind, "path": path, "mode": "download"}
-        return self._local(at, name, str(kind), path)
+        self._local(at, name, str(kind), path)
+        return None
 
     def _local(self, at: FieldPath, name: str, kind: str, path: str) -> None:
         scheme = _REMOTE.match(path)

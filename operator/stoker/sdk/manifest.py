@@ -27,7 +27,9 @@ def read(document: Document, folder: Path) -> Draft:
     value = document.value
     if value.get("kind") != "TrainingJob" or not str(value.get("apiVersion", "")).startswith(GROUP + "/"):
         message = f"{shown(value.get('kind'))} of {shown(value.get('apiVersion'))} is not a TrainingJob"
-        raise BadInput("kind", message, f"write apiVersion: {API_VERSION} and kind: TrainingJob", document.where(("kind",)))
+        raise BadInput(
+            "kind", message, f"write apiVersion: {API_VERSION} and kind: TrainingJob", document.where(("kind",))
+        )
     plain_value = plain_data({key: item for key, item in value.items() if key != "status"})
     generated = plain_value.get("metadata", {}).get("generateName")
     checked = plain_value

@@ -67,10 +67,8 @@ def prepare(
 def code_tree(place: Path, extra_ignore: Sequence[str] = (), allow_secrets: Sequence[str] = ()) -> Tree:
     """The tree of a code folder by its ignore rules, or of a single file."""
     try:
-        if place.is_file():
-            listing = _single(place)
-        else:
-            listing = scan(place, extra_ignore=extra_ignore, allow_secrets=allow_secrets)
+        whole = not place.is_file()
+        listing = scan(place, extra_ignore=extra_ignore, allow_secrets=allow_secrets) if whole else _single(place)
         return Tree(listing, hash_files(listing, StatCache.open(listing.root)))
     except SnapshotError as error:
         raise BadInput("code", str(error)) from error

@@ -83,6 +83,7 @@ def parse(text: str, source: str) -> tuple[Document, ...]:
         loader = _Loader(text.removeprefix("\ufeff"))
         while loader.check_node():
             node = loader.get_node()
+            assert node is not None, "check_node has said so"
             builder = _Builder(source)
             value = builder.build(node, ())
             if value is not None:
@@ -90,9 +91,13 @@ def parse(text: str, source: str) -> tuple[Document, ...]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark else source
-        raise BadInput("", f"not valid YAML: {error.problem or error.context}", "check indentation and quotes", where) from None
+        raise BadInput(
+            "", f"not valid YAML: {error.problem or error.context}", "check indentation and quotes", where
+        ) from None
     except yaml.YAMLError as error:
-        raise BadInput("", f"not valid YAML: {str(error).splitlines()[0]}", "save the file as UTF-8 text", source) from None
+        raise BadInput(
+            "", f"not valid YAML: {str(error).splitlines()[0]}", "save the file as UTF-8 text", source
+        ) from None
     return tuple(documents)
 
 

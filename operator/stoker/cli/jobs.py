@@ -1,0 +1,233 @@
+"""`stoker ls`, `show`, `why`, `cancel`: runs of this machine and of the cluster alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from stoker.cli.options import Common, common
+from stoker.cli.output import human_bytes, plural, table
+from stoker.cli.references import ClusterRun, LocalRun, Run, newest_first, resolve
+from stoker.core.times import duration, rfc3339
+from stoker.core.times import seconds as moment
+from stoker.errors import BadInput
+from stoker.sdk.draft import LOCAL
+
+_WHERE = (
+    click.option("--compute", metavar="NAME", help="Only runs there: local, or a ComputeCluster."),
+    click.option("--storage", metavar="URL|DIR", help="Where local runs are kept; else ./.stoker."),
+)
+
+
+def where(function: Any) -> Any:
+    """Decorator: --compute and --storage."""
+    for option in reversed(_WHERE):
+        function = option(function)
+    return function
+
+
+@click.command(epilog="\b\nExamples:\n  stoker ls\n  stoker ls --compute local\n  stoker ls -n team -o json")
+@where
+@click.option("--experiment", metavar="NAME", help="Only runs of this experiment.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many, the newest.")
+@common
+def ls(common: Common, compute: str | None, storage: str | None, experiment: str | None, limit: int) -> None:
+    """List runs, the newest first: local ones and the cluster's, also those whose pods and objects are gone."""
+    explicit = bool(common.context or common.namespace or compute not in (None, LOCAL))
+    found = newest_first(common, compute, storage, needed=explicit)
+    lines = [line_of(run, record) for run, record in found]
+    if experiment is not None:
+        lines = [line for line in lines if line["experiment"] == experiment]
+    lines = lines[:limit]
+
+    def shown() -> None:
+        rows = [
+            [one["name"], one["phase"], one["compute"], one["reason"] if one["phase"] not in ("Completed",) else "",
+             duration(one["durationSeconds"]) if one["durationSeconds"] is not None else "", one["submittedAt"]]
+            for one in lines
+        ]  # fmt: skip
+        if rows:
+            table(rows, ["NAME", "PHASE", "COMPUTE", "REASON", "DURATION", "SUBMITTED"])
+        else:
+            common.output.note("no runs yet: stoker run")
+
+    common.output.emit(lines, shown, [one["name"] for one in lines])
+
+
+def line_of(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
+    """One run in a list."""
+    job, result = record["job"], record.get("result") or {}
+    status = ((record.get("object") or {}).get("status") or {}) if not result else {}
+    started = result.get("startedAt") or status.get("startedAt") or None
+    finished = result.get("finishedAt") or status.get("finishedAt") or None
+    begun, ended = moment(started), moment(finished)
+    waiting = status.get("waiting") or {}
+    return {
+        "name": job["name"], "key": record["key"], "namespace": None if isinstance(run, LocalRun) else job.get("namespace"),
+        "compute": job.get("compute", ""), "phase": result.get("phase") or status.get("phase") or "Running",
+        "reason": result.get("reason") or status.get("reason") or waiting.get("reason") or "",
+        "exitCode": result.get("exitCode", status.get("exitCode")), "experiment": job.get("experiment"),
+        "displayName": job.get("displayName"), "tags": job.get("tags") or {}, "submittedAt": _utc(job.get("submittedAt")),
+        "startedAt": _utc(started), "finishedAt": _utc(finished),
+        "durationSeconds": round(ended - begun, 3) if begun is not None and ended is not None else None,
+    }  # fmt: skip
+
+
+def _utc(text: str | None) -> str | None:
+    at = moment(text)
+    return rfc3339(at) if at is not None else None
+
+
+@click.command(epilog="\b\nExamples:\n  stoker show @last\n  stoker show iris-7f3k -o json")
+@click.argument("run", metavar="RUN")
+@where
+@common
+def show(common: Common, run: str, compute: str | None, storage: str | None) -> None:
+    """Show RUN: phase, command, code, image, times, outputs."""
+    found = resolve(common, run, compute, storage)
+    value = details(found)
+    common.output.emit(value, lambda: _show(value), [value["name"]])
+
+
+def details(found: Run) -> dict[str, Any]:
+    """Everything that `stoker show -o json` tells of a run."""
+    from stoker.cli.run import run_record
+
+    record = record_of(found)
+    job, result = record["job"], record.get("result")
+    status = ((found.job or {}).get("status") or {}) if isinstance(found, ClusterRun) else {}
+    shown = line_of(found, {**record, "object": found.job if isinstance(found, ClusterRun) else None})
+    storage = str(record.get("storage") or status.get("logs", "").partition("/attempts/")[0])
+    attempts = (result or {}).get("attempts") or []
+    last = max(
+        (one["number"] for one in attempts),
+        default=max((one["number"] for one in status.get("attempts", ())), default=1),
+    )
+    outcome = run_record(
+        result or {"name": job["name"], "phase": "", "exitCode": None, "reason": "", "message": "", "outputs": [], "timings": {}},
+        f"{storage}/attempts/{last}/0/logs/std_log.txt" if storage else "", storage,
+    )  # fmt: skip
+    return {
+        **shown,
+        "message": outcome["message"] or status.get("message", ""),
+        "command": job.get("command"), "snapshot": job.get("snapshot"), "image": job.get("image"), "pip": job.get("pip", []),
+        "instanceCount": job.get("instanceCount", 1), "inputs": job.get("inputs", {}), "submittedBy": job.get("submittedBy"),
+        "attempts": attempts, "outputs": outcome["outputs"], "logs": outcome["logs"], "storage": storage,
+        "timings": outcome["timings"],
+    }  # fmt: skip
+
+
+def record_of(found: Run) -> dict[str, Any]:
+    """{"key", "job", "result", "storage"?} of a run; of one without a record yet what its object says."""
+    from stoker.cli.references import _short
+    from stoker.sdk.wayin import ServerError
+
+    if isinstance(found, LocalRun):
+        record = found.kept.job(found.key)
+        if record is None:
+            raise BadInput("RUN", f"{found.key} is not in {found.kept.url}", "`stoker ls` lists the runs that are")
+        return record
+    try:
+        return {"key": found.key, **found.cluster.server().job(found.key)}
+    except ServerError as error:
+        if error.status != 404 or found.job is None:
+            raise
+        return {"key": found.key, "job": _short(found.job, found.key), "result": None}
+
+
+def _show(value: Mapping[str, Any]) -> None:
+    image = (value["image"] or {}).get("reference") or ""
+    code = value["exitCode"]
+    for label, text in (
+        ("name", value["name"]), ("phase", value["phase"] + (f", exit code {code}" if code else "")),
+        ("reason", value["reason"] if value["phase"] != "Completed" else ""), ("compute", value["compute"]),
+        ("command", value["command"]), ("snapshot", value["snapshot"]), ("image", image), ("pip", ", ".join(value["pip"])),
+        ("nodes", str(value["instanceCount"]) if value["instanceCount"] > 1 else ""),
+        ("inputs", ", ".join(f"{name}={one.get('value', one.get('source', ''))}" for name, one in value["inputs"].items())),
+        ("submitted", value["submittedAt"]), ("started", value["startedAt"]), ("finished", value["finishedAt"]),
+        ("timings", ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in value["timings"].items())),
+        ("storage", value["storage"]),
+    ):  # fmt: skip
+        if text:
+            print(f"{label:<10} {text}")
+    if value["message"]:
+        print("\n".join(f"  {line}" for line in value["message"].splitlines()))
+    if value["outputs"]:
+        print(f"\n{plural(len(value['outputs']), 'output')}")
+        for one in value["outputs"]:
+            print(f"  {human_bytes(one['size']):>9}  {one['path']}")
+
+
+@click.command(epilog="\b\nExamples:\n  stoker why @last")
+@click.argument("run", metavar="RUN")
+@where
+@common
+def why(common: Common, run: str, compute: str | None, storage: str | None) -> None:
+    """Say why RUN waits and what would help, or how it ended."""
+    found = resolve(common, run, compute, storage)
+    value = reason_of(found)
+
+    def shown() -> None:
+        print(
+            f"{value['phase']}" + (f"  {value['reason']}" if value["reason"] and value["phase"] != "Completed" else "")
+        )
+        if value["message"]:
+            print(value["message"])
+        if value["fix"]:
+            print(f"fix: {value['fix']}")
+
+    common.output.emit(value, shown, [value["name"]])
+
+
+def reason_of(found: Run) -> dict[str, Any]:
+    """{"name", "phase", "reason", "message", "fix", "since"}."""
+    job = found.job if isinstance(found, ClusterRun) else None
+    if job is not None and (status := job.get("status") or {}).get("phase") not in ("Completed", "Failed", "Canceled"):
+        waiting = status.get("waiting") or {}
+        stood: dict[str, Any] = next(
+            (one for one in status.get("conditions", ()) if one.get("type") == "Stalled" and one["status"] == "True"),
+            {},
+        )
+        return {
+            "name": found.name, "phase": status.get("phase", "Pending"), "reason": waiting.get("reason") or stood.get("reason", ""),
+            "message": waiting.get("message") or stood.get("message", ""), "fix": waiting.get("fix", ""),
+            "since": waiting.get("since") or None,
+        }  # fmt: skip
+    record = record_of(found)
+    result = record.get("result")
+    if result is None:
+        return {"name": found.name, "phase": "Running", "reason": "", "message": "", "fix": "", "since": None}
+    return {
+        "name": found.name, "phase": result["phase"], "reason": result["reason"], "message": result["message"], "fix": "",
+        "since": _utc(result.get("finishedAt")),
+    }  # fmt: skip
+
+
+@click.command(epilog="\b\nExamples:\n  stoker cancel @last\n  stoker cancel iris-7f3k")
+@click.argument("run", metavar="RUN")
+@where
+@common
+def cancel(common: Common, run: str, compute: str | None, storage: str | None) -> None:
+    """End RUN; what it saved stays."""
+    found = resolve(common, run, compute, storage)
+    value = {"name": found.name, "cancelled": _cancel(found)}
+    words = "is being cancelled" if value["cancelled"] else "has ended already"
+    common.output.emit(value, lambda: common.output.step("cancel", found.name, words), [found.name])
+
+
+def _cancel(found: Run) -> bool:
+    if isinstance(found, ClusterRun):
+        if found.job is None or (found.job.get("status") or {}).get("phase") in ("Completed", "Failed", "Canceled"):
+            return False
+        found.cluster.cancel(found.name)
+        return True
+    import os
+    import signal
+
+    from stoker.local.kept import process_of
+
+    process = process_of(found.key)
+    if process is None:
+        return False
+    os.kill(process, signal.SIGTERM)
+    return True

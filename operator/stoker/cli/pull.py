@@ -1,0 +1,121 @@
+"""`stoker pull`: a run's outputs on this machine, whole, verified, and resumed where a former pull stopped."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stoker.cli.jobs import where
+from stoker.cli.options import Common, common
+from stoker.cli.output import human_bytes, plural
+from stoker.cli.references import ClusterRun, LocalRun, Run, resolve
+from stoker.errors import BadInput, StokerError
+from stoker.runtime.wire import path_problem
+from stoker.sdk.outputs import local_paths
+
+_PART = ".stoker-part"
+_PIECE = 1 << 20
+
+
+@click.command(
+    epilog="\b\nExamples:\n  stoker pull @last\n  stoker pull iris-7f3k results\n  stoker pull iris-7f3k --logs"
+)
+@click.argument("run", metavar="RUN")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), required=False)
+@click.option("--logs", "with_logs", is_flag=True, help="The logs too, below logs/.")
+@click.option("--force", is_flag=True, help="Replace files that are there with another content.")
+@where
+@common
+def pull(
+    common: Common,
+    run: str,
+    folder: Path | None,
+    with_logs: bool,
+    force: bool,
+    compute: str | None,
+    storage: str | None,
+) -> None:
+    """Copy the outputs of RUN to FOLDER (else a folder of the run's name): rank 0 at the root, clashing names of other
+    ranks under rank-<r>/. Every file is checked against the sha256 of its seal."""
+    found = resolve(common, run, compute, storage)
+    folder = folder or Path(found.name)
+    wanted = _wanted(found, with_logs)
+    pulled = [_pull(common, found, path, one, folder, force) for path, one in wanted]
+    size = sum(one["size"] for one in pulled)
+    value = {"name": found.name, "folder": str(folder), "files": pulled}
+    common.output.step("pulled", f"{plural(len(pulled), 'file')}, {human_bytes(size)}", str(folder))
+    common.output.emit(value, lambda: None, [one["path"] for one in pulled])
+
+
+def _wanted(found: Run, with_logs: bool) -> list[tuple[str, Mapping[str, Any]]]:
+    """(path below the target folder, stored file)."""
+    source = found.kept if isinstance(found, LocalRun) else found.cluster.server()
+    files = source.files(found.key)
+    outputs = [
+        {**one, "path": one["path"].removeprefix("outputs/"), "stored": one["path"]}
+        for one in files
+        if one["path"].startswith("outputs/")
+    ]
+    # The same places as `outputs` of the record has them; logs lie beside, and never in the way.
+    wanted = local_paths(outputs)
+    if with_logs:
+        logs = [{**one, "stored": one["path"]} for one in files if one["path"].startswith("logs/")]
+        taken = {path.casefold() for path, _ in wanted}
+        wanted += [(path, one) for path, one in local_paths(logs) if path.casefold() not in taken]
+    if not wanted:
+        raise BadInput("RUN", f"{found.name} has saved no outputs", f"its log may say why: stoker logs {found.name}")
+    return wanted
+
+
+def _pull(common: Common, found: Run, path: str, one: Mapping[str, Any], folder: Path, force: bool) -> dict[str, Any]:
+    problem = path_problem(path)
+    if problem:
+        raise StokerError(f"{path!r} cannot be written here: {problem}")
+    place = folder.joinpath(*path.split("/"))
+    told = {"path": path, "size": one["size"], "sha256": one["sha256"]}
+    if place.exists() and not force:
+        if place.is_file() and place.stat().st_size == one["size"] and _sha256(place) == one["sha256"]:
+            return told
+        raise BadInput(
+            "FOLDER", f"{place} is there with another content", "use --force to replace it, or another folder"
+        )
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(place.name + _PART)
+    if one["size"] > 8 * _PIECE:
+        common.output.note(f"{path}  {human_bytes(one['size'])}")
+    for again in (True, False):
+        start = part.stat().st_size if part.exists() else 0
+        if start > one["size"]:
+            part.unlink()
+            start = 0
+        if start < one["size"]:
+            _fetch(found, one, start, part)
+        elif not part.exists():
+            part.touch()
+        # An unsealed file of a running job has no digest yet: its size is all there is to check.
+        if part.stat().st_size == one["size"] and one["sha256"] in (None, _sha256(part)):
+            part.replace(place)
+            return told
+        part.unlink()  # a part of an earlier pull that does not fit, or bytes that changed on the way: once more from 0
+        if not again:
+            break
+    raise StokerError(f"{path}: what came does not have the sha256 of its seal; try again, or look at the store")
+
+
+def _fetch(found: Run, one: Mapping[str, Any], start: int, part: Path) -> None:
+    where_ = (one["attempt"], one["rank"], one["stored"])
+    if isinstance(found, ClusterRun):
+        with found.cluster.server().open_file(found.key, *where_, start) as response, part.open("ab") as file:
+            if start and response.status != 206:
+                file.truncate(0)
+            while content := response.read(_PIECE):
+                file.write(content)
+    else:
+        found.kept.copy(found.key, *where_, start, part)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

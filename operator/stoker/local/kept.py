@@ -1,0 +1,148 @@
+"""Runs that were kept in a store by local runs: listed, read, pulled. And which of them still runs on this machine."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from stoker.storage import layout, records
+from stoker.storage.hashing import cache_folder
+from stoker.storage.objects import ObjectStore, open_store, run
+
+
+class Kept:
+    """The runs below one storage URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self.store: ObjectStore = open_store(self.url)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """[{"key", "job", "result"}], oldest first; as the server tells it of a cluster's runs."""
+        found = [one for key in run(records.job_keys(self.store)) if (one := self.job(key)) is not None]
+        return sorted(found, key=lambda one: (one["job"]["submittedAt"], one["key"]))
+
+    def job(self, key: str) -> dict[str, Any] | None:
+        """One run; a run without a result that no longer runs is told as Failed, Interrupted."""
+        job, result = run(self._read(key))
+        if job is None:
+            return None
+        if result is None and not is_running(key):
+            result = _interrupted(job)
+        return {"key": key, "job": job, "result": result, "storage": f"{self.url}/jobs/{key}"}
+
+    async def _read(self, key: str) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        job = await records.read_job(self.store, key)
+        result = await records.read_result(self.store, key) if job is not None else None
+        return (dict(job) if job is not None else None), (dict(result) if result is not None else None)
+
+    def keys(self) -> list[str]:
+        """The keys of all runs, sorted by name."""
+        return run(records.job_keys(self.store))
+
+    def files(self, key: str) -> list[dict[str, Any]]:
+        """Every stored file of a run, as the server tells it."""
+        return run(self._files(key))
+
+    async def _files(self, key: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        for attempt, rank in await records.ranks(self.store, key):
+            seal = await records.read_seal(self.store, key, attempt, rank)
+            if seal is not None:
+                found += [{**file, "attempt": attempt, "rank": rank, "sealed": True} for file in seal["files"]]
+                continue
+            prefix = layout.rank_prefix(key, attempt, rank)
+            async for one in self.store.list(prefix):
+                path = one.key[len(prefix) :]
+                if layout.rank_path_problem(path) is None and not path.startswith(layout.SEGMENTS):
+                    found.append(
+                        {
+                            "path": path,
+                            "size": one.size,
+                            "sha256": None,
+                            "attempt": attempt,
+                            "rank": rank,
+                            "sealed": False,
+                        }
+                    )
+        return found
+
+    def log(self, key: str, attempt: int, rank: int, offset: int) -> tuple[bytes, bool]:
+        """Bytes of a rank's log from an offset on, and whether it ends there."""
+        piece = run(records.read_log(self.store, key, attempt, rank, offset))
+        return piece.content, piece.complete
+
+    def copy(self, key: str, attempt: int, rank: int, path: str, start: int, target: Path) -> None:
+        """Append a stored file from byte `start` on to a local file."""
+        run(self._copy(layout.rank_prefix(key, attempt, rank) + path, start, target))
+
+    async def _copy(self, key: str, start: int, target: Path) -> None:
+        with target.open("ab") as file:
+            async for piece in self.store.stream(key, start):
+                file.write(piece)
+
+
+def _interrupted(job: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": job["name"], "phase": "Failed", "reason": "Interrupted", "exitCode": None, "startedAt": None, "finishedAt": None,
+        "message": "stoker was killed before the run had ended; what was saved until then is kept", "timings": {},
+        "attempts": [], "outputs": [],
+    }  # fmt: skip
+
+
+# -- What runs now.
+
+
+def _note(key: str) -> Path:
+    return cache_folder().parent / "running" / key
+
+
+@contextmanager
+def running(key: str) -> Iterator[None]:
+    """While inside, `is_running` says so of this run."""
+    note = _note(key)
+    with suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
+
+
+def process_of(key: str) -> int | None:
+    """The process that runs this run on this machine, or None."""
+    try:
+        pid = int(_note(key).read_text())
+    except (OSError, ValueError):
+        return None
+    return pid if _is_alive(pid) else None
+
+
+def is_running(key: str) -> bool:
+    return process_of(key) is not None
+
+
+if sys.platform == "win32":
+
+    def _is_alive(pid: int) -> bool:
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if handle:
+            ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle)
+
+else:
+
+    def _is_alive(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
