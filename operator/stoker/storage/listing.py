@@ -203,8 +203,9 @@ def scan(
     """What of a folder goes into its snapshot.
 
     extra_ignore: patterns after those of the ignore file. allow_secrets: patterns for files that look like keys and
-    shall go all the same. everything: no ignore file is read and nothing looks like a key (a folder of data). Raises SnapshotError for a link out of the folder, names that clash elsewhere, names that
-    no other system could take, and what cannot be read.
+    shall go all the same. everything: no ignore file is read and nothing looks like a key (a folder of data). Raises
+    SnapshotError for a link out of the folder, names that clash elsewhere, names that no other system could take, and
+    what cannot be read.
     """
     folder = Path(root)
     if not folder.is_dir():

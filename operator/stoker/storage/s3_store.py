@@ -1,14 +1,18 @@
 """Objects in an S3 store, over obstore (a seventh of boto3's CPU time on small files).
 
+Only obstore's blocking calls are used, in threads of ours. Its asynchronous ones come back on a thread of Rust's that
+needs the interpreter a little longer than the answer: one process in eight that ended right then was aborted.
+
 obstore tells neither 412 from 409 nor "no such bucket" from "no such key" by its exceptions, so the store's answer is
 read from the error's text; the component tests hold every line of that reading against a server.
 """
 
 import asyncio
+import functools
 import mmap
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,6 +32,7 @@ from stoker.storage.objects import (
     check_prefix,
     split_s3_url,
 )
+from stoker.storage.threads import Threads
 
 T = TypeVar("T")
 
@@ -39,6 +44,9 @@ _PIECE = 1 << 20
 _TRIES, _FIRST_WAIT = 5, 0.2
 _PASSING_CODES = {"RequestTimeout", "SlowDown", "ServiceUnavailable", "InternalError", "OperationAborted"}
 _REFUSED_STATUS = {400, 401, 403, 404, 405, 411, 501, 507}
+
+#: Calls under way at once, over all stores of this process.
+_threads = Threads(32)
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -63,7 +71,7 @@ class S3Store:
 
     async def head(self, key: str) -> Stored | None:
         check_key(key)
-        meta = await self._asked(key, lambda: obstore.head_async(self._quick, key))
+        meta = await self._asked(key, lambda: obstore.head(self._quick, key))
         return None if meta is None else _stored(key, meta)
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> bytes | None:
@@ -85,17 +93,11 @@ class S3Store:
         upto = found.size if end is None else min(end, found.size)
         if start >= upto:
             return
-        answer = await self._asked(key, lambda: obstore.get_async(self._bulk, key, options={"range": (start, upto)}))
+        answer = await self._asked(key, lambda: obstore.get(self._bulk, key, options={"range": (start, upto)}))
         if answer is None:
             raise NoSuchObject(f"{self._url}: there is no {key}")
-        pieces = answer.stream(min_chunk_size=_PIECE).__aiter__()
-        while True:
-            try:
-                piece = await pieces.__anext__()
-            except StopAsyncIteration:
-                return
-            except (BaseError, OSError) as error:
-                raise self._store_error(key, error) from error
+        pieces = iter(answer.stream(min_chunk_size=_PIECE))
+        while (piece := await self._next(key, pieces)) is not None:
             yield bytes(piece)
 
     async def put(self, key: str, content: bytes | Path, *, only_if_absent: bool = False) -> bool:
@@ -104,19 +106,19 @@ class S3Store:
             return await self._put(key, content, content, only_if_absent)
         size = _size(content)
         if not only_if_absent and size > _ONE_PUT:
-            await self._sent(key, lambda: obstore.put_async(self._bulk, key, content, chunk_size=16 << 20))
+            await self._sent(key, lambda: obstore.put(self._bulk, key, content, chunk_size=16 << 20))
             return True
         if size > _MOST_IN_ONE_PUT:
             raise StoreRefused(f"{content}: {size} bytes; an object that is written once may have 5 GiB", "TooLarge")
         if size == 0:
             return await self._put(key, b"", b"", only_if_absent)
-        with content.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            return await self._put(key, mapped, content, only_if_absent)
+        # Not closed by hand: a cancelled upload may still hold its pages, and the last holder frees them.
+        return await self._put(key, await asyncio.to_thread(_mapped, content), content, only_if_absent)
 
     async def _put(self, key: str, body: bytes | mmap.mmap, content: bytes | Path, only_if_absent: bool) -> bool:
         if only_if_absent:
             return await self._put_once(key, body, content)
-        await self._sent(key, lambda: obstore.put_async(self._bulk, key, body, use_multipart=False))
+        await self._sent(key, lambda: obstore.put(self._bulk, key, body, use_multipart=False))
         return True
 
     async def _put_once(self, key: str, body: bytes | mmap.mmap, content: bytes | Path) -> bool:
@@ -127,7 +129,7 @@ class S3Store:
             if attempt:
                 await asyncio.sleep(_FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(0.5, 1.0))
             try:
-                await obstore.put_async(self._once, key, body, mode="create", use_multipart=False)
+                await _threads.call(lambda: obstore.put(self._once, key, body, mode="create", use_multipart=False))
                 return True
             except (BaseError, OSError) as error:
                 if _status(error) == 412:
@@ -154,21 +156,15 @@ class S3Store:
 
     async def list(self, prefix: str = "") -> AsyncIterator[Stored]:
         check_prefix(prefix)
-        pages = obstore.list(self._quick, prefix or None, chunk_size=1000).__aiter__()
-        while True:
-            try:
-                page = await pages.__anext__()
-            except StopAsyncIteration:
-                return
-            except (BaseError, OSError) as error:
-                raise self._store_error(prefix, error) from error
+        pages = iter(obstore.list(self._quick, prefix or None, chunk_size=1000))
+        while (page := await self._next(prefix, pages)) is not None:
             for meta in page:
                 yield _stored(meta["path"], meta)
 
     async def folders(self, prefix: str = "") -> tuple[str, ...]:
         check_prefix(prefix)
         try:
-            found = await obstore.list_with_delimiter_async(self._quick, prefix or None)
+            found = await _threads.call(lambda: obstore.list_with_delimiter(self._quick, prefix or None))
         except (BaseError, OSError) as error:
             raise self._store_error(prefix, error) from error
         return tuple(sorted(name.rstrip("/").rsplit("/", 1)[-1] for name in found["common_prefixes"]))
@@ -179,12 +175,12 @@ class S3Store:
             check_key(key)
         for start in range(0, len(wanted), 1000):
             batch = wanted[start : start + 1000]
-            await self._asked(batch[0], lambda batch=batch: obstore.delete_async(self._quick, batch))  # type: ignore[misc]
+            await self._asked(batch[0], lambda batch=batch: obstore.delete(self._quick, batch))  # type: ignore[misc]
 
-    async def _asked(self, key: str, call: Callable[[], Awaitable[T]]) -> T | None:
+    async def _asked(self, key: str, call: Callable[[], T]) -> T | None:
         """The call's answer, None when the store says that the key holds nothing."""
         try:
-            return await call()
+            return await _threads.call(call)
         except FileNotFoundError as error:
             if _code(error) == "NoSuchBucket":
                 raise self._store_error(key, error) from error
@@ -192,9 +188,16 @@ class S3Store:
         except (BaseError, OSError) as error:
             raise self._store_error(key, error) from error
 
-    async def _sent(self, key: str, call: Callable[[], Awaitable[Any]]) -> None:
+    async def _next(self, key: str, items: Iterator[T]) -> T | None:
+        """The next of a stream that blocks, None at its end."""
         try:
-            await call()
+            return await _threads.call(lambda: next(items, None))
+        except (BaseError, OSError) as error:
+            raise self._store_error(key, error) from error
+
+    async def _sent(self, key: str, call: Callable[[], Any]) -> None:
+        try:
+            await _threads.call(call)
         except (BaseError, OSError) as error:
             raise self._store_error(key, error) from error
 
@@ -225,11 +228,24 @@ def _raw(bucket: str, prefix: str, options: StoreOptions, *, timeout: int, retri
     }
     if options.endpoint:
         config["endpoint"] = _endpoint(bucket, options)
+        if _knows("aws_endpoint_url_s3"):
+            # Else a variable of that name, meant for another store, would win over what we were told.
+            config["aws_endpoint_url_s3"] = config["endpoint"]
     if options.access_key:
         config |= {"access_key_id": options.access_key, "secret_access_key": options.secret_key}
     if options.session_token:
         config["session_token"] = options.session_token
     return RawStore(bucket, prefix=prefix or None, **config)
+
+
+@functools.cache
+def _knows(setting: str) -> bool:
+    """Whether this obstore has a setting."""
+    try:
+        RawStore("bucket", region="us-east-1", **{setting: "http://localhost"})  # type: ignore[arg-type]
+    except BaseError:
+        return False
+    return True
 
 
 def _endpoint(bucket: str, options: StoreOptions) -> str:
@@ -245,12 +261,17 @@ def _stored(key: str, meta: Any) -> Stored:
     return Stored(key, meta["size"], meta["last_modified"].timestamp(), (meta["e_tag"] or "").strip('"'))
 
 
-async def _whole(store: RawStore, key: str) -> bytes:
-    return bytes(await (await obstore.get_async(store, key)).bytes_async())
+def _whole(store: RawStore, key: str) -> bytes:
+    return bytes(obstore.get(store, key).bytes())
 
 
-async def _range(store: RawStore, key: str, start: int, end: int) -> bytes:
-    return bytes(await obstore.get_range_async(store, key, start=start, end=end))
+def _range(store: RawStore, key: str, start: int, end: int) -> bytes:
+    return bytes(obstore.get_range(store, key, start=start, end=end))
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _size(content: bytes | Path) -> int:

@@ -16,7 +16,7 @@ async def test_a_folder_with_odd_characters_is_reached_by_its_url(tmp_path: Path
 
     await store.put("k", b"v")
 
-    assert b"v" == (tmp_path / "a b#%é" / "k").read_bytes()
+    assert (tmp_path / "a b#%é" / "k").read_bytes() == b"v"
 
 
 async def test_nothing_is_made_before_the_first_write(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ async def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match="k: No such file"):
         await store.put("k", tmp_path / "gone")
 
-    assert [] == [one async for one in store.list()]
-    assert [] == list((tmp_path / "s" / ".incoming").iterdir())
+    assert [one async for one in store.list()] == []
+    assert list((tmp_path / "s" / ".incoming").iterdir()) == []
 
 
 async def test_what_a_killed_writer_left_is_swept_and_never_listed(tmp_path: Path) -> None:
@@ -44,8 +44,8 @@ async def test_what_a_killed_writer_left_is_swept_and_never_listed(tmp_path: Pat
     os.utime(old, (time.time() - 100_000,) * 2)
     store = FileStore(tmp_path)
 
-    assert [] == [one async for one in store.list()]
-    assert () == await store.folders()
+    assert [one async for one in store.list()] == []
+    assert await store.folders() == ()
     await store.put("k", b"v")
 
     assert not old.exists()
@@ -81,7 +81,22 @@ async def test_errors_say_whether_to_ask_again(tmp_path: Path, monkeypatch: pyte
             await store.put("k", b"", only_if_absent=True)
 
 
-@pytest.mark.parametrize("url", ["", "x", "/tmp/x", "file:x", "file://host/x", "http://x/y", "s3:/x", "s3:///x", "s3://b/a/../b", "s3://k:s@b/p", "gs://x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "x",
+        "/tmp/x",
+        "file:x",
+        "file://host/x",
+        "http://x/y",
+        "s3:/x",
+        "s3:///x",
+        "s3://b/a/../b",
+        "s3://k:s@b/p",
+        "gs://x",
+    ],
+)
 def test_a_url_that_names_no_store_says_what_a_good_one_is(url: str) -> None:
     with pytest.raises(BadStoreUrl, match=r"s3://bucket/prefix|file:///"):
         open_store(url)

@@ -15,10 +15,10 @@ async def keys(store: ObjectStore, prefix: str = "") -> list[str]:
 async def test_what_was_put_is_got(store: ObjectStore) -> None:
     assert await store.put("a/b.txt", b"hello")
 
-    assert b"hello" == await store.get("a/b.txt")
+    assert await store.get("a/b.txt") == b"hello"
     found = await store.head("a/b.txt")
     assert found is not None
-    assert ("a/b.txt", 5) == (found.key, found.size)
+    assert (found.key, found.size) == ("a/b.txt", 5)
     assert found.modified > 1_600_000_000
 
 
@@ -26,15 +26,23 @@ async def test_nothing_is_there_before_it_was_put(store: ObjectStore) -> None:
     assert await store.get("no/such") is None
     assert await store.get("no/such", 2, 3) is None
     assert await store.head("no/such") is None
-    assert [] == await keys(store)
-    assert () == await store.folders()
+    assert await keys(store) == []
+    assert await store.folders() == ()
     with pytest.raises(NoSuchObject, match="no/such"):
         [piece async for piece in store.stream("no/such")]
 
 
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
-    [(0, None, b"0123456789"), (3, None, b"3456789"), (0, 4, b"0123"), (3, 5, b"34"), (8, 99, b"89"), (10, None, b""), (50, 60, b"")],
+    [
+        (0, None, b"0123456789"),
+        (3, None, b"3456789"),
+        (0, 4, b"0123"),
+        (3, 5, b"34"),
+        (8, 99, b"89"),
+        (10, None, b""),
+        (50, 60, b""),
+    ],
 )
 async def test_a_range_is_what_is_there_of_it(store: ObjectStore, start: int, end: int | None, expected: bytes) -> None:
     await store.put("digits", b"0123456789")
@@ -48,16 +56,16 @@ async def test_empty_objects_are_objects(store: ObjectStore, tmp_path: Path) -> 
     for number in range(20):
         assert await store.put(f"outputs/{number}", b"" if number % 2 else tmp_path / "empty")
 
-    assert b"" == await store.get("outputs/7")
-    assert 20 == len(await keys(store))
+    assert await store.get("outputs/7") == b""
+    assert len(await keys(store)) == 20
 
 
 async def test_a_put_replaces_unless_it_must_be_the_first(store: ObjectStore) -> None:
     assert await store.put("k", b"one", only_if_absent=True)
     assert not await store.put("k", b"two", only_if_absent=True)
-    assert b"one" == await store.get("k")
+    assert await store.get("k") == b"one"
     assert await store.put("k", b"three")
-    assert b"three" == await store.get("k")
+    assert await store.get("k") == b"three"
 
 
 async def test_a_second_put_of_the_same_content_is_not_the_first(store: ObjectStore) -> None:
@@ -75,10 +83,10 @@ async def test_of_writers_at_once_exactly_one_is_the_first(store: ObjectStore, t
 
     won = await asyncio.gather(*(store.put("jobs/race", content, only_if_absent=True) for content in contents))
 
-    assert 1 == sum(won)
+    assert sum(won) == 1
     winner = contents[won.index(True)]
     assert (winner.read_bytes() if isinstance(winner, Path) else winner) == await store.get("jobs/race")
-    assert ["jobs/race"] == await keys(store), "no loser leaves anything"
+    assert await keys(store) == ["jobs/race"], "no loser leaves anything"
 
 
 async def test_large_files_go_and_come_whole(store: ObjectStore, tmp_path: Path) -> None:
@@ -99,9 +107,9 @@ async def test_a_listing_is_sorted_and_within_its_folder(store: ObjectStore) -> 
     below = ["jobs/a-1/y", "jobs/a.txt", "jobs/a/deep/er/w", "jobs/a/x", "jobs/ab", "jobs/é"]
     assert below == await keys(store, "jobs/")
     assert [*below, "jobsx/z"] == await keys(store)
-    assert ("a", "a-1") == await store.folders("jobs/")
-    assert ("jobs", "jobsx") == await store.folders()
-    assert [] == await keys(store, "nothing/")
+    assert await store.folders("jobs/") == ("a", "a-1")
+    assert await store.folders() == ("jobs", "jobsx")
+    assert await keys(store, "nothing/") == []
 
 
 async def test_a_listing_has_all_pages(store: ObjectStore) -> None:
@@ -118,24 +126,36 @@ async def test_deleting_twice_is_no_error(store: ObjectStore) -> None:
     await store.delete(["d/a"])
     await store.delete([])
 
-    assert ["d/b"] == await keys(store)
-    assert () == await store.folders("d/")
+    assert await keys(store) == ["d/b"]
+    assert await store.folders("d/") == ()
 
 
 @pytest.mark.parametrize(
-    "key", ["a b#%[~]{}^`|<>\"'?*&=+$,;:@!().txt", "été/日本語/😀.txt", "%2e%2e/x", ".hidden/.x", "a/-", "x" * 200, "trailing.", " space "]
+    "key",
+    [
+        "a b#%[~]{}^`|<>\"'?*&=+$,;:@!().txt",
+        "été/日本語/😀.txt",
+        "%2e%2e/x",
+        ".hidden/.x",
+        "a/-",
+        "x" * 200,
+        "trailing.",
+        " space ",
+    ],
 )
 async def test_odd_names_are_names(store: ObjectStore, key: str) -> None:
     assert await store.put(key, b"odd", only_if_absent=True)
 
-    assert b"odd" == await store.get(key)
-    assert b"od" == await store.get(key, 0, 2)
+    assert await store.get(key) == b"odd"
+    assert await store.get(key, 0, 2) == b"od"
     assert [key] == await keys(store)
     await store.delete([key])
     assert await store.head(key) is None
 
 
-@pytest.mark.parametrize("key", ["", "/abs", "a//b", "../x", "a/../b", "a/.", "a/", "nul\0", "line\n", "back\\slash", "é" * 600, "\udcff"])
+@pytest.mark.parametrize(
+    "key", ["", "/abs", "a//b", "../x", "a/../b", "a/.", "a/", "nul\0", "line\n", "back\\slash", "é" * 600, "\udcff"]
+)
 async def test_bad_names_are_refused_by_name(store: ObjectStore, key: str) -> None:
     for call in (store.put(key, b""), store.get(key), store.head(key), store.delete([key])):
         with pytest.raises(StoreRefused, match="the name"):

@@ -55,7 +55,11 @@ def store(script: Script) -> Iterator[ObjectStore]:
                 self.close_connection = True
                 return
             self.send_response(status)
-            for name, value in (("Content-Length", len(text)), ("ETag", '"e"'), ("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")):
+            for name, value in (
+                ("Content-Length", len(text)),
+                ("ETag", '"e"'),
+                ("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT"),
+            ):
                 self.send_header(name, str(value))
             if status == 206:
                 self.send_header("Content-Range", f"bytes 0-{len(text) - 1}/{len(text)}")
@@ -71,7 +75,9 @@ def store(script: Script) -> Iterator[ObjectStore]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield open_store("s3://bucket/p", StoreOptions(f"http://127.0.0.1:{server.server_port}", access_key="a", secret_key="s"))
+        yield open_store(
+            "s3://bucket/p", StoreOptions(f"http://127.0.0.1:{server.server_port}", access_key="a", secret_key="s")
+        )
         server.shutdown()
         thread.join()
 
@@ -80,14 +86,14 @@ async def test_412_says_that_another_was_first(store: ObjectStore, script: Scrip
     script.will("PUT", (412, "PreconditionFailed"))
 
     assert not await store.put("k", b"mine", only_if_absent=True)
-    assert ["PUT"] == script.asked
+    assert script.asked == ["PUT"]
 
 
 async def test_409_is_asked_again(store: ObjectStore, script: Script) -> None:
     script.will("PUT", (409, "ConditionalRequestConflict"), (409, "ConditionalRequestConflict"))
 
     assert await store.put("k", b"mine", only_if_absent=True)
-    assert ["PUT"] * 3 == script.asked
+    assert script.asked == ["PUT"] * 3
 
 
 async def test_409_then_412_is_anothers(store: ObjectStore, script: Script) -> None:
@@ -101,7 +107,13 @@ async def test_409_then_412_is_anothers(store: ObjectStore, script: Script) -> N
 @pytest.mark.parametrize(("there", "expected"), [(b"mine", True), (b"your", False), (b"longer", False)])
 @pytest.mark.parametrize("as_file", [False, True])
 async def test_a_412_after_a_lost_answer_is_our_own_if_the_content_is(
-    store: ObjectStore, script: Script, tmp_path: Path, lost: tuple[int, str], there: bytes, expected: bool, as_file: bool
+    store: ObjectStore,
+    script: Script,
+    tmp_path: Path,
+    lost: tuple[int, str],
+    there: bytes,
+    expected: bool,
+    as_file: bool,
 ) -> None:
     script.objects["/bucket/p/k"] = there
     script.will("PUT", lost, (412, "PreconditionFailed"))
@@ -116,7 +128,7 @@ async def test_a_store_that_stays_busy_is_unavailable(store: ObjectStore, script
 
     with pytest.raises(StoreUnavailable, match="k: the store answered 503 SlowDown"):
         await store.put("k", b"", only_if_absent=True)
-    assert s3_store._TRIES == len(script.asked)
+    assert len(script.asked) == s3_store._TRIES
 
 
 async def test_a_refusal_is_not_asked_again(store: ObjectStore, script: Script) -> None:
@@ -124,7 +136,7 @@ async def test_a_refusal_is_not_asked_again(store: ObjectStore, script: Script) 
 
     with pytest.raises(StoreRefused, match="k: the store answered 403 AccessDenied; check the credentials") as caught:
         await store.put("k", b"", only_if_absent=True)
-    assert ("AccessDenied", ["PUT"]) == (caught.value.code, script.asked)
+    assert (caught.value.code, script.asked) == ("AccessDenied", ["PUT"])
 
 
 CALLS: list[tuple[str, Callable[[ObjectStore], object]]] = [
@@ -149,7 +161,12 @@ CALLS: list[tuple[str, Callable[[ObjectStore], object]]] = [
     ],
 )
 async def test_what_only_a_person_can_mend_is_refused(
-    store: ObjectStore, script: Script, call: tuple[str, Callable[[ObjectStore], object]], status: int, code: str, kind: type[StoreError]
+    store: ObjectStore,
+    script: Script,
+    call: tuple[str, Callable[[ObjectStore], object]],
+    status: int,
+    code: str,
+    kind: type[StoreError],
 ) -> None:
     method, ask = call
     script.will(method, *[(status, code)] * 20)
@@ -163,7 +180,7 @@ async def test_a_stream_that_breaks_off_is_unavailable(store: ObjectStore) -> No
     async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for_head = (await reader.readuntil(b"\r\n\r\n")).startswith(b"HEAD")
         kind = b"200 OK" if for_head else b"206 Partial Content"
-        writer.write(b"HTTP/1.1 " + kind + b"\r\nContent-Length: 100\r\nContent-Range: bytes 0-99/100\r\nETag: \"e\"\r\n")
+        writer.write(b"HTTP/1.1 " + kind + b'\r\nContent-Length: 100\r\nContent-Range: bytes 0-99/100\r\nETag: "e"\r\n')
         writer.write(b"Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT\r\nConnection: close\r\n\r\n")
         writer.write(b"" if for_head else b"half")
         await writer.drain()

@@ -12,7 +12,9 @@ from stoker.storage.signing import MOST_PARTS, Part, Signed, Signer
 pytestmark = pytest.mark.lab
 
 
-def send(method: str, signed: Signed, body: bytes | None = None, without: str = "", **more: str) -> tuple[int, bytes, str]:
+def send(
+    method: str, signed: Signed, body: bytes | None = None, without: str = "", **more: str
+) -> tuple[int, bytes, str]:
     """Status, body and etag of a request with a signed URL."""
     headers = {name: value for name, value in signed.headers.items() if name != without} | more
     request = urllib.request.Request(signed.url, data=body, method=method, headers=headers)
@@ -34,23 +36,23 @@ def put(signer: Signer, key: str, content: bytes, **options: bool) -> Signed:
 
 @pytest.mark.parametrize("key", ["a", "jobs/x-00000000/attempts/1/0/outputs/a b#%[~]é+&=.txt", "deep/er/est"])
 def test_a_signed_put_stores_and_a_signed_get_reads(signer: Signer, key: str) -> None:
-    assert 200 == send("PUT", put(signer, key, b"hello"), b"hello")[0]
+    assert send("PUT", put(signer, key, b"hello"), b"hello")[0] == 200
 
-    assert (200, b"hello") == send("GET", signer.get(key))[:2]
-    assert (206, b"ell") == send("GET", signer.get(key), Range="bytes=1-3")[:2]
+    assert send("GET", signer.get(key))[:2] == (200, b"hello")
+    assert send("GET", signer.get(key), Range="bytes=1-3")[:2] == (206, b"ell")
     assert sha256(b"hello") == signer.checksum(key)
 
 
 def test_empty_files_go_one_after_another(signer: Signer) -> None:
     for number in range(20):
-        assert 200 == send("PUT", put(signer, f"empty/{number}", b""), b"")[0]
+        assert send("PUT", put(signer, f"empty/{number}", b""), b"")[0] == 200
     assert sha256(b"") == signer.checksum("empty/3")
 
 
 def test_other_bytes_than_signed_are_refused(signer: Signer) -> None:
     signed = put(signer, "k", b"hello")
 
-    assert 400 == send("PUT", signed, b"HELLO")[0]
+    assert send("PUT", signed, b"HELLO")[0] == 400
     assert signer.checksum("k") is None
 
 
@@ -59,26 +61,26 @@ def test_another_length_than_signed_is_refused(signer: Signer) -> None:
 
     for body in (b"hell", b"hello, world"):
         longer = Signed(signed.url, {**signed.headers, "Content-Length": str(len(body))})
-        assert 403 == send("PUT", longer, body)[0]
+        assert send("PUT", longer, body)[0] == 403
 
 
 @pytest.mark.parametrize("name", ["x-amz-checksum-sha256", "If-None-Match"])
 def test_a_signed_header_cannot_be_left_out(signer: Signer, name: str) -> None:
-    assert 403 == send("PUT", put(signer, "k", b"hello", only_if_absent=True), b"hello", without=name)[0]
+    assert send("PUT", put(signer, "k", b"hello", only_if_absent=True), b"hello", without=name)[0] == 403
 
 
 def test_a_url_is_for_one_key_and_one_method(signer: Signer) -> None:
     signed = put(signer, "mine", b"hello")
 
-    assert 403 == send("PUT", Signed(signed.url.replace("/mine?", "/yours?"), signed.headers), b"hello")[0]
-    assert 403 == send("DELETE", signed, b"hello")[0]
-    assert 403 == send("GET", Signed(signed.url, {}))[0]
+    assert send("PUT", Signed(signed.url.replace("/mine?", "/yours?"), signed.headers), b"hello")[0] == 403
+    assert send("DELETE", signed, b"hello")[0] == 403
+    assert send("GET", Signed(signed.url, {}))[0] == 403
 
 
 def test_only_the_first_put_counts_where_asked(signer: Signer) -> None:
-    assert 200 == send("PUT", put(signer, "once", b"one", only_if_absent=True), b"one")[0]
-    assert 412 == send("PUT", put(signer, "once", b"two", only_if_absent=True), b"two")[0]
-    assert b"one" == send("GET", signer.get("once"))[1]
+    assert send("PUT", put(signer, "once", b"one", only_if_absent=True), b"one")[0] == 200
+    assert send("PUT", put(signer, "once", b"two", only_if_absent=True), b"two")[0] == 412
+    assert send("GET", signer.get("once"))[1] == b"one"
 
 
 def test_an_expired_url_is_refused(s3: tuple[str, StoreOptions], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +90,13 @@ def test_an_expired_url_is_refused(s3: tuple[str, StoreOptions], monkeypatch: py
 
     url, options = s3
     real = botocore.auth.get_current_datetime
-    monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda *a, **k: real(*a, **k) - datetime.timedelta(seconds=901))
+    monkeypatch.setattr(
+        botocore.auth, "get_current_datetime", lambda *a, **k: real(*a, **k) - datetime.timedelta(seconds=901)
+    )
     signed = put(Signer(url, options), "late", b"hello")
     monkeypatch.undo()
 
-    assert 403 == send("PUT", signed, b"hello")[0]
+    assert send("PUT", signed, b"hello")[0] == 403
 
 
 def test_a_large_file_goes_in_signed_parts(signer: Signer) -> None:
@@ -100,8 +104,10 @@ def test_a_large_file_goes_in_signed_parts(signer: Signer) -> None:
     upload = signer.create_upload("large.bin")
     parts = []
     for number, content in enumerate(contents, start=1):
-        status, _, etag = send("PUT", signer.put_part("large.bin", upload, number, len(content), sha256(content)), content)
-        assert 200 == status
+        status, _, etag = send(
+            "PUT", signer.put_part("large.bin", upload, number, len(content), sha256(content)), content
+        )
+        assert status == 200
         parts.append(Part(number, etag, sha256(content)))
 
     assert signer.checksum("large.bin") is None
@@ -115,7 +121,7 @@ def test_a_large_file_goes_in_signed_parts(signer: Signer) -> None:
 def test_a_part_of_other_bytes_is_refused(signer: Signer) -> None:
     upload = signer.create_upload("k")
 
-    assert 400 == send("PUT", signer.put_part("k", upload, 1, 5, sha256(b"hello")), b"HELLO")[0]
+    assert send("PUT", signer.put_part("k", upload, 1, 5, sha256(b"hello")), b"HELLO")[0] == 400
     signer.abort_upload("k", upload)
     signer.abort_upload("k", upload)
     with pytest.raises(StoreRefused, match="k: the store answered 404 NoSuchUpload"):
@@ -154,10 +160,15 @@ async def test_errors_say_whether_to_ask_again(s3: tuple[str, StoreOptions]) -> 
         (url, away, StoreUnavailable, "127.0.0.1:9"),
     ):
         store = open_store(where, how)
-        for call in (store.get("k"), store.put("k", b""), store.put("k", b"", only_if_absent=True), store.folders("x/")):
+        for call in (
+            store.get("k"),
+            store.put("k", b""),
+            store.put("k", b"", only_if_absent=True),
+            store.folders("x/"),
+        ):
             with pytest.raises(kind, match=message):
                 await call
     with pytest.raises(StoreRefused, match="NoSuchBucket"):
         Signer(no_bucket, options).create_upload("k")
-    with pytest.raises(StoreUnavailable, match="127.0.0.1:9"):
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:9"):
         Signer(url, away).create_upload("k")

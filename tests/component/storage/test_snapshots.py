@@ -43,7 +43,7 @@ async def test_the_second_push_sends_nothing(store: ObjectStore, tmp_path: Path)
 
     again = await snapshots.push(store, root, hashed)
 
-    assert (False, 0) == (again.sent, again.zip_bytes)
+    assert (again.sent, again.zip_bytes) == (False, 0)
     assert before == {stored.key: stored async for stored in store.list()}
 
 
@@ -58,7 +58,9 @@ async def test_pushes_at_once_give_one_snapshot(store: ObjectStore, tmp_path: Pa
     await snapshots.unpack_to(store, hashed.digest, back)
 
 
-async def test_a_push_that_died_before_its_manifest_is_no_snapshot_and_is_finished(store: ObjectStore, tmp_path: Path) -> None:
+async def test_a_push_that_died_before_its_manifest_is_no_snapshot_and_is_finished(
+    store: ObjectStore, tmp_path: Path
+) -> None:
     root, hashed = folder(tmp_path / "root")
     await snapshots.push(store, root, hashed)
     await store.delete([layout.snapshot_manifest(hashed.digest)])
@@ -106,7 +108,7 @@ async def test_a_manifest_of_another_digest_is_not_written(store: ObjectStore, t
 
     with pytest.raises(snapshots.SnapshotCorrupt):
         await snapshots.put_manifest(store, "sha256:" + "0" * 64, hashed.manifest)
-    assert [] == await keys(store)
+    assert await keys(store) == []
 
 
 async def test_a_folder_that_changed_after_hashing_is_not_pushed(store: ObjectStore, tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ async def test_a_folder_that_changed_after_hashing_is_not_pushed(store: ObjectSt
 
     with pytest.raises(SnapshotError, match=r"train\.py: changed"):
         await snapshots.push(store, root, hashed)
-    assert [] == await keys(store)
+    assert await keys(store) == []
 
 
 async def test_inline_code_is_an_ordinary_snapshot(store: ObjectStore, tmp_path: Path) -> None:

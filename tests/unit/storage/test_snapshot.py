@@ -48,7 +48,7 @@ def packed(root: Path, found: Hashed, level: int = 1) -> bytes:
 
 @posix
 def test_the_digest_of_a_small_tree_stays_what_it_is(tmp_path: Path) -> None:
-    assert "sha256:a2cc523528b71d613d788a8a54ccdcb1dd3e20acc119604775407ecd57382da7" == hashed(small(tmp_path)).digest
+    assert hashed(small(tmp_path)).digest == "sha256:a2cc523528b71d613d788a8a54ccdcb1dd3e20acc119604775407ecd57382da7"
 
 
 @posix
@@ -112,15 +112,18 @@ def test_the_zip_has_one_date_two_modes_and_no_extra_fields(tmp_path: Path) -> N
     assert {(1980, 1, 1, 0, 0, 0)} == {member.date_time for member in members}
     assert {b""} == {member.extra for member in members}
     modes = {member.filename: member.external_attr >> 16 for member in members}
-    assert stat.S_IFREG | 0o755 == modes["bin/run.sh"]
-    assert stat.S_IFREG | 0o644 == modes["train.py"]
+    assert modes["bin/run.sh"] == stat.S_IFREG | 0o755
+    assert modes["train.py"] == stat.S_IFREG | 0o644
     assert stat.S_ISLNK(modes["latest"])
     methods = {member.filename: member.compress_type for member in members}
-    assert zipfile.ZIP_STORED == methods["noise.bin"], "what does not shrink is stored"
+    assert methods["noise.bin"] == zipfile.ZIP_STORED, "what does not shrink is stored"
 
 
 def test_a_large_file_goes_in_pieces_and_has_no_extra_field(tmp_path: Path) -> None:
-    root = tree(tmp_path / "root", {"weights.bin": b"0123456789abcdef" * (5 << 16), "noise": random.Random(1).randbytes(5 << 20)})
+    root = tree(
+        tmp_path / "root",
+        {"weights.bin": b"0123456789abcdef" * (5 << 16), "noise": random.Random(1).randbytes(5 << 20)},
+    )
     found, back = hashed(root), tmp_path / "back"
     (tmp_path / "x.zip").write_bytes(packed(root, found))
     back.mkdir()
@@ -162,7 +165,7 @@ def test_a_name_in_another_unicode_form_is_found_on_disk(tmp_path: Path) -> None
     found = hashed(root)
 
     with zipfile.ZipFile(io.BytesIO(packed(root, found))) as archive:
-        assert ["café/é.py"] == archive.namelist()
+        assert archive.namelist() == ["café/é.py"]
 
 
 # --- the cache ----------------------------------------------------------------------------------------------------
@@ -191,7 +194,7 @@ def test_what_has_not_changed_is_not_read_again(tmp_path: Path, later: None) -> 
     (root / "b").write_text("3")
     third = hashed(root, StatCache.open(root, caches))
 
-    assert (2, 0, 1) == (first.read, second.read, third.read)
+    assert (first.read, second.read, third.read) == (2, 0, 1)
     assert first.digest == second.digest
     assert hashed(root).digest == third.digest
 
@@ -206,7 +209,7 @@ def test_a_file_written_a_moment_ago_is_read_again(tmp_path: Path) -> None:
     second = hashed(root, StatCache.open(root, caches))
 
     assert first.digest != second.digest
-    assert 1 == second.read
+    assert second.read == 1
 
 
 @posix
