@@ -41,6 +41,10 @@ class RequestNotes:
         with self.metrics.busy.track_inprogress():
             try:
                 await self.app(scope, receive, note)
+            except Exception:
+                status = 500
+                _log.exception("request failed", extra={"fields": {"requestId": request_id}})
+                raise
             finally:
                 self._count(scope, status, time.monotonic() - started, request_id)
 

@@ -14,6 +14,7 @@ from typing import Any
 from stoker.server.errors import Refusal
 from stoker.server.grants import Grant
 from stoker.server.requests import Abort, Complete, Create, FileBody, MultipartBody, SignParts, rank_path
+from stoker.server.threads import ask_store
 from stoker.server.workspaces import Place
 from stoker.storage import layout, records
 from stoker.storage.objects import Stored
@@ -155,7 +156,7 @@ async def _stored(place: Place, prefix: str, keys: list[str]) -> dict[str, Store
 async def _same(place: Place, there: Stored | None, file: FileBody) -> bool:
     if there is None or there.size != file.size:
         return False
-    return await asyncio.to_thread(place.signer.checksum, there.key) == file.sha256
+    return await ask_store(place.signer.checksum, there.key) == file.sha256
 
 
 async def multipart(place: Place, grant: Grant, asked: MultipartBody) -> dict[str, Any]:
@@ -163,14 +164,14 @@ async def multipart(place: Place, grant: Grant, asked: MultipartBody) -> dict[st
     part to that upload. Raises Refusal 400, 409."""
     key = layout.rank_prefix(grant.key, grant.attempt, grant.rank) + rank_path(asked.path)
     if isinstance(asked, Abort):
-        await asyncio.to_thread(place.signer.abort_upload, key, asked.upload_id)
+        await ask_store(place.signer.abort_upload, key, asked.upload_id)
         return {}
     await refuse_sealed(place, grant)
     if isinstance(asked, Create):
-        return {"uploadId": await asyncio.to_thread(place.signer.create_upload, key)}
+        return {"uploadId": await ask_store(place.signer.create_upload, key)}
     if isinstance(asked, Complete):
         parts = [Part(part.number, part.etag, part.sha256) for part in asked.parts]
-        await asyncio.to_thread(place.signer.complete_upload, key, asked.upload_id, parts)
+        await ask_store(place.signer.complete_upload, key, asked.upload_id, parts)
         return {}
     return {"parts": await asyncio.to_thread(_sign_parts, place, key, asked)}
 

@@ -18,6 +18,7 @@ from stoker.runtime import wire
 from stoker.server.errors import Refusal
 from stoker.server.grants import Grant
 from stoker.server.requests import SealBody, rank_path
+from stoker.server.threads import STORE_CALLS, ask_store
 from stoker.server.workspaces import Place
 from stoker.storage import layout, records
 from stoker.storage.objects import Stored, StoreError
@@ -26,7 +27,6 @@ _log = logging.getLogger(__name__)
 
 #: How long one request checks before it says "ask again" (seconds): well below what a pod waits for an answer.
 CHECK_SECONDS = 30.0
-_AT_A_TIME = 16
 _REMEMBERED = 200_000
 _MESSAGE_CHARACTERS = 4096
 
@@ -90,7 +90,7 @@ class Sealer:
         absent = [file.path for file in files if file.path not in listed or listed[file.path].size != file.size]
         if not absent:
             queue = iter(files)  # shared: each worker takes the next one
-            found = await asyncio.gather(*(self._worker(place, queue, listed, deadline) for _ in range(_AT_A_TIME)))
+            found = await asyncio.gather(*(self._worker(place, queue, listed, deadline) for _ in range(STORE_CALLS)))
             absent = sorted(path for paths in found for path in paths)
         if absent:
             raise Refusal(
@@ -117,7 +117,7 @@ class Sealer:
         known = (place.store.url, stored.key, stored.etag)
         if stored.etag and known in self._checked:
             return self._checked[known]
-        checksum = await asyncio.to_thread(place.signer.checksum, stored.key)
+        checksum = await ask_store(place.signer.checksum, stored.key)
         if stored.etag:
             self._checked[known] = checksum
             while len(self._checked) > _REMEMBERED:

@@ -1,7 +1,8 @@
 """Snapshots on their way in: signed for the client to send itself, or streamed through a bounded file on disk.
 
 The zip goes first and the manifest last, each written once. A zip that is there already counts as sent: its bytes may
-differ with the compressor, what it unpacks to is checked against the manifest at every fetch.
+differ with the compressor, what it unpacks to is checked against the manifest at every fetch. So an editor can spoil a
+digest that nobody of the namespace has pushed yet (a fetch then says SnapshotCorrupt), and cannot change one that is there.
 """
 
 import asyncio

@@ -279,3 +279,15 @@ def test_no_token_grant_or_url_reaches_the_log(served: Served, caplog: pytest.Lo
     assert ["grant", "seal"] == [record.message for record in caplog.records if record.name == "stoker.audit"]
     for secret in ("pod-token", grant, grant.split(".")[2], "mac="):
         assert secret not in text
+
+
+def test_what_nobody_foresaw_is_an_error_with_an_id_and_a_trace_in_the_log(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.kube.away = ZeroDivisionError("a bug")  # type: ignore[assignment]
+
+    answer = served.call("GET", f"{TEAM}/jobs", token="new", X_Request_Id="mine-2")
+
+    assert (500, "InternalError", "mine-2") == (answer.status, answer.reason, answer.json["error"]["requestId"])
+    assert "a bug" not in answer.body.decode()
+    assert any("a bug" in (record.exc_text or "") for record in caplog.records if record.name == "stoker.requests")
