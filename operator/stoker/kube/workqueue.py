@@ -140,6 +140,7 @@ class WorkQueue:
         self._clock = clock
         self._free: deque[asyncio.Future[None]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
 
     def add(self, key: Key, delay: float = 0.0) -> None:
         """The key has work, now or in `delay` seconds."""
@@ -190,10 +191,11 @@ class WorkQueue:
         # At most a minute ahead, so that a stepped wall clock is noticed. An alarm that rings too early does no harm.
         at = loop.time() + min(max(0.0, when - self._clock()), 60.0)
         if self._alarm is not None:
-            if self._alarm.when() <= at:
+            if self._alarm_at <= at:
                 return
             self._alarm.cancel()
-        self._alarm = loop.call_at(at, self._ring)
+        # The handle itself cannot be asked: uvloop gives one without a time for a moment that is now.
+        self._alarm, self._alarm_at = loop.call_at(at, self._ring), at
 
     def _ring(self) -> None:
         self._alarm = None
