@@ -24,8 +24,8 @@ test: $(BIN)/.ready ## every test, the end-to-end ones on a real cluster include
 	@$(BIN)/python -m lab announce
 	@$(BIN)/python -m pytest tests
 
-unit: $(BIN)/.ready ## the tests that need no cluster (no root, macOS and Linux, under a minute)
-	@$(BIN)/python -m pytest tests -m "not lab"
+unit: $(BIN)/.ready ## the quick tests: no cluster (no root, macOS and Linux, under a minute)
+	@$(BIN)/python -m pytest tests/unit
 
 lint: $(BIN)/.ready ## format, lint, types, import directions, generated files
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
