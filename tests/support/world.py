@@ -86,6 +86,7 @@ class World:
     writes: list[tuple[str, str]] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     removed: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
     peak: int = 0
     asking: set[Question] = field(default_factory=set)
     wakes: list[float] = field(default_factory=list)
@@ -122,6 +123,7 @@ class World:
     def lose_node(self, name: str) -> None:
         """A node is powered off: it falls silent, and its pods never say anything again."""
         if name in self.nodes:
+            self.lost.add(name)
             self.nodes[name] = _unready(self.nodes[name], self.now)
 
     def phase(self, uid: str) -> str:

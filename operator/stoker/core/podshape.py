@@ -1,6 +1,7 @@
 """What the user and the platform add to a job's pods, merged: the platform's word wins, Stoker's own parts stay."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import msgspec
@@ -60,7 +61,7 @@ def security_context(shape: PodShape) -> dict[str, Any]:
 
 def container_security(shape: PodShape) -> dict[str, Any]:
     """The security context of each of our three containers."""
-    return dict(ROOT_CONTAINER if wants_root(shape) else RESTRICTED_CONTAINER)
+    return deepcopy(ROOT_CONTAINER if wants_root(shape) else RESTRICTED_CONTAINER)
 
 
 def tolerations(*parts: tuple[Toleration, ...]) -> list[dict[str, Any]]:

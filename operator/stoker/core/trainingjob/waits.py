@@ -69,13 +69,13 @@ def record_refused(seen: Seen) -> Wait | None:
 
 def preparing(seen: Seen) -> Wait | None:
     preparation = seen.preparation
+    if preparation.ready:
+        return None
     named: tuple[tuple[str, Need], ...] = (
         ("the code", preparation.snapshot), *((f"input {name}", need) for name, need in preparation.inputs.items()),
         ("the image", preparation.image), ("the record", preparation.record),
     )  # fmt: skip
     open_needs = [name for name, need in named if not need.known]
-    if not open_needs and preparation.former.known:
-        return None
     return Wait("Preparing", f"looking up {', '.join(open_needs) or 'former attempts'}")
 
 

@@ -1,0 +1,165 @@
+"""How a pool shrinks: after its idle time, in three looks, never below min, never a node with a job or a pod on it."""
+
+from typing import Any
+
+import pytest
+from stoker.api.kube import Node
+from stoker.core import cluster as pools
+from stoker.core.cluster.view import ClusterPlan, ClusterView, Demand, Holding, ScaleView
+from stoker.core.plan import AdoptNode, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
+from tests.support import build
+
+T0 = build.T0
+MARK = "cluster.x-k8s.io/delete-machine"
+
+
+def plan(
+    *nodes: Node,
+    now: float,
+    free_since: float = 0.0,
+    holdings: tuple[Holding, ...] = (),
+    demands: tuple[Demand, ...] = (),
+    occupied: frozenset[str] = frozenset(),
+    replicas: int | None = None,
+    **pool: Any,
+) -> ClusterPlan:
+    """The plan of a pool, so many seconds after T0, whose nodes fell free at `free_since`."""
+    return pools.plan(
+        ClusterView(
+            cluster=build.cluster(**pool), nodes={node.metadata.name: node for node in nodes}, demands=demands,
+            holdings=holdings, freed_at={node.metadata.name: T0 + free_since for node in nodes}, occupied=occupied,
+            scale=ScaleView(len(nodes) if replicas is None else replicas),
+        ),
+        T0 + now,
+    )  # fmt: skip
+
+
+def test_an_idle_node_stays_for_the_idle_time_and_the_plan_wakes_then() -> None:
+    made = plan(build.node("n0"), now=119)
+
+    assert made.plan.actions == ()
+    assert made.plan.wake_at == T0 + 120
+
+
+def test_a_node_leaves_in_three_looks() -> None:
+    first = plan(build.node("n0"), now=120)
+    assert first.plan.actions == (TaintLeaving("cpu", "n0", int(T0 + 120)),)
+
+    tainted = build.node("n0", taints=[build.leaving(120)])
+    waiting = plan(tainted, now=124)
+    assert waiting.plan.actions == ()
+    assert waiting.plan.wake_at == T0 + 126
+
+    last = plan(tainted, now=126)
+    assert last.plan.actions == (MarkForDeletion("cpu", "n0", 1), ScaleTo("cpu", 1, 0))
+
+    marked = build.node("n0", taints=[build.leaving(120)], annotations={MARK: "1"})
+    assert plan(marked, now=127, replicas=0).plan.actions == ()
+
+
+def test_a_lowering_whose_reply_was_lost_is_done_again_with_the_same_numbers() -> None:
+    marked = build.node("n0", taints=[build.leaving(120)], annotations={MARK: "1"})
+
+    assert plan(marked, now=200, replicas=1).plan.actions == (ScaleTo("cpu", 1, 0),)
+
+
+@pytest.mark.parametrize(
+    "needed",
+    [
+        {"demands": (Demand("uid-a", "team", "a", 1, 1, 0.0),)},
+        {"occupied": frozenset({"n0"})},
+        {"holdings": (Holding("uid-a", 1, ("n0",)),)},
+        {"least": 1},
+    ],
+    ids=["a-job-wants-it", "a-pod-landed", "a-job-has-it", "min-was-raised"],
+)
+def test_a_node_that_is_needed_after_all_is_kept(needed: dict[str, Any]) -> None:
+    made = plan(build.node("n0", taints=[build.leaving(120)]), now=200, **needed)
+
+    assert made.plan.actions == (KeepNode("cpu", "n0"),)
+
+
+def test_min_nodes_are_brought_and_kept() -> None:
+    assert plan(now=0, least=2).plan.actions == (ScaleTo("cpu", 0, 2),)
+    assert plan(build.node("n0"), build.node("n1"), now=1000, least=2).plan.actions == ()
+
+
+def test_the_longest_idle_goes_first() -> None:
+    view = ClusterView(
+        cluster=build.cluster(least=1), nodes={name: build.node(name) for name in ("n0", "n1")},
+        freed_at={"n0": T0 + 50, "n1": T0}, scale=ScaleView(2),
+    )  # fmt: skip
+
+    assert pools.plan(view, T0 + 500).plan.actions == (TaintLeaving("cpu", "n1", int(T0 + 500)),)
+
+
+def test_a_max_that_was_lowered_takes_idle_nodes_at_once_and_no_jobs() -> None:
+    held = (Holding("uid-a", 1, ("n0",)),)
+
+    made = plan(build.node("n0"), build.node("n1"), now=1, holdings=held, most=0)
+
+    assert made.plan.actions == (TaintLeaving("cpu", "n1", int(T0 + 1)),)
+
+
+def test_growing_waits_for_a_node_that_was_counted_out_at_the_same_number() -> None:
+    """Else the mark would look as if that node were yet to be counted out, and a live one would go in its place."""
+    marked = build.node("n0", annotations={MARK: "1"})
+    wants = (Demand("uid-a", "team", "a", 1, 1, 0.0),)
+
+    assert plan(marked, now=10, replicas=0, demands=wants).plan.actions == ()
+    assert plan(now=11, replicas=0, demands=wants).plan.actions == (ScaleTo("cpu", 0, 1),)
+
+
+def test_a_dead_node_with_only_pods_being_deleted_goes() -> None:
+    dead = build.node("n0", ready="Unknown")
+    left = (Holding("uid-a", 1, ("n0",), ending=True),)
+
+    assert plan(dead, now=200, holdings=left).plan.actions == (TaintLeaving("cpu", "n0", int(T0 + 200)),)
+
+
+def test_a_node_without_its_pools_label_or_taint_is_adopted() -> None:
+    made = plan(build.node("n0", pool="else"), now=0)
+
+    assert made.plan.actions == (AdoptNode("cpu", "n0"),)
+
+
+def test_static_nodes_are_left_as_they_are() -> None:
+    made = plan(build.node("n0", pool="else"), now=1000, provider="Static")
+
+    assert made.plan.actions == ()
+
+
+def test_status_counts_nodes_in_azure_mls_words() -> None:
+    held = (Holding("uid-a", 1, ("n0",)),)
+
+    made = plan(
+        build.node("n0"), build.node("n1"), build.node("n2", ready="Unknown"),
+        build.node("n3", ready="False", created=-5, since=-5), now=1, holdings=held, replicas=5, most=9,
+    )  # fmt: skip
+
+    status = made.plan.status
+    assert status is not None
+    counts = status.nodes
+    assert (counts.running, counts.idle, counts.unusable, counts.preparing) == (1, 1, 1, 2)
+    assert (status.allocation_state, status.current_nodes, status.target_nodes) == ("Resizing", 4, 5)
+    assert [problem.reason for problem in status.problems] == ["NodeNotReady"]
+
+
+def test_an_equal_status_is_not_written_again() -> None:
+    first = plan(build.node("n0"), now=1).plan.status
+    assert first is not None
+    import msgspec
+
+    cluster = msgspec.structs.replace(build.cluster(), status=first)
+    view = ClusterView(cluster=cluster, nodes={"n0": build.node("n0")}, freed_at={"n0": T0}, scale=ScaleView(1))
+
+    assert pools.plan(view, T0 + 60).plan.status is None
+
+
+def test_what_a_node_promises_and_does_not_hold_is_a_problem() -> None:
+    made = plan(build.node("n0", allocatable={"cpu": "2", "memory": "16Gi"}), now=1)
+
+    assert made.plan.status is not None
+    (problem,) = made.plan.status.problems
+    assert problem.reason == "InstanceTypeOverstated"
+    assert "cpu 2 of 4" in problem.message

@@ -1,0 +1,215 @@
+"""The objects of an attempt, whole: compared with files that a person can read.
+
+`STOKER_UPDATE_GOLDEN=1 pytest tests/unit/core/test_podspec.py` writes the files anew; read the diff before committing.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stoker.api.common import PodShape
+from stoker.api.trainingjob import TrainingJob
+from stoker.core import podspec
+from stoker.core.podspec import ChildPlan
+from stoker.core.trainingjob import preparation
+from stoker.core.trainingjob.plan import look
+from tests.support import build
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def child_of(job: TrainingJob, **members: Any) -> ChildPlan:
+    cluster = members.pop("cluster", build.cluster())
+    seen = look(build.view(job, on=cluster), build.T0)
+    return ChildPlan(
+        job=job,
+        record=preparation.job_json(
+            seen.view, seen.key, "cpu", build.SNAPSHOT, build.PINNED, seen.preparation.inputs
+        ),
+        attempt=members.pop("attempt", 1),
+        cluster=cluster,
+        agent_image="registry.example.com/stoker-agent:1",
+        server_url="http://stoker-server.stoker-system.svc:8080",
+        nodes=members.pop("nodes", ("n0",)),
+        **members,
+    )  # fmt: skip
+
+
+def matches(name: str, manifest: dict[str, Any]) -> None:
+    file = GOLDEN / f"{name}.yaml"
+    if os.environ.get("STOKER_UPDATE_GOLDEN"):
+        file.write_text(yaml.safe_dump(manifest, sort_keys=True, width=120))
+    assert yaml.safe_load(file.read_text()) == manifest
+
+
+def pod_of(job: TrainingJob, **members: Any) -> dict[str, Any]:
+    spec: dict[str, Any] = podspec.make_child(child_of(job, **members))["spec"]["template"]["spec"]
+    return spec
+
+
+def main_of(job: TrainingJob, **members: Any) -> dict[str, Any]:
+    main: dict[str, Any] = pod_of(job, **members)["containers"][0]
+    return main
+
+
+def env_of(job: TrainingJob, **members: Any) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in main_of(job, **members)["env"]}
+
+
+def test_a_job_of_one_node() -> None:
+    matches("one-node", podspec.make_child(child_of(build.job())))
+
+
+def test_a_gang_of_two_with_everything_said() -> None:
+    job = build.job(
+        nodes=2,
+        command={
+            "command": "torchrun --lr ${{inputs.lr}} --data ${{inputs.data}} --csv ${{inputs.csv}}"
+            " --out ${{outputs.model}} $STOKER_RANK $(hostname)",
+            "env": [{"name": "PRICE", "value": "$5 $(HOME)"}, {"name": "MASTER_PORT", "value": "1234"}],
+            "resources": {"instanceCount": 2, "requests": {"cpu": "2", "nvidia.com/gpu": "1"}, "shmSize": "2Gi"},
+            "serviceAccountName": "trainer",
+            "pod": {
+                "labels": {"team": "vision", "stoker.dev/job": "forged"},
+                "annotations": {"note": "mine"},
+                "nodeSelector": {"disk": "fast"},
+                "tolerations": [{"key": "gpu", "operator": "Exists"}],
+                "volumes": [{"name": "cache", "emptyDir": {}}],
+                "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+                "imagePullSecrets": [{"name": "mine"}],
+                "priorityClassName": "low",
+            },
+        },
+        inputs={
+            "lr": {"value": "0.1"},
+            "data": {"path": f"{build.STORAGE}/data/"},
+            "csv": {"type": "uri_file", "path": f"{build.STORAGE}/data/a.csv"},
+        },
+        outputs={"model": {}},
+        limits={"graceSeconds": 120},
+    )
+    cluster = build.cluster(
+        podDefaults={"annotations": {"note": "platform"}, "priorityClassName": "high", "runtimeClassName": "nvidia"}
+    )
+    child = child_of(job, cluster=cluster, attempt=2, nodes=("n1", "n0"), pull_secrets=("team-pull", "mine"))
+
+    matches("gang", podspec.make_child(child))
+    matches("gang-service", podspec.make_service(child))
+
+
+def test_a_pool_that_owns_no_nodes_gives_a_selector_and_no_names() -> None:
+    job = build.job(nodes=2)
+    matches("external", podspec.make_child(child_of(job, cluster=build.cluster(provider="External"), nodes=())))
+
+
+def test_a_whole_node_is_its_type_less_the_reserve_and_what_ship_needs() -> None:
+    cluster = build.cluster(resources={"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": "4", "pods": "110"})
+
+    asked = main_of(build.job(), cluster=cluster)["resources"]
+
+    assert asked["requests"] == {"cpu": "7750m", "memory": "32448Mi", "nvidia.com/gpu": "4"}
+    assert asked["limits"] == asked["requests"]
+
+
+def test_said_requests_are_taken_exactly() -> None:
+    job = build.job(command={"resources": {"requests": {"cpu": "500m"}}})
+
+    assert main_of(job)["resources"] == {"requests": {"cpu": "500m"}, "limits": {"cpu": "500m"}}
+
+
+def test_kubernetes_does_not_expand_what_belongs_to_the_shell() -> None:
+    job = build.job(command={"command": "echo $(date) $$ $STOKER_RANK"})
+
+    # Kubernetes turns `$$` into `$`, and leaves it alone.
+    assert main_of(job)["command"][-1] == "echo $$(date) $$$$ $$STOKER_RANK"
+
+
+def test_the_token_is_for_ship_and_fetch_alone() -> None:
+    pod = pod_of(build.job())
+
+    assert [[m["name"] for m in c["volumeMounts"]] for c in pod["initContainers"]] == [
+        ["stoker-scratch", "stoker-token"],
+        ["stoker-scratch", "stoker-token"],
+    ]
+    assert [m["name"] for m in pod["containers"][0]["volumeMounts"]] == ["stoker-scratch"]
+    assert pod["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("container", [0, 1, 2])
+def test_every_container_meets_the_restricted_level(container: int) -> None:
+    pod = pod_of(build.job())
+    security = [*pod["initContainers"], *pod["containers"]][container]["securityContext"]
+
+    assert security == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_where_root_is_asked_for_and_allowed_ship_is_root_too() -> None:
+    job = build.job(command={"pod": {"securityContext": {"runAsUser": 0}}})
+
+    pod = pod_of(job, cluster=build.cluster(allowRootPods=True))
+
+    assert pod["securityContext"]["runAsUser"] == 0
+    assert pod["securityContext"]["runAsNonRoot"] is False
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False}
+
+
+def test_the_platforms_word_wins_and_the_users_other_words_stay() -> None:
+    job = build.job(
+        command={
+            "pod": {
+                "nodeSelector": {"disk": "slow", "zone": "a"},
+                "volumes": [{"name": "cache", "emptyDir": {}}, {"name": "own", "emptyDir": {}}],
+                "securityContext": {"runAsUser": 2000, "fsGroup": 3000},
+            }
+        }
+    )
+    defaults = {
+        "nodeSelector": {"disk": "fast"},
+        "volumes": [{"name": "cache", "persistentVolumeClaim": {"claimName": "c"}}],
+        "securityContext": {"fsGroup": 4000},
+    }
+
+    pod = pod_of(job, cluster=build.cluster(podDefaults=defaults))
+
+    assert pod["nodeSelector"] == {"disk": "fast", "zone": "a"}
+    assert {v["name"]: set(v) - {"name"} for v in pod["volumes"]}["cache"] == {"persistentVolumeClaim"}
+    assert "own" in {v["name"] for v in pod["volumes"]}
+    assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["fsGroup"]) == (2000, 4000)
+
+
+def test_a_users_variable_replaces_ours_but_never_a_stoker_one() -> None:
+    env = env_of(build.job(nodes=2, command={"env": [{"name": "MASTER_ADDR", "value": "elsewhere"}]}))
+
+    assert env["MASTER_ADDR"] == "elsewhere"
+    assert env["STOKER_HOSTS"] == "iris-0c0ffee0-1-0.iris-0c0ffee0-1,iris-0c0ffee0-1-1.iris-0c0ffee0-1"
+
+
+def test_a_list_of_hosts_that_no_variable_can_hold_is_left_out() -> None:
+    assert "STOKER_HOSTS" in env_of(build.job(nodes=1000), nodes=())
+    assert "STOKER_HOSTS" not in env_of(build.job(nodes=1001), nodes=())
+
+
+@pytest.mark.parametrize(
+    ("reference", "pinned"),
+    [
+        ("ml/iris", f"ml/iris@{build.DIGEST}"),
+        ("ml/iris:1", f"ml/iris@{build.DIGEST}"),
+        ("registry:5000/ml/iris", f"registry:5000/ml/iris@{build.DIGEST}"),
+        ("registry:5000/ml/iris:1@sha256:0", f"registry:5000/ml/iris@{build.DIGEST}"),
+    ],
+)
+def test_an_image_is_pinned_whatever_its_reference_says(reference: str, pinned: str) -> None:
+    assert pinned == podspec.pinned_image(reference, build.DIGEST)
+
+
+def test_the_same_values_give_the_same_manifest() -> None:
+    assert podspec.make_child(child_of(build.job())) == podspec.make_child(child_of(build.job()))
+
+
+def test_a_shape_of_nothing_is_nothing() -> None:
+    assert podspec.podshape.merged(None, None) == PodShape()
