@@ -17,7 +17,7 @@ from stoker.runtime import build, wire
 from stoker.runtime.configure import pod_config, write_config
 from stoker.runtime.download import Downloads, Wanted
 from stoker.runtime.grants import Server
-from stoker.runtime.layout import Scratch, human_bytes, utc_now, write_json
+from stoker.runtime.layout import Scratch, human_bytes, utc_now, write_json, write_termination_message
 from stoker.runtime.unpack import UnpackRefused, check_manifest, largest_archive, unpack
 from stoker.runtime.web import Refused, Transient, patiently
 
@@ -241,11 +241,7 @@ def record_failure(scratch: Scratch, reason: str, message: str) -> None:
     record = wire.ExitRecord(reason=reason, message=message, finished_at=utc_now())
     with contextlib.suppress(OSError):
         write_json(scratch.exit, record.document())
-    with (
-        contextlib.suppress(OSError),
-        open(os.environ.get("STOKER_TERMINATION_LOG", "/dev/termination-log"), "w", encoding="utf-8") as file,
-    ):
-        file.write(("%s: %s" % (reason, message))[:4000])
+    write_termination_message("%s: %s" % (reason, message))
 
 
 def _say(line: str) -> None:

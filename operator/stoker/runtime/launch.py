@@ -15,16 +15,15 @@ import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
-from functools import partial
 from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from stoker.runtime import wire
 from stoker.runtime.command import Command, Ended
 from stoker.runtime.configure import LaunchConfig, read_config
 from stoker.runtime.diagnose import diagnose, log_tail
-from stoker.runtime.layout import Scratch, human_bytes, read_json, utc_now, write_json
+from stoker.runtime.layout import Scratch, human_bytes, read_json, utc_now, write_json, write_termination_message
+from stoker.runtime.scratchwatch import ScratchWatch
 from stoker.runtime.tail import LogTail
 
 _TICK_SECONDS = 0.25
@@ -34,7 +33,6 @@ _STOPS = [
 _PASSED_ON = [
     getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2", "SIGCONT", "SIGWINCH", "SIGURG") if hasattr(signal, name)
 ]
-_TERMINATION_LOG = "/dev/termination-log"
 
 
 class Options(NamedTuple):
@@ -94,7 +92,7 @@ class Launch:
                 os.close(alive)
             if self._tail is not None:
                 self._tail.finish()
-            _write_termination_message(record)
+            _tell_kubelet(record)
             return self._finish(record)
 
     def stop(self, reason: str = "Stopped", message: str = "the run was told to stop") -> None:
@@ -145,7 +143,9 @@ class Launch:
         """Until the command has ended: pass on signals, keep the limits."""
         assert self._command is not None
         config, started = self._config, time.monotonic()
-        scratch = _ScratchWatch(self._scratch.root, config.scratch_bytes, self._events, self._over_scratch)
+        scratch = ScratchWatch(
+            self._scratch.root, config.scratch_bytes, lambda used: self._events.put(lambda: self._over_scratch(used))
+        )
         try:
             while self._ended is None:
                 with contextlib.suppress(queue.Empty):
@@ -233,7 +233,7 @@ class Launch:
             return code
         message = "the outputs were not saved: %s: %s" % (outcome.get("reason"), outcome.get("message"))
         print("stoker: " + message, file=sys.stderr, flush=True)
-        _write_termination_message(record._replace(reason="OutputsNotSaved", message=message))
+        _tell_kubelet(record._replace(reason="OutputsNotSaved", message=message))
         return wire.PLATFORM_EXIT_CODE
 
     def _await_sealed(self) -> Dict[str, Any]:
@@ -278,49 +278,6 @@ class Launch:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._events.get_nowait()()
-
-
-class _ScratchWatch:
-    """Adds up the scratch folder now and then, in a thread of its own: a walk may take long."""
-
-    def __init__(
-        self,
-        root: str,
-        limit: Optional[int],
-        events: "queue.SimpleQueue[Callable[[], None]]",
-        exceeded: Callable[[int], None],
-    ) -> None:
-        self._root, self._limit, self._events, self._exceeded = root, limit, events, exceeded
-        self._closed = threading.Event()
-        if limit is not None:
-            threading.Thread(target=self._watch, args=(limit,), name="scratch", daemon=True).start()
-
-    def _watch(self, limit: int) -> None:
-        pause = 1.0
-        while not self._closed.wait(pause):
-            begun = time.monotonic()
-            used = _used_bytes(self._root)
-            if used > limit:
-                self._events.put(partial(self._exceeded, used))
-                return
-            pause = max(2.0, 50 * (time.monotonic() - begun))
-
-    def close(self) -> None:
-        self._closed.set()
-
-
-def _used_bytes(root: str) -> int:
-    """Bytes on disk below a folder, holes not counted; what vanishes meanwhile counts nothing."""
-    total, folders = 0, [root]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    stat = entry.stat(follow_symlinks=False)
-                    total += stat.st_blocks * 512 if hasattr(stat, "st_blocks") else stat.st_size
-    return total
 
 
 def _hold(fifo: str) -> Optional[int]:
@@ -388,15 +345,9 @@ def _stdout_descriptor() -> int:
     return sys.stdout.fileno()
 
 
-def _write_termination_message(record: wire.ExitRecord) -> None:
-    """For `kubectl describe`: the reason, and as much of the log's end as Kubernetes takes."""
-    path = os.environ.get("STOKER_TERMINATION_LOG", _TERMINATION_LOG)
+def _tell_kubelet(record: wire.ExitRecord) -> None:
     head = "%s: %s\n" % (record.reason, record.message) if record.reason else ""
-    text = (head.encode("utf-8", "replace")[:1500] + record.log_tail.encode("utf-8", "replace"))[:4000]
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text)
+    write_termination_message(head[:1500] + record.log_tail)
 
 
 def main(arguments: List[str]) -> int:

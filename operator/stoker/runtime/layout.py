@@ -91,6 +91,15 @@ def read_json(path: str, limit: int = 64 * 1024 * 1024) -> Any:
     return json.loads(content.decode("utf-8"))
 
 
+def write_termination_message(text: str) -> None:
+    """What `kubectl describe` shows of a container's end; at most 4 KB, and only where there is such a file."""
+    path = os.environ.get("STOKER_TERMINATION_LOG", "/dev/termination-log")
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "replace")[:4000])
+
+
 def utc_now() -> str:
     """The time now, RFC 3339 in UTC, to the millisecond."""
     now = time.time()

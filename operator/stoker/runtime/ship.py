@@ -11,6 +11,7 @@ import contextlib
 import os
 import queue
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional
 
 from stoker.runtime import wire
@@ -44,7 +45,9 @@ class Ship:
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._journal = Journal(scratch.journal)
         self._state = StoreState(say)
-        self._uploader = Uploader(scratch.work, transport, self._journal, _carried(scratch), self._state.accepted)
+        self._uploader = Uploader(
+            scratch.work, transport, self._journal, partial(_carried, scratch), self._state.accepted
+        )
         self._lanes, self._log_lane = Lanes(self._settings.lanes, self._events.put), Lanes(1, self._events.put)
         self._files = FileSaver(self._uploader, self._journal, self._lanes, self._state, self._settings, say)
         self._log = LogFeed(scratch, transport, self._journal)
@@ -97,7 +100,7 @@ class Ship:
             now = time.monotonic()
             urgent = self._told_to_stop or os.path.exists(self._scratch.stopping)
             if now >= scan_due:
-                found = scan(self._scratch.work).files
+                found = self._scan().files
                 # Two looks with the same stamp: a file that is being written is left alone.
                 self._files.offer(file for path, file in found.items() if _same_stamp(former.get(path), file))
                 former = found
@@ -173,7 +176,7 @@ class Ship:
     def _save_rest(self) -> Scan:
         """Save all that is on scratch, until a walk finds nothing more to do or saving has to be given up."""
         while True:
-            seen = scan(self._scratch.work)
+            seen = self._scan()
             todo = self._files.open(seen.files.values())
             if (not todo and self._whole_log_is_done()) or self._must_give_up():
                 return seen
@@ -182,6 +185,13 @@ class Ship:
                 self._files.feed()
                 self._feed_whole_log()
                 self._wait(0.05)
+
+    def _scan(self) -> Scan:
+        """What there is to save. Before the command has started there is nothing: what fetch brings is not an output,
+        and half of it is not even whole."""
+        if not os.path.exists(self._scratch.started):
+            return Scan({}, {}, {})
+        return scan(self._scratch.work)
 
     def _whole_log_is_done(self) -> bool:
         return self._whole_log is not None or not os.path.exists(self._scratch.raw_log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import sys
@@ -11,7 +10,7 @@ import threading
 import time
 from typing import Any, List, Optional
 
-from stoker.runtime.layout import Scratch, read_json
+from stoker.runtime.layout import Scratch, read_json, write_termination_message
 from stoker.runtime.saving import Settings
 from stoker.runtime.ship import Ship
 from stoker.runtime.transport import Transport
@@ -40,11 +39,7 @@ def main(arguments: List[str]) -> int:
     state.is_done = True
     _say("sealed: %s" % ("complete" if outcome["complete"] else "%s: %s" % (outcome["reason"], outcome["message"])))
     if not outcome["complete"]:
-        with (
-            contextlib.suppress(OSError),
-            open(os.environ.get("STOKER_TERMINATION_LOG", "/dev/termination-log"), "w", encoding="utf-8") as file,
-        ):
-            file.write(("%s: %s" % (outcome["reason"], outcome["message"]))[:4000])
+        write_termination_message("%s: %s" % (outcome["reason"], outcome["message"]))
     # Event.wait() with no limit would not let the handler run on every system.
     while not told.wait(3600):
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from stoker.runtime import wire
 from stoker.runtime.beneath import open_beneath
@@ -32,18 +32,20 @@ class Changed(Exception):
 
 class Uploader:
     """Saves files of one working directory to one transport. Safe to share between threads; each file is only ever
-    in one call at a time. accepted: called after everything that the store has taken."""
+    in one call at a time. accepted: called after everything that the store has taken. carried: what lay in the working directory before the
+    command started, by its path there."""
 
     def __init__(
         self,
         work: str,
         transport: Transport,
         journal: Journal,
-        carried: Mapping[str, wire.StoredFile],
+        carried: Callable[[], Mapping[str, wire.StoredFile]],
         accepted: Callable[[], None],
     ) -> None:
         self._work, self._transport, self._journal = os.path.realpath(work), transport, journal
-        self._carried, self._accepted = carried, accepted
+        self._read_carried, self._accepted = carried, accepted
+        self._carried: Optional[Mapping[str, wire.StoredFile]] = None
 
     def save(self, batch: Sequence[Found]) -> List[Failure]:
         """Save files, and return those that were not. Raises Transient when the store is away (files before that
@@ -65,7 +67,7 @@ class Uploader:
             except Refused as error:
                 failures.append(_refused(found, error))
                 continue
-            if self._carried.get(found.source) == file._replace(path=found.source):
+            if self._was_carried().get(found.source) == file._replace(path=found.source):
                 self._journal.save(found.path, Saved(found.stamp, file, carried=True))
                 continue
             ready[found.path] = found
@@ -73,6 +75,12 @@ class Uploader:
         if described:
             failures += self._save_described(described, ready)
         return failures
+
+    def _was_carried(self) -> Mapping[str, wire.StoredFile]:
+        # Not before the first file is saved: ship starts before fetch has written the list.
+        if self._carried is None:
+            self._carried = self._read_carried()
+        return self._carried
 
     def _save_described(self, files: List[wire.StoredFile], ready: Dict[str, Found]) -> List[Failure]:
         try:
@@ -100,7 +108,7 @@ class Uploader:
     def save_log(self, name: str, path: str, stamp: Stamp, root: str) -> wire.StoredFile:
         """Save a file below another folder (the whole log), at once; raises Transient, Refused, Changed, OSError."""
         found = Found(path, name, stamp)
-        uploader = Uploader(root, self._transport, self._journal, {}, self._accepted)
+        uploader = Uploader(root, self._transport, self._journal, dict, self._accepted)
         failures = uploader.save([found])
         if failures:
             raise Refused(failures[0].message, 0)

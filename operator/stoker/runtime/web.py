@@ -224,7 +224,7 @@ def patiently(
             return call()
         except Transient as error:
             failures += 1
-            wait = backoff(failures, error.retry_after)
+            wait = backoff(failures, error.retry_after, most=5.0)
             if now() + wait > deadline:
                 raise
             say("%s; next try in %.1f s" % (error, wait))

@@ -39,6 +39,9 @@ class Cloud:
         self.requests: list[tuple[str, str]] = []
         self.job: dict[str, Any] = {"version": 1, "key": JOB, "name": "iris"}
         self.attempt, self.rank = 1, 0
+        #: Answers to GET break off after so many bytes, when set; `ranges` are the ranges that were asked for.
+        self.cut_after: int | None = None
+        self.ranges: list[str] = []
         self.fault: Fault = lambda method, path: None
         self.lock = threading.Lock()
         cloud = self
@@ -160,6 +163,8 @@ class _Handler(BaseHTTPRequestHandler):
         if body is None:
             return self._answer(404, b"NoSuchKey")
         wanted = self.headers.get("Range")
+        if wanted is not None:
+            self.owner.ranges.append(wanted)
         if wanted is None:
             return self._answer(200, body)
         start = int(wanted[len("bytes=") : -1])
@@ -210,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
+        if self.command == "GET" and self.owner.cut_after is not None and len(body) > self.owner.cut_after:
+            body, self.close_connection = body[: self.owner.cut_after], True
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
@@ -284,10 +291,17 @@ class Pod:
             environment = {"STOKER_SERVER": "", **environment}
         return self._start(command, environment)
 
-    def fetch(self, **environment: str) -> tuple[int, str]:
+    def ship_from_outside(self) -> subprocess.Popen[bytes]:
+        """ship as it starts in a pod: from its own image, before fetch has brought anything."""
+        return self._start([sys.executable, "-I", self._agent(), "ship"], {})
+
+    def _agent(self) -> str:
         agent = self.folder / "agent.pyz"
         agent.write_bytes(build.agent_bytes())
-        process = self._start([sys.executable, "-I", str(agent), "fetch"], environment)
+        return str(agent)
+
+    def fetch(self, **environment: str) -> tuple[int, str]:
+        process = self._start([sys.executable, "-I", self._agent(), "fetch"], environment)
         _, errors = process.communicate(timeout=30)
         return process.returncode, errors.decode()
 
