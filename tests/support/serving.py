@@ -6,12 +6,15 @@ length, SHA-256, condition and time. Tests of what a real store enforces use ver
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import hmac
 import http.client
 import json
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -321,27 +324,55 @@ def listed(path: str, content: bytes) -> dict[str, Any]:
     return {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+class _Host:
+    """One listening server for all tests of a session: each test's application has a path prefix of its own. Starting
+    and ending uvicorn for every test would take most of the time."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, Starlette] = {}
+        self.loop = asyncio.new_event_loop()
+        config = uvicorn.Config(
+            self._app, interface="asgi3", host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="off"
+        )
+        self._server = uvicorn.Server(config)
+        started = threading.Event()
+        original = self._server.startup
+
+        async def startup(*arguments: Any, **more: Any) -> None:
+            await original(*arguments, **more)
+            started.set()
+
+        self._server.startup = startup  # type: ignore[method-assign]
+        threading.Thread(target=self.loop.run_until_complete, args=(self._server.serve(),), daemon=True).start()
+        assert started.wait(10), "the server did not start"
+        self.url = f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        _, name, rest = scope["path"].split("/", 2)
+        raw = scope["raw_path"].removeprefix(f"/{name}".encode())
+        await self.apps[name](dict(scope, path=f"/{rest}", raw_path=raw), receive, send)
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+
+@functools.cache
+def _host() -> _Host:
+    return _Host()
+
+
 @contextlib.contextmanager
 def serving(served: Served) -> Iterator[Served]:
     """Run the server until the block ends."""
-    config = uvicorn.Config(served.app(), host="127.0.0.1", port=0, log_config=None, access_log=False, lifespan="on")
-    server = uvicorn.Server(config)
-    started = threading.Event()
-    original = server.startup
-
-    async def startup(*arguments: Any, **more: Any) -> None:
-        await original(*arguments, **more)
-        started.set()
-
-    server.startup = startup  # type: ignore[method-assign]
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    assert started.wait(10), "the server did not start"
-    served.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    host, app, name = _host(), served.app(), secrets.token_hex(4)
+    host.apps[name] = app
+    served.url = f"{host.url}/{name}"
     for signer in served.signers.values():
         signer.base = served.url
+    lifespan = app.router.lifespan_context(app)
+    host.run(lifespan.__aenter__())
     try:
         yield served
     finally:
-        server.should_exit = True
-        thread.join(10)
+        del host.apps[name]
+        host.run(lifespan.__aexit__(None, None, None))
