@@ -21,6 +21,7 @@ from stoker.server.metrics import Metrics
 from stoker.server.middleware import RequestNotes
 from stoker.server.people import PeopleSide
 from stoker.server.podside import PodSide
+from stoker.server.threads import ask_store
 from stoker.server.workspaces import Place, Workspaces
 from stoker.storage.layout import LayoutError
 from stoker.storage.objects import StoreError
@@ -59,13 +60,15 @@ def make_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        reading = asyncio.create_task(_read_key(keys), name="grant key")
+        tasks = [asyncio.create_task(_read_key(keys), name="grant key")]
+        if settings.storage_url:
+            tasks.append(asyncio.create_task(_warm(workspaces.at(settings.storage_url)), name="warm signer"))
         try:
             yield
         finally:
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     refused = (Refusal, KubeError, StoreError, LayoutError, BadKey, HTTPException)
     return Starlette(
@@ -85,6 +88,11 @@ def make_app(
 def _http_refusal(error: HTTPException) -> Refusal:
     reason = {404: "NoSuchRoute", 405: "MethodNotAllowed"}.get(error.status_code, "BadRequest")
     return Refusal(error.status_code, reason, str(error.detail))
+
+
+async def _warm(place: Place) -> None:
+    """Sign once: the first signature takes a second, for boto3 reads its description of S3, and no pod should wait for it."""
+    await ask_store(place.signer.get, "warm")
 
 
 async def _read_key(keys: KeyRing) -> None:

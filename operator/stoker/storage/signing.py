@@ -6,6 +6,7 @@ starting, completing and aborting an upload in parts stays with the server.
 """
 
 import base64
+import functools
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
@@ -187,6 +188,7 @@ class Signer:
             return self._clients[endpoint]
 
 
+@functools.lru_cache(maxsize=64)
 def s3_client(options: StoreOptions) -> "S3Client":
     """A boto3 client as every S3 store understands it: no checksum trailers of its own accord (they broke many
     stores), signature version 4, addresses by path wherever an endpoint is given."""
