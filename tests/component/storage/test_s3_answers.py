@@ -1,6 +1,8 @@
 """What the S3 store makes of each answer, with a server that answers by a script."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,7 +46,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 
 
 @pytest.fixture
-def store(script: Script) -> Iterator[ObjectStore]:
+def options(script: Script) -> Iterator[StoreOptions]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -75,11 +77,14 @@ def store(script: Script) -> Iterator[ObjectStore]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield open_store(
-            "s3://bucket/p", StoreOptions(f"http://127.0.0.1:{server.server_port}", access_key="a", secret_key="s")
-        )
+        yield StoreOptions(f"http://127.0.0.1:{server.server_port}", access_key="a", secret_key="s")
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def store(options: StoreOptions) -> ObjectStore:
+    return open_store("s3://bucket/p", options)
 
 
 async def test_412_says_that_another_was_first(store: ObjectStore, script: Script) -> None:
@@ -193,3 +198,30 @@ async def test_a_stream_that_breaks_off_is_unavailable(store: ObjectStore) -> No
         [piece async for piece in store.stream("k")]
     server.close()
     await server.wait_closed()
+
+
+async def test_the_environment_does_not_move_a_store_that_was_told_where_it_is(
+    script: Script, options: StoreOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    elsewhere = open_store("s3://bucket/p", options)
+
+    await elsewhere.put("k", b"v")
+
+    assert {"/bucket/p/k": b"v"} == script.objects
+
+
+async def test_a_process_may_end_right_after_an_answer(options: StoreOptions) -> None:
+    """obstore's asynchronous calls aborted one process in eight here."""
+    program = (
+        "import sys; from stoker.storage.objects import StoreOptions, open_store, run; "
+        "print(run(open_store('s3://bucket/p', StoreOptions(sys.argv[1], access_key='a', secret_key='s')).get('k')))"
+    )
+    for _ in range(12):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, options.endpoint,
+            stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        answer, _ = await process.communicate()
+        assert (0, b"None") == (process.returncode, answer.strip())

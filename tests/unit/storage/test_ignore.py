@@ -239,7 +239,7 @@ def repository_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(_GIT is None, reason="the oracle is git")
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=ignore_texts)
 @example(text="a\n!/*")
 @example(text="*\n!*/\n!/a/\n")
