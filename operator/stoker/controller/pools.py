@@ -8,7 +8,7 @@ from typing import Any
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.kube import Lean, Node, ObjectMeta
-from stoker.api.names import LABEL_COMPUTE, TAINT_COMPUTE, TAINT_LEAVING
+from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, TAINT_COMPUTE, TAINT_LEAVING
 from stoker.controller.ledger import Ledger
 from stoker.core.cluster.view import ClusterView, Holding, ScaleView
 from stoker.core.plan import AdoptNode, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
@@ -90,7 +90,10 @@ class Pools:
 
     def _with_our_pods(self, nodes: Mapping[str, Node]) -> frozenset[str]:
         def runs(name: str) -> bool:
-            return any(pod.status.phase not in ("Succeeded", "Failed") for pod in self._store.on_node(name))
+            return any(
+                pod.status.phase not in ("Succeeded", "Failed") and pod.metadata.deletion_timestamp is None
+                for pod in self._store.on_node(name)
+            )
 
         return frozenset(name for name in nodes if runs(name))
 
@@ -119,11 +122,7 @@ class Pools:
     async def _is_occupied(self, node: str) -> bool:
         selector = f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"
         pods = await self._client.list(PODS.path(), PodOwners, field_selector=selector)
-        # A DaemonSet's pods, and the node's own static pods, go with the node.
-        goes_along = ("DaemonSet", "Node")
-        return any(
-            (owner := pod.metadata.controller) is None or owner.kind not in goes_along for pod in pods.items
-        )  # fmt: skip
+        return any(_keeps_node(pod.metadata) for pod in pods.items)
 
     # -- doing
 
@@ -178,6 +177,15 @@ class Pools:
             except Conflict:
                 if attempt == TRIES - 1:
                     raise
+
+
+def _keeps_node(pod: ObjectMeta) -> bool:
+    """Whether a pod that has not ended must not lose its node."""
+    # A DaemonSet's pods, and the node's own static pods, go with the node.
+    if pod.controller is not None and pod.controller.kind in ("DaemonSet", "Node"):
+        return False
+    # Ours that are being deleted may be on a dead node for ever; the holdings know of them.
+    return not (LABEL_JOB_UID in pod.labels and pod.deletion_timestamp is not None)
 
 
 def _taken(holdings: tuple[Holding, ...]) -> frozenset[str]:

@@ -1,0 +1,244 @@
+"""A small API server in this process: real HTTP, lists in pages, watches, and faults on demand.
+
+It knows nothing of kinds: a path is a collection, an object is what was put there.
+"""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from stoker.kube.access import Access
+from stoker.kube.client import KubeClient
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Fault:
+    """What to answer instead of the truth. cut: end the connection in the middle of the answer."""
+
+    status: int
+    reason: str = ""
+    message: str = "by request of the test"
+    headers: dict[str, str] = field(default_factory=dict)
+    cut: bool = False
+
+
+class FakeApi:
+    """Objects by path. `requests` is every request as (method, path, query), in order."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Json] = {}
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: list[Any] = []
+        self.version = 100
+        #: The oldest version from which a watch may go on.
+        self.oldest = 0
+        self._log: list[tuple[int, str, str, Json]] = []
+        self._changed = asyncio.Condition()
+        self._faults: dict[str, deque[Fault]] = {}
+        self._runner: web.AppRunner | None = None
+        self._watches: list[asyncio.Queue[bytes | None]] = []
+        self.url = ""
+
+    # -- what tests do
+
+    def fail(self, method: str, *faults: Fault) -> None:
+        """Answer the next requests of a method (WATCH for watches) with these."""
+        self._faults.setdefault(method, deque()).extend(faults)
+
+    async def put(self, path: str, **members: Any) -> Json:
+        """Create or change an object behind everybody's back, as another client would."""
+        self.version += 1
+        old = self.objects.get(path)
+        meta = {"name": path.rsplit("/", 1)[1], "uid": f"uid-{self.version}"} | (old or {}).get("metadata", {})
+        meta |= members.pop("metadata", {}) | {"resourceVersion": str(self.version)}
+        if "/namespaces/" in path:
+            meta.setdefault("namespace", path.split("/namespaces/")[1].split("/")[0])
+        self.objects[path] = {**(old or {}), **members, "metadata": meta}
+        await self._tell("MODIFIED" if old else "ADDED", path)
+        return self.objects[path]
+
+    async def remove(self, path: str) -> None:
+        self.version += 1
+        gone = self.objects[path]
+        gone["metadata"]["resourceVersion"] = str(self.version)
+        self._log.append((self.version, "DELETED", path, json.loads(json.dumps(gone))))
+        del self.objects[path]
+        async with self._changed:
+            self._changed.notify_all()
+
+    def forget_history(self) -> None:
+        """As after a compaction: no watch can go on from before now."""
+        self.oldest = self.version + 1
+        self._log.clear()
+
+    async def send(self, line: Json | None) -> None:
+        """Put a line into every open watch; None cuts their connections."""
+        for queue in self._watches:
+            queue.put_nowait(None if line is None else json.dumps(line).encode() + b"\n")
+
+    @property
+    def watching(self) -> int:
+        return len(self._watches)
+
+    def seen(self, method: str) -> list[str]:
+        """The paths of the requests of a method."""
+        return [path for verb, path, _ in self.requests if verb == method]
+
+    # -- serving
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        await self.send(None)
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    def client(self, **options: Any) -> KubeClient:
+        return KubeClient(Access(self.url, **options), user_agent="test/1")
+
+    async def _tell(self, kind: str, path: str) -> None:
+        self._log.append((self.version, kind, path, json.loads(json.dumps(self.objects[path]))))
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        query = dict(request.query)
+        method = "WATCH" if query.get("watch") == "true" else request.method
+        body = await request.read()
+        self.requests.append((method, request.path, query))
+        self.bodies.append(json.loads(body) if body else None)
+        if self._faults.get(method):
+            return await self._fault(request, self._faults[method].popleft())
+        if method == "WATCH":
+            return await self._watch(request)
+        handler: Callable[[web.Request], Any] = getattr(self, f"_{method.lower()}")
+        answer = handler(request)
+        return await answer if asyncio.iscoroutine(answer) else answer
+
+    async def _fault(self, request: web.Request, fault: Fault) -> web.StreamResponse:
+        if fault.cut:
+            assert request.transport is not None
+            request.transport.abort()
+        return _status(fault.status, fault.reason, fault.message, fault.headers)
+
+    def _get(self, request: web.Request) -> web.Response:
+        found = self.objects.get(request.path)
+        if found is not None:
+            return web.json_response(found)
+        if not self._is_collection(request.path):
+            return _status(404, "NotFound", f"{request.path} not found")
+        items = [self.objects[path] for path in sorted(self.objects) if self._within(path, request.path)]
+        limit = int(request.query.get("limit", "0")) or len(items) or 1
+        start = int(request.query.get("continue", "0"))
+        meta: Json = {"resourceVersion": str(self.version)}
+        if start + limit < len(items):
+            meta["continue"] = str(start + limit)
+        return web.json_response({"metadata": meta, "items": items[start : start + limit]})
+
+    async def _post(self, request: web.Request) -> web.Response:
+        body = self.bodies[-1]
+        name = body.get("metadata", {}).get("name")
+        if name is None:  # a review: the answer is what the test put there
+            return web.json_response(self.objects.get(request.path, body), status=201)
+        path = f"{request.path}/{name}"
+        if path in self.objects:
+            return _status(409, "AlreadyExists", f"{name} already exists")
+        return web.json_response(await self.put(path, **body), status=201)
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        body = self.bodies[-1]
+        path = request.path.removesuffix("/status")
+        found = self.objects.get(path)
+        if found is None:
+            if request.path != path or "apply" not in request.content_type:
+                return _status(404, "NotFound", f"{path} not found")
+            return web.json_response(await self.put(path, **body), status=201)
+        wanted = body.get("metadata", {})
+        for member in ("uid", "resourceVersion"):
+            if member in wanted and wanted[member] != found["metadata"][member]:
+                return _status(409, "Conflict", f"{member} is {found['metadata'][member]}, not {wanted[member]}")
+        merged = _merged(found, body)
+        merged.pop("metadata")
+        metadata = _merged(found["metadata"], {k: v for k, v in wanted.items() if k != "resourceVersion"})
+        return web.json_response(await self.put(path, metadata=metadata, **merged))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        found = self.objects.get(request.path)
+        if found is None:
+            return _status(404, "NotFound", f"{request.path} not found")
+        wanted = ((self.bodies[-1] or {}).get("preconditions") or {}).get("uid")
+        if wanted is not None and wanted != found["metadata"]["uid"]:
+            return _status(409, "Conflict", "the uid is another")
+        await self.remove(request.path)
+        return web.json_response({"kind": "Status", "status": "Success"})
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        since = int(request.query["resourceVersion"])
+        if since + 1 < self.oldest:
+            return _status(410, "Expired", "too old resource version")
+        response = web.StreamResponse()
+        await response.prepare(request)
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._watches.append(queue)
+        feeder = asyncio.create_task(self._feed(queue, request.path, since))
+        try:
+            while (line := await queue.get()) is not None:
+                await response.write(line)
+                if b'"ERROR"' in line:
+                    return response
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._watches.remove(queue)
+            feeder.cancel()
+        return response
+
+    async def _feed(self, queue: asyncio.Queue[bytes | None], collection: str, since: int) -> None:
+        while True:
+            async with self._changed:
+                news = [entry for entry in self._log if entry[0] > since and self._within(entry[2], collection)]
+                if not news:
+                    await self._changed.wait()
+                    continue
+            for version, kind, _, item in news:
+                queue.put_nowait(json.dumps({"type": kind, "object": item}).encode() + b"\n")
+                since = version
+
+    @staticmethod
+    def _within(path: str, collection: str) -> bool:
+        """Whether an object's path lies in a collection, of one namespace or of all."""
+        prefix, _, plural = collection.rpartition("/")
+        parent, _, _ = path.rpartition("/")
+        return parent == collection or (parent.startswith(f"{prefix}/namespaces/") and parent.endswith(f"/{plural}"))
+
+    @staticmethod
+    def _is_collection(path: str) -> bool:
+        parts = path.strip("/").split("/")
+        rest = parts[2:] if parts[0] == "api" else parts[3:]
+        return len(rest) in (1, 3) and (len(rest) == 1 or rest[0] == "namespaces")
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    kept = {name: value for name, value in old.items() if new.get(name, value) is not None}
+    return kept | {name: _merged(old.get(name), value) for name, value in new.items() if value is not None}
+
+
+def _status(code: int, reason: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    body = {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}
+    return web.json_response(body, status=code, headers=headers)
