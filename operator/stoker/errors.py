@@ -57,7 +57,7 @@ def did_you_mean(word: str, known: "list[str] | tuple[str, ...] | set[str] | fro
     """`did you mean X?`, or the list of what is known when nothing is near."""
     import difflib
 
-    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.7)
     if not near:
         near = [
             key

@@ -52,6 +52,11 @@ def read(document: Document, folder: Path) -> Draft:
     return _JobFile(document, folder).draft()
 
 
+def _line(problem: BadInput) -> int:
+    number = problem.where.rpartition(":")[2]
+    return int(number) if number.isdecimal() else 0
+
+
 class _JobFile:
     def __init__(self, document: Document, folder: Path) -> None:
         self.document = document
@@ -95,7 +100,7 @@ class _JobFile:
             local_inputs=self.local_inputs, name=self._name(root.get("name")), compute=self._compute(root.get("compute")),
         )  # fmt: skip
         if self.problems:
-            raise BadInputs(tuple(self.problems))
+            raise BadInputs(tuple(sorted(self.problems, key=_line)))
         return made
 
     # -- Small readers. Each notes its problems and returns what a caller can go on with.

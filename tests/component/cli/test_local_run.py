@@ -1,0 +1,302 @@
+"""Training on this machine through the real command line: what a user sees, gets and keeps."""
+
+import hashlib
+import json
+import signal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.cli import Cli
+
+
+def path_of(url: str) -> Path:
+    return Path(urlsplit(url).path)
+
+
+def test_hello_trains_and_keeps_its_outputs(cli: Cli, repository: Path) -> None:
+    record = cli.json("run", str(repository / "examples" / "hello"))
+
+    assert {"name", "phase", "exitCode", "reason", "message", "outputs", "logs", "storage", "timings"} == set(record)
+    assert ("Completed", 0) == (record["phase"], record["exitCode"])
+    assert ["model.json"] == [one["path"] for one in record["outputs"]]
+    kept = path_of(record["storage"]) / "attempts/1/0"
+    assert record["outputs"][0]["sha256"] == hashlib.sha256((kept / "outputs/model.json").read_bytes()).hexdigest()
+    assert "epoch 5" in path_of(record["logs"]).read_text()
+    assert {"Preparing", "Running", "Finalizing"} == set(record["timings"])
+    assert json.loads((kept / "seal.json").read_text())["complete"] is True
+    assert (cli.folder / ".stoker/jobs" / record["name"] / "outputs/model.json").is_file()
+
+
+def test_the_record_is_the_only_thing_on_standard_output(cli: Cli, repository: Path) -> None:
+    done = cli("run", str(repository / "examples" / "hello"), "-o", "json")
+
+    assert json.loads(done.stdout)["phase"] == "Completed"
+    assert "epoch 5" in done.stderr
+
+
+def test_without_a_record_the_log_is_the_data(cli: Cli, repository: Path) -> None:
+    done = cli("run", str(repository / "examples" / "hello"))
+
+    assert done.stdout.splitlines()[-1].startswith("epoch 5")
+    labels = [line.split()[0] for line in done.stderr.splitlines()]
+    assert ["snapshot", "environment", "compute", "command", "python", "run", "outputs", "done"] == labels
+
+
+def test_two_ranks_talk_to_each_other(cli: Cli, repository: Path) -> None:
+    done = cli("run", str(repository / "examples" / "two-nodes"), "-q")
+    cli("pull", "@last", "got")
+
+    assert "[r0] 2 ranks are here" in done.stdout
+    assert "[r1] step 5" in done.stdout
+    assert 2 == json.loads((cli.folder / "got/ranks.json").read_text())["ranks"]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "reason", "words"),
+    [
+        ("import sys; print('almost'); sys.exit(3)", 3, "CommandFailed", "almost"),
+        ("raise ValueError('learning rate')", 1, "CommandFailed", "ValueError: learning rate"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 137, "CommandFailed", ""),
+    ],
+)
+def test_the_exit_code_is_the_jobs_own(cli: Cli, text: str, code: int, reason: str, words: str) -> None:
+    cli.write(train__py=text)
+
+    record = cli.json("run", "train.py", code=code)
+
+    assert ("Failed", code, reason) == (record["phase"], record["exitCode"], record["reason"])
+    assert words in record["message"]
+
+
+def test_a_missing_entry_file_is_named(cli: Cli) -> None:
+    cli.write(train__py="", job__yaml="command: python trian.py\ncode: .\n")
+
+    record = cli.json("run", code=2)
+
+    assert "EntryFileMissing" == record["reason"]
+    assert "trian.py" in record["message"]
+    assert "train.py" in record["message"]
+
+
+def test_a_timeout_ends_with_124(cli: Cli) -> None:
+    cli.write(train__py="import time; print('on', flush=True); time.sleep(60)")
+
+    record = cli.json("run", "train.py", "--timeout", "1", code=124)
+
+    assert ("Failed", "TimedOut") == (record["phase"], record["reason"])
+
+
+def test_ctrl_c_cancels_and_keeps_what_was_written(cli: Cli) -> None:
+    cli.write(
+        train__py="import time, pathlib\npathlib.Path('outputs/half').write_text('h')\nprint('go', flush=True)\ntime.sleep(60)\n"
+    )
+    process = cli.start("run", "train.py", "-o", "json")
+    assert process.stderr is not None
+    while "go" not in process.stderr.readline():
+        assert process.poll() is None
+
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+
+    record = json.loads(out)
+    assert (130, "Canceled") == (process.returncode, record["phase"])
+    assert ["half"] == [one["path"] for one in record["outputs"]]
+
+
+def test_a_second_ctrl_c_does_not_wait(cli: Cli) -> None:
+    cli.write(
+        train__py="import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('go', flush=True)\ntime.sleep(60)\n"
+    )
+    process = cli.start("run", "train.py")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while "go" not in process.stdout.readline():
+        assert process.poll() is None
+
+    process.send_signal(signal.SIGINT)
+    while "cancelling" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)
+
+    assert 130 == process.returncode
+
+
+def test_cancel_from_another_terminal(cli: Cli) -> None:
+    cli.write(train__py="import time\nprint('go', flush=True)\ntime.sleep(60)\n")
+    process = cli.start("run", "train.py", "--name", "long")
+    assert process.stdout is not None
+    while "go" not in process.stdout.readline():
+        assert process.poll() is None
+
+    assert "Running" == cli.json("ls")[0]["phase"]
+    assert {"name": "long", "cancelled": True} == cli.json("cancel", "long")
+    process.communicate(timeout=30)
+
+    assert 130 == process.returncode
+    assert {"name": "long", "cancelled": False} == cli.json("cancel", "long")
+
+
+def test_variables_inputs_and_named_outputs(cli: Cli) -> None:
+    (cli.folder / "data").mkdir()
+    (cli.folder / "data" / "x.csv").write_text("1,2\n")
+    cli.write(
+        job__yaml=(
+            "command: python t.py ${{inputs.lr}} ${{inputs.data}} ${{outputs.model}}\ncode: src\n"
+            "inputs: {lr: 0.10, data: {type: uri_folder, path: data}, one: {type: uri_file, path: data/x.csv}}\n"
+            "outputs: {model: {}}\nenvironment_variables: {MINE: v}\n"
+        )
+    )
+    (cli.folder / "src").mkdir()
+    (cli.folder / "src" / "t.py").write_text(
+        "import os, sys, pathlib\n"
+        "lr, data, model = sys.argv[1:]\n"
+        "assert lr == os.environ['STOKER_INPUT_lr'] == '0.10'\n"
+        "assert pathlib.Path(data, 'x.csv').read_text() == pathlib.Path(os.environ['STOKER_INPUT_one']).read_text()\n"
+        "assert model == os.environ['STOKER_OUTPUT_model']\n"
+        "assert os.environ['MINE'] == 'v' and os.environ['STOKER_RANK'] == '0' and os.environ['STOKER_NODE_COUNT'] == '1'\n"
+        "assert pathlib.Path('t.py').exists() and pathlib.Path('outputs').is_dir() and pathlib.Path('logs').is_dir()\n"
+        "pathlib.Path(model, 'm.bin').write_bytes(b'm')\n"
+        "pathlib.Path('logs', 'extra.log').write_text('x')\n"
+    )
+
+    record = cli.json("run", "--name", "ports")
+
+    assert ["model/m.bin"] == [one["path"] for one in record["outputs"]]
+    job = json.loads((path_of(record["storage"]) / "job.json").read_text())
+    assert {"type": "literal", "value": "0.10"} == job["inputs"]["lr"]
+    assert job["snapshot"].startswith("sha256:")
+    assert "local" == job["compute"]
+
+
+def test_outputs_that_came_with_the_code_are_none(cli: Cli) -> None:
+    (cli.folder / "outputs").mkdir()
+    (cli.folder / "outputs" / "old").write_text("old")
+    cli.write(t__py="open('outputs/new', 'w').write('n')")
+
+    assert ["new"] == [one["path"] for one in cli.json("run", "t.py")["outputs"]]
+
+
+def test_a_storage_folder_of_ones_own(cli: Cli, tmp_path: Path) -> None:
+    cli.write(t__py="open('outputs/a', 'w').write('a')")
+
+    record = cli.json("run", "t.py", "--storage", str(tmp_path / "store"))
+
+    assert path_of(record["storage"]).is_relative_to(tmp_path / "store")
+    assert [record["name"]] == [one["name"] for one in cli.json("ls", "--storage", str(tmp_path / "store"))]
+    assert [] == cli.json("ls")
+
+
+def test_modules_of_the_project_do_not_stand_in_for_ours(cli: Cli) -> None:
+    cli.write(json__py="raise SystemExit(9)", stoker__py="raise SystemExit(9)", t__py="print('fine')")
+
+    assert "fine" in cli("run", "t.py").stdout
+
+
+def test_what_is_kept_is_listed_shown_read_and_pulled(cli: Cli, repository: Path) -> None:
+    record = cli.json("run", str(repository / "examples" / "hello"), "--experiment", "e", "--tag", "k=v")
+    name = record["name"]
+
+    listed = cli.json("ls", "--experiment", "e")[0]
+    shown = cli.json("show", name[:-2])
+    pulled = cli.json("pull", "@last", "got")
+
+    assert (name, "Completed", "local", {"example": "hello", "k": "v"}) == (
+        listed["name"], listed["phase"], listed["compute"], listed["tags"],
+    )  # fmt: skip
+    assert record["outputs"] == shown["outputs"] == pulled["files"]
+    assert record["logs"] == shown["logs"]
+    assert "epoch 5" in cli("logs", name).stdout
+    assert "Completed" == cli.json("why", name)["phase"]
+    assert name == cli("ls", "-o", "name").stdout.strip()
+    assert (cli.folder / "got" / "model.json").is_file()
+
+
+def test_pull_leaves_other_files_alone_and_repairs_its_own_parts(cli: Cli, repository: Path) -> None:
+    cli("run", str(repository / "examples" / "hello"), "-q")
+    got = cli.folder / "got"
+    got.mkdir()
+    (got / "model.json.stoker-part").write_text("bytes of another pull, longer or not")
+
+    cli("pull", "@last", "got")
+    cli("pull", "@last", "got")
+    (got / "model.json").write_text("mine")
+    refused = cli("pull", "@last", "got", code=2)
+
+    assert "mine" == (got / "model.json").read_text()
+    assert "--force" in refused.stderr
+    cli("pull", "@last", "got", "--force")
+    assert "mine" != (got / "model.json").read_text()
+
+
+def test_a_reference_must_mean_one_run(cli: Cli) -> None:
+    cli.write(t__py="")
+    for name in ("alpha-1", "alpha-2", "alpha"):
+        cli("run", "t.py", "--name", name, "-q")
+
+    assert "alpha" == cli.json("show", "alpha")["name"]
+    assert "alpha-1" == cli.json("show", "alpha-1")["name"]
+    assert "several: alpha, alpha-1, alpha-2" in cli("show", "alph", code=2).stderr
+    assert "no run 'beta'" in cli("show", "beta", code=2).stderr
+    assert "not a reference" in cli("show", "@first", code=2).stderr
+
+
+def test_logs_wait_exits_as_the_run_did(cli: Cli) -> None:
+    cli.write(t__py="import sys; sys.exit(7)")
+    cli("run", "t.py", code=7)
+
+    cli("logs", "@last", "--wait", code=7)
+
+
+def test_a_killed_stoker_leaves_a_run_that_says_so(cli: Cli) -> None:
+    cli.write(t__py="import os, signal, time\nprint('go', flush=True)\ntime.sleep(2)\n")
+    process = cli.start("run", "t.py", "--name", "cut")
+    assert process.stdout is not None
+    while "go" not in process.stdout.readline():
+        assert process.poll() is None
+    process.kill()
+    process.communicate(timeout=30)
+
+    assert ("Failed", "Interrupted") == tuple(cli.json("why", "cut")[key] for key in ("phase", "reason"))
+
+
+def test_dry_run_prints_the_manifest_and_keeps_nothing(cli: Cli, repository: Path) -> None:
+    document = cli.json("run", str(repository / "examples" / "hello"), "--dry-run", "--compute", "cpu", "--name", "h")
+
+    assert ("TrainingJob", "h", "cpu") == (document["kind"], document["metadata"]["name"], document["spec"]["compute"])
+    assert not (cli.folder / ".stoker").exists()
+
+
+def test_init_writes_a_job_that_runs_and_overwrites_nothing(cli: Cli) -> None:
+    cli("init")
+    cli.write(**{"__amlignore": "mine"})
+    cli("init")
+
+    assert "mine" == (cli.folder / ".amlignore").read_text()
+    assert ["result.txt"] == [one["path"] for one in cli.json("run")["outputs"]]
+
+
+def test_a_manifest_with_inline_code_runs_here_too(cli: Cli) -> None:
+    cli.write(
+        m__yaml=(
+            "apiVersion: stoker.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: inline}\nspec:\n"
+            "  inputs: {who: {value: me}}\n  command:\n    command: python t.py ${{inputs.who}}\n"
+            "    code: {inline: {t.py: 'import sys; print(\"hi\", sys.argv[1])'}}\n    environment: {spec: {image: 'python:3.12'}}\n"
+        )
+    )
+
+    assert "hi me" in cli("run", "m.yaml").stdout
+
+
+def test_over_300_mb_a_yes_is_needed(cli: Cli) -> None:
+    cli.write(t__py="print('small')")
+    with (cli.folder / "big.bin").open("wb") as file:
+        file.truncate(301_000_000)
+
+    refused = cli("run", "t.py", code=2)
+
+    assert "big.bin" in refused.stderr
+    assert "add -y" in refused.stderr
+    assert not (cli.folder / ".stoker" / "jobs").exists()

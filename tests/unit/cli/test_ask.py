@@ -1,0 +1,223 @@
+"""What a person types becomes a draft: targets, flags over files, scripts, environments."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.errors import BadInput, BadInputs
+from stoker.sdk import manifest
+from stoker.sdk.ask import Flags, ask, check_code, check_for_cluster, compute_of
+from stoker.sdk.draft import Draft
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "train.py").write_text("print(1)\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.csv").write_text("1\n")
+    (tmp_path / "job.yaml").write_text(
+        "command: python train.py --lr ${{inputs.lr}} --data ${{inputs.data}}\ncode: .\n"
+        "inputs: {lr: 0.10, data: {type: uri_folder, path: ./data}}\n"
+        "environment: {image: 'ml:1', pip: [numpy]}\nresources: {instance_count: 2, shm_size: 2g}\n"
+        "limits: {timeout: 1h30m}\nenvironment_variables: {EPOCHS: 3, FLAG: true}\ntags: {a: 1}\n"
+    )
+    return tmp_path
+
+
+def written(draft: Draft) -> dict[str, Any]:
+    document: dict[str, Any] = manifest.plain_data(
+        manifest.write(
+            draft, "n", "team", "sha256:" + "1" * 64, {name: "sha256:" + "2" * 64 for name in draft.local_inputs}
+        )
+    )
+    return document
+
+
+def test_a_job_file_becomes_a_training_job(project: Path) -> None:
+    draft = ask(project, (), Flags(compute="cpu"), project)
+
+    assert written(draft) == {
+        "apiVersion": "stoker.dev/v1alpha1",
+        "kind": "TrainingJob",
+        "metadata": {"name": "n", "namespace": "team"},
+        "spec": {
+            "type": "command",
+            "tags": {"a": "1"},
+            "limits": {"timeoutSeconds": 5400},
+            "compute": "cpu",
+            "inputs": {
+                "lr": {"value": "0.10"},
+                "data": {"type": "uri_folder", "path": "snapshot:sha256:" + "2" * 64, "mode": "download"},
+            },
+            "command": {
+                "command": "python train.py --lr ${{inputs.lr}} --data ${{inputs.data}}",
+                "env": [{"name": "EPOCHS", "value": "3"}, {"name": "FLAG", "value": "true"}],
+                "resources": {"instanceCount": 2, "shmSize": "2Gi"},
+                "code": {"snapshot": "sha256:" + "1" * 64},
+                "environment": {"spec": {"image": "ml:1", "pip": ["numpy"]}},
+            },
+        },
+    }
+
+
+def test_flags_win_over_the_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROM_SHELL", "s")
+    flags = Flags(
+        environment="other:2", name="mine", experiment="e", tags=("b=2",), env=("EPOCHS=9", "FROM_SHELL"),
+        set=("inputs.lr=0.5", "inputs.data=data/x.csv", "inputs.data.type=uri_file"), instance_count=3, timeout="90",
+    )  # fmt: skip
+
+    draft = ask(project / "job.yaml", (), flags, project)
+    spec = written(draft)["spec"]
+
+    assert ("mine", "e", 90) == (draft.name, spec["experiment"], spec["limits"]["timeoutSeconds"])
+    assert {"a": "1", "b": "2"} == spec["tags"]
+    assert {"EPOCHS": "9", "FLAG": "true", "FROM_SHELL": "s"} == {e["name"]: e["value"] for e in spec["command"]["env"]}
+    assert {"spec": {"image": "other:2", "pip": ["numpy"]}} == spec["command"]["environment"]
+    assert {"value": "0.5"} == spec["inputs"]["lr"]
+    assert "uri_file" == spec["inputs"]["data"]["type"]
+    assert 3 == spec["command"]["resources"]["instanceCount"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (Flags(set=("inputs.lrr=1",)), 'declares no input "lrr"; did you mean lr?'),
+        (Flags(set=("inputs.lr",)), "is not PATH=VALUE"),
+        (Flags(env=("NOT_SET_HERE",)), "not set in this shell"),
+        (Flags(env=("STOKER_X=1",)), "Stoker's own"),
+        (Flags(tags=("x",)), "--tag"),
+        (Flags(timeout="soon"), "--timeout"),
+        (Flags(instance_count=0), "--instance-count"),
+        (Flags(name="No Good"), "for example no-good"),
+        (Flags(compute="UPPER"), "--compute"),
+        (Flags(environment="nope.txt"), "--environment"),
+    ],
+)
+def test_bad_flags_are_named(project: Path, flags: Flags, words: str) -> None:
+    with pytest.raises((BadInput, BadInputs)) as refused:
+        ask(project, (), flags, project)
+
+    assert words in str(refused.value)
+
+
+def test_a_script_runs_in_the_current_folder(project: Path) -> None:
+    draft = ask(project / "train.py", ("--lr", "0.1", "a b"), Flags(), project)
+
+    assert ("python train.py --lr 0.1 'a b'", project) == (draft.command, draft.code)
+
+
+def test_a_script_must_lie_in_the_code(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    with pytest.raises(BadInput, match="does not lie in the code folder"):
+        ask(project / "train.py", (), Flags(), elsewhere)
+
+
+def test_home_and_root_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(project))
+    for folder in (project, Path("/")):
+        with pytest.raises(BadInput, match="would send everything"):
+            check_code(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "pip"),
+    [
+        ({"requirements.txt": "numpy>=1\n# no\n"}, "requirements.txt", ("numpy>=1",)),
+        ({"requirements.txt": "a\n", "conda.yaml": "dependencies: [python=3.11, pip, {pip: [b]}]\n"}, "conda.yaml", ("b",)),
+        ({"requirements.txt": "-r more.txt\na\n", "more.txt": "b ; python_version > '3'\n"}, "requirements.txt", ("b ; python_version > '3'", "a")),
+    ],
+)  # fmt: skip
+def test_a_projects_own_list_is_found(tmp_path: Path, files: dict[str, str], source: str, pip: tuple[str, ...]) -> None:
+    for name, text in {**files, "t.py": ""}.items():
+        (tmp_path / name).write_text(text)
+
+    asked = ask(tmp_path / "t.py", (), Flags(), tmp_path).environment
+
+    assert asked is not None
+    assert (source, pip) == (asked.source, asked.pip)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("-e .\n", "not supported"),
+        ("./local\n", "is not a package"),
+        ("numpy=1\n", "is not a package"),
+        ("-r none.txt\n", "no such file"),
+        ("-c limits.txt\n", "not supported"),
+    ],
+)
+def test_lines_that_are_no_packages_are_refused_with_their_line(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "requirements.txt").write_text("# first\n" + text)
+    (tmp_path / "t.py").touch()
+
+    with pytest.raises(BadInput) as refused:
+        ask(tmp_path / "t.py", (), Flags(), tmp_path)
+
+    assert words in str(refused.value)
+    assert "requirements.txt:2" in str(refused.value)
+
+
+def test_conda_packages_are_named_and_refused(tmp_path: Path) -> None:
+    (tmp_path / "conda.yml").write_text("dependencies:\n- python=3.11\n- cudatoolkit=12\n- pytorch::pytorch\n")
+    (tmp_path / "t.py").touch()
+
+    with pytest.raises(BadInput, match=r"cudatoolkit=12, pytorch::pytorch"):
+        ask(tmp_path / "t.py", (), Flags(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind", "field", "value"),
+    [
+        ("system", "system", "source", "--environment"),
+        ("torch", "name", "name", "torch"),
+        ("ml/train:1", "packages", "image", "ml/train:1"),
+        ("ml@sha256:0", "packages", "image", "ml@sha256:0"),
+    ],
+)
+def test_an_environment_flag_means_what_it_looks_like(
+    tmp_path: Path, flag: str, kind: str, field: str, value: str
+) -> None:
+    (tmp_path / "t.py").touch()
+
+    asked = ask(tmp_path / "t.py", (), Flags(environment=flag), tmp_path).environment
+
+    assert asked is not None
+    assert (kind, value) == (asked.kind, getattr(asked, field))
+
+
+@pytest.mark.parametrize(("flag", "words"), [("system", "on this machine"), (None, "needs an image")])
+def test_what_runs_here_alone_is_refused_for_a_cluster(tmp_path: Path, flag: str | None, words: str) -> None:
+    (tmp_path / "t.py").touch()
+    draft = ask(tmp_path / "t.py", (), Flags(environment=flag), tmp_path)
+
+    with pytest.raises(BadInput, match=words):
+        check_for_cluster(draft)
+
+
+def test_compute_is_the_flag_then_the_file_then_the_project_then_here(project: Path) -> None:
+    asked = ask(project, (), Flags(), project)
+
+    assert "gpu" == compute_of(ask(project, (), Flags(compute="gpu"), project), "setting")
+    assert "setting" == compute_of(asked, "setting")
+    assert "local" == compute_of(asked, None)
+
+
+def test_a_manifest_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(
+        "apiVersion: stoker.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: iris, namespace: team, labels: {a: b}}\n"
+        "spec:\n  compute: cpu\n  inputs: {lr: {value: '0.1'}}\n  command:\n    command: python t.py\n"
+        "    code: {inline: {t.py: 'print(1)'}}\n    environment: {name: torch}\n"
+    )
+
+    draft = ask(tmp_path / "m.yaml", (), Flags(set=("inputs.lr=0.2",)), tmp_path)
+    document = manifest.write(draft, draft.name or "", "team", None, {})
+
+    assert {"name": "iris", "namespace": "team", "labels": {"a": "b"}} == document["metadata"]
+    assert {"name": "torch"} == document["spec"]["command"]["environment"]
+    assert {"inline": {"t.py": "print(1)"}} == document["spec"]["command"]["code"]
+    assert {"lr": {"value": "0.2"}} == document["spec"]["inputs"]
+    assert "cpu" == document["spec"]["compute"]
