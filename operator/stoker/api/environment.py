@@ -7,21 +7,13 @@ from stoker.api.kube import ObjectMeta
 from stoker.api.schema import Rule, Spec, field, rules
 
 
-@rules(
-    Rule(
-        "has(self.image)",
-        "image is missing: a cluster runs images as they are",
-        "name an image that holds the packages; a list of packages alone works with `stoker run --compute local`",
-        at=".image",
-    )
-)
 class EnvironmentSpec(Spec):
     """An image, and the packages that it is known to hold."""
 
     image: Annotated[
         str | None,
         field(
-            "Image reference, with a tag or a digest.",
+            "Image reference, with a tag or a digest. In a job it may be missing where the Workspace names one (defaults.image).",
             min_length=1,
             max_length=1024,
             rules=(
@@ -77,6 +69,14 @@ class EnvironmentStatus(Spec):
         ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
     ),
+)
+@rules(
+    Rule(
+        "has(self.spec.image)",
+        "image is missing: a cluster runs images as they are",
+        "name an image that holds the packages; a list of packages alone works with `stoker run --compute local`",
+        at=".spec.image",
+    )
 )
 class Environment(Spec):
     """What a command runs in, named by its content."""

@@ -377,7 +377,7 @@ class TrainingJobStatus(Spec):
     namespaced=True,
     columns=(
         ("Phase", "string", ".status.phase"),
-        ("Compute", "string", ".spec.compute"),
+        ("Compute", "string", ".status.compute"),
         ("Reason", "string", ".status.reason"),
         ("Duration", "string", ".status.duration"),
         ("Age", "date", ".metadata.creationTimestamp"),

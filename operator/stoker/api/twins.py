@@ -88,7 +88,7 @@ _TWINS: dict[str, Twin] = {
     "provider type Scale has exactly one instance type, for one object scales one kind of node": _several_types,
     "a ComputeCluster's name has at most 63 characters, for it becomes a label": _name_if(lambda name: len(name) > 63),
     "the names `local` and `serverless` are reserved": _name_if(lambda name: name in ("local", "serverless")),
-    "image is missing: a cluster runs images as they are": lambda spec: None if "image" in spec else "",
+    "image is missing: a cluster runs images as they are": lambda whole: None if "image" in whole["spec"] else "",
     "image has a blank in it": _if(lambda image: re.search(r"[\t\n\f\r ]", image) is not None),
     "url is not a storage URL": _if(lambda url: not re.match(r"s3://[a-z0-9][a-z0-9.-]+(/.*)?\Z", url)),
     "a namespace has one Workspace, and its name is `default`": _name_if(lambda name: name != "default"),
