@@ -196,8 +196,10 @@ def up(name: str = "stoker", *, progress: Progress = say, nodes: int = 0) -> Lab
     with locked(root() / f"{name}.lock"):
         if not _runs(name):
             require_packages(progress)
-            programs = binaries.ensure(progress)
-            base = images.ensure_base(progress)
+            with ThreadPoolExecutor() as pool:
+                base_layer = pool.submit(images.ensure_base, progress)
+                programs = binaries.ensure(progress)
+                base = base_layer.result()
             _end(name)
             try:
                 _start(name, programs, base, progress, nodes)
