@@ -28,7 +28,7 @@ def project(tmp_path: Path) -> Path:
 def written(draft: Draft) -> dict[str, Any]:
     document: dict[str, Any] = manifest.plain_data(
         manifest.write(
-            draft, "n", "team", "sha256:" + "1" * 64, {name: "sha256:" + "2" * 64 for name in draft.local_inputs}
+            draft, "n", "team", "sha256:" + "1" * 64, dict.fromkeys(draft.local_inputs, "sha256:" + "2" * 64)
         )
     )
     return document
