@@ -11,16 +11,28 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import msgspec
 
-from stoker.api.kube import Lean
 from stoker.api.names import FIELD_MANAGER
 from stoker.kube.access import Access, from_kubeconfig, in_cluster
 from stoker.kube.errors import Gone, KubeError, Unavailable, error_for
 from stoker.kube.resources import resource_of
+from stoker.kube.shapes import (
+    Line,
+    Listing,
+    Page,
+    ReviewedUser,
+    Status,
+    TokenReview,
+    TokenReviewStatus,
+    Versioned,
+    WatchEvent,
+)
+
+__all__ = ["KubeClient", "Listing", "ReviewedUser", "TokenReviewStatus", "WatchEvent"]
 
 T = TypeVar("T")
 
@@ -43,70 +55,6 @@ MERGE_PATCH = "application/merge-patch+json"
 
 #: What an answer becomes when the caller names no type: a plain dict.
 _PLAIN: Any = dict
-
-
-class ListMeta(Lean, frozen=True):
-    resource_version: str = ""
-    continue_: str = msgspec.field(name="continue", default="")
-
-
-class _Page(msgspec.Struct, Generic[T], gc=False):
-    metadata: ListMeta
-    items: list[T] | None = None
-
-
-class Listing(msgspec.Struct, Generic[T]):
-    """A whole list, of one moment: `resource_version` is where a watch goes on from."""
-
-    items: list[T]
-    resource_version: str
-
-
-class WatchEvent(msgspec.Struct, Generic[T], gc=False):
-    """type: ADDED, MODIFIED, DELETED, or BOOKMARK (object is None). version: the resourceVersion it brings us to."""
-
-    type: str
-    version: str
-    object: T | None = None
-
-
-class _Line(msgspec.Struct, gc=False):
-    type: str
-    object: msgspec.Raw
-
-
-class _VersionMeta(Lean, frozen=True):
-    resource_version: str = ""
-
-
-class _Versioned(Lean, frozen=True):
-    metadata: _VersionMeta = _VersionMeta()
-
-
-class _Status(Lean, frozen=True):
-    reason: str = ""
-    message: str = ""
-    code: int = 0
-
-
-class ReviewedUser(Lean, frozen=True):
-    username: str = ""
-    uid: str = ""
-    groups: tuple[str, ...] = ()
-    extra: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-
-
-class TokenReviewStatus(Lean, frozen=True):
-    """What the API server says of a token. audiences: those of the asked ones that the token is for."""
-
-    authenticated: bool = False
-    user: ReviewedUser = ReviewedUser()
-    audiences: tuple[str, ...] = ()
-    error: str = ""
-
-
-class _TokenReview(Lean, frozen=True):
-    status: TokenReviewStatus = TokenReviewStatus()
 
 
 class KubeClient:
@@ -163,7 +111,7 @@ class KubeClient:
         """A list page by page; raises Gone when the list outlives the server's memory of it: begin anew."""
         query = _selectors(label_selector, field_selector) | {"limit": str(limit)}
         while True:
-            page = _decoder(_Page[shape]).decode(await self._send("GET", path, query=query))  # type: ignore[valid-type]
+            page = _decoder(Page[shape]).decode(await self._send("GET", path, query=query))  # type: ignore[valid-type]
             yield Listing(page.items or [], page.metadata.resource_version)
             if not page.metadata.continue_:
                 return
@@ -201,9 +149,11 @@ class KubeClient:
         label_selector: str = "",
         field_selector: str = "",
         timeout_seconds: int = 290,
+        silent_seconds: float = SILENT_SECONDS,
     ) -> AsyncIterator[WatchEvent[T]]:
         """What happens after `resource_version`, until the server ends the stream (at `timeout_seconds` at the latest).
 
+        silent_seconds: a connection without a byte for so long is taken for dead.
         Raises Gone when that version is too old, Unavailable when the connection is cut, silent or refused, and the
         error of an ERROR event.
         """
@@ -214,7 +164,7 @@ class KubeClient:
             "timeoutSeconds": str(timeout_seconds),
         }
         timeout = aiohttp.ClientTimeout(
-            total=timeout_seconds + 30, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS
+            total=timeout_seconds + 30, sock_connect=CONNECT_SECONDS, sock_read=silent_seconds
         )
         try:
             async with self._http().get(
@@ -235,7 +185,7 @@ class KubeClient:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": list(audiences)},
         }
-        return (await self.create("/apis/authentication.k8s.io/v1/tokenreviews", body, _TokenReview)).status
+        return (await self.create("/apis/authentication.k8s.io/v1/tokenreviews", body, TokenReview)).status
 
     # -- writing
 
@@ -384,11 +334,11 @@ async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 def _watch_event(line: bytes, shape: type[T]) -> WatchEvent[T]:
     try:
-        event = _decoder(_Line).decode(line)
+        event = _decoder(Line).decode(line)
         if event.type == "ERROR":
-            status = _decoder(_Status).decode(event.object)
+            status = _decoder(Status).decode(event.object)
             raise error_for(status.code or 500, status.reason, status.message or "the watch ended with an error")
-        version = _decoder(_Versioned).decode(event.object).metadata.resource_version
+        version = _decoder(Versioned).decode(event.object).metadata.resource_version
         if event.type == "BOOKMARK":
             return WatchEvent(event.type, version)
         return WatchEvent(event.type, version, _decoder(shape).decode(event.object))
@@ -398,9 +348,9 @@ def _watch_event(line: bytes, shape: type[T]) -> WatchEvent[T]:
 
 def _error(response: aiohttp.ClientResponse, answer: bytes) -> KubeError:
     try:
-        status = _decoder(_Status).decode(answer)
+        status = _decoder(Status).decode(answer)
     except msgspec.DecodeError:
-        status = _Status(message=answer[:500].decode(errors="replace"))
+        status = Status(message=answer[:500].decode(errors="replace"))
     try:
         retry_after = float(response.headers.get("Retry-After", "0"))
     except ValueError:

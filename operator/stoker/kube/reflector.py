@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from stoker.kube.client import KubeClient
+from stoker.kube.client import SILENT_SECONDS, KubeClient
 from stoker.kube.errors import Gone, KubeError, Unavailable
 from stoker.kube.resources import Resource
 from stoker.kube.store import Stored
@@ -21,6 +21,8 @@ FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 30.0
 #: A server ends a watch after about so long; no stream is trusted for longer.
 STREAM_SECONDS = 290
+#: How much later than asked a server may end a stream that has no bookmarks.
+SLACK_SECONDS = 15.0
 #: After so many watches in a row that brought nothing but an error, the version we go on from is doubted: list anew.
 DOUBTFUL_WATCHES = 3
 
@@ -93,6 +95,7 @@ class Reflector:
         barren = 0
         while barren < DOUBTFUL_WATCHES:
             heard_before = self.heard_at
+            seconds = int(STREAM_SECONDS * random.uniform(0.8, 1.0))
             try:
                 async for event in self._client.watch(
                     self._path,
@@ -100,12 +103,15 @@ class Reflector:
                     resource_version=version,
                     label_selector=self._labels,
                     field_selector=self._fields,
-                    timeout_seconds=int(STREAM_SECONDS * random.uniform(0.8, 1.0)),
+                    timeout_seconds=seconds,
+                    silent_seconds=SILENT_SECONDS if self.resource.bookmarks else seconds + SLACK_SECONDS,
                 ):
                     version = event.version or version
                     self._heard()
                     self._take(event.type, event.object)
-                # A stream that ends at its time brought bookmarks at least.
+                if not self.resource.bookmarks:
+                    self._heard()  # an end in good order is all that such a stream may bring
+                # Another that ends at its time brought bookmarks at least.
                 barren = barren + 1 if self.heard_at == heard_before else 0
                 if barren:
                     await asyncio.sleep(FIRST_BACKOFF_SECONDS)

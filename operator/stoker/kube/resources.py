@@ -19,13 +19,15 @@ class MetaOnly(Lean, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind. api_version: `v1`, `batch/v1`, ... shape: the type that its objects are decoded into."""
+    """One kind. api_version: `v1`, `batch/v1`, ... shape: the type that its objects are decoded into. bookmarks: whether
+    watches of it get them (the API server keeps no watch cache of Events, and sends none)."""
 
     kind: str
     api_version: str
     plural: str
     shape: type[Any]
     namespaced: bool = True
+    bookmarks: bool = True
 
     @property
     def prefix(self) -> str:
@@ -39,7 +41,7 @@ class Resource:
 
 PODS = Resource("Pod", "v1", "pods", Pod)
 NODES = Resource("Node", "v1", "nodes", Node, namespaced=False)
-EVENTS = Resource("Event", "v1", "events", Event)
+EVENTS = Resource("Event", "v1", "events", Event, bookmarks=False)
 SERVICES = Resource("Service", "v1", "services", MetaOnly)
 SECRETS = Resource("Secret", "v1", "secrets", dict)
 NAMESPACES = Resource("Namespace", "v1", "namespaces", MetaOnly, namespaced=False)

@@ -66,7 +66,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_data_that_is_not_base64_is_named(tmp_path: Path) -> None:
     cluster = {"server": "https://x", "certificate-authority-data": "%%%"}
-    with pytest.raises(AccessError, match="certificate-authority-data in the kubeconfig .* is not base64"):
+    with pytest.raises(AccessError, match=r"certificate-authority-data in the kubeconfig .* is not base64"):
         from_kubeconfig(kubeconfig(tmp_path, {}, cluster))
 
 

@@ -1,6 +1,5 @@
 """A job's record, as cluster and laptop write it: job.json before the first attempt, result.json at the end."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +69,8 @@ class Ending:
 
 def encode(record: Mapping[str, Any]) -> str:
     """The one way a record is written: sorted keys, two spaces, a newline at the end."""
-    return json.dumps(record, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    # The same bytes as json.dumps with indent, which is written in Python and was half of a plan's time.
+    return msgspec.json.format(msgspec.json.encode(record, order="deterministic"), indent=2).decode() + "\n"
 
 
 def job_record(identity: Identity, spec: TrainingJobSpec, pinned: Pinned) -> dict[str, Any]:
