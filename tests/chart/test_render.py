@@ -1,0 +1,277 @@
+"""What the chart installs."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stoker.api.validate import problems
+from tests.chart.conftest import Refused, Render, Values, objects, one
+
+pytestmark = pytest.mark.lab
+
+GOLDENS = Path(__file__).parent / "goldens"
+POOL = {
+    "name": "cpu",
+    "spec": {
+        "provider": {"type": "Static", "static": {"nodeSelector": {"pool": "cpu"}}},
+        "maxInstances": 2,
+        "allowedNamespaces": {},
+        "instanceTypes": [{"name": "standard", "resources": {"cpu": "4", "memory": "8Gi"}}],
+    },
+}
+EVERYTHING: Values = {
+    "image": {
+        "tag": "1.2.3",
+        "references": {"agent": "registry.example.com/agent@sha256:" + "0" * 64},
+        "pullSecrets": ["pull"],
+    },
+    "storage": {
+        "url": "s3://runs/team",
+        "endpoint": "https://s3.example.com",
+        "clientEndpoint": "https://s3.example.com",
+        "region": "eu-1",
+        "existingSecret": "s3-keys",
+    },
+    "jobNamespaces": ["team-a", "team-b"],
+    "insecureRegistries": ["registry.local:5000"],
+    "jobImagePullSecrets": ["pull"],
+    "defaults": {"compute": "cpu", "image": "registry.example.com/base:1", "timeoutSeconds": 3600},
+    "computeClusters": [POOL],
+    "operator": {"nodeSelector": {"system": "true"}, "priorityClassName": "high"},
+    "server": {
+        "replicas": 2,
+        "publicUrl": "https://stoker.example.com",
+        "tolerations": [{"key": "system", "operator": "Exists"}],
+        "serviceAccountAnnotations": {"cloud.example.com/role": "stoker"},
+    },
+    "rbac": {
+        "readPools": False,
+        "aggregate": False,
+        "scaleResources": [{"apiGroup": "lab.stoker.dev", "resources": ["nodepools"]}],
+        "pullSecrets": [{"namespace": "team-a", "names": ["pull"]}],
+    },
+}
+
+
+def pod_templates(text: str) -> dict[str, dict[str, Any]]:
+    return {
+        f"{found['kind']}/{found['metadata']['name']}": found["spec"]["template"]["spec"]
+        for found in objects(text)
+        if "template" in found.get("spec", {})
+    }
+
+
+def rules(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every rule with the kind and name of its role."""
+    return [
+        (f"{found['kind']}/{found['metadata']['name']}", rule)
+        for found in objects(text)
+        if found["kind"] in ("ClusterRole", "Role")
+        for rule in found["rules"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("try-out", {"crds": {"install": False}}), ("everything", {**EVERYTHING, "crds": {"install": False}})],
+)
+def test_the_chart_renders_as_it_is_kept(render: Render, name: str, values: Values) -> None:
+    """UPDATE_GOLDENS=1 writes them anew; look at the difference before you commit it."""
+    golden = GOLDENS / f"{name}.yaml"
+    text = render(values)
+    if os.environ.get("UPDATE_GOLDENS"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+
+    assert text == golden.read_text()
+
+
+def test_two_renders_are_the_same_bytes(render: Render) -> None:
+    assert render(EVERYTHING) == render(EVERYTHING)
+    assert render() == render()
+
+
+def test_no_template_asks_for_chance_or_for_the_cluster(chart: Path) -> None:
+    forbidden = re.compile(
+        r"\b(rand\w+|genCA\w*|gen\w+Cert\w*|genPrivateKey|uuidv4|now|lookup|derivePassword|htpasswd)\b"
+    )
+    for path in chart.glob("templates/**/*"):
+        if path.is_file():
+            actions = " ".join(re.findall(r"\{\{.*?\}\}", path.read_text(), re.DOTALL))
+            assert forbidden.findall(re.sub(r'"[^"]*"|/\*.*?\*/', "", actions)) == [], path
+
+
+def test_helm_lint_has_nothing_to_say(helm: Path, chart: Path) -> None:
+    done = subprocess.run(
+        [
+            helm,
+            "lint",
+            "--strict",
+            chart,
+            "-n",
+            "stoker-system",
+            "--set",
+            "image.repository=registry.example.com/stoker",
+        ],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["try-out", "everything"])
+def test_every_pod_of_ours_is_restricted(render: Render, values: Values) -> None:
+    """As Pod Security's level `restricted` has it, and with a root file system that cannot be written."""
+    templates = pod_templates(render(values))
+
+    assert {"Deployment/stoker-operator", "StatefulSet/stoker-server", "Job/stoker-test-ready"} <= templates.keys()
+    for name, pod in templates.items():
+        security = pod["securityContext"]
+        assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 1000), name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}, name
+        assert all(not volume.keys() & {"hostPath"} for volume in pod.get("volumes", ())), name
+        for container in [*pod["containers"], *pod.get("initContainers", ())]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+            assert {"requests", "limits"} <= container["resources"].keys(), name
+
+
+def test_no_right_is_a_wildcard_and_no_secret_is_read_by_everyone(render: Render) -> None:
+    text = render({**EVERYTHING, "rbac": {}})
+
+    for name, rule in rules(text):
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]], name
+        if "secrets" in rule["resources"]:
+            assert rule.get("resourceNames") or rule["verbs"] == ["create"], name
+            assert name.startswith("Role/"), name
+
+
+def test_rights_to_write_are_given_in_the_named_namespaces_alone(render: Render) -> None:
+    everywhere = [found for found in objects(render()) if found["metadata"]["name"] == "stoker-operator-jobs"]
+    named = [found for found in objects(render(EVERYTHING)) if found["metadata"]["name"] == "stoker-operator-jobs"]
+
+    assert [found["kind"] for found in everywhere] == ["ClusterRole", "ClusterRoleBinding"]
+    assert [(found["kind"], found["metadata"].get("namespace")) for found in named] == [
+        ("ClusterRole", None),
+        ("RoleBinding", "team-a"),
+        ("RoleBinding", "team-b"),
+    ]
+
+
+def test_people_may_reach_the_servers_pods_by_name_and_nothing_else_there(render: Render) -> None:
+    role = one(render(EVERYTHING), "Role", "stoker-public")
+
+    assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in role["rules"]] == [
+        (["configmaps"], ["stoker-public"], ["get"]),
+        (["pods/portforward"], ["stoker-server-0", "stoker-server-1"], ["get", "create"]),
+    ]
+
+
+def test_an_editor_asks_for_tokens_of_one_account(render: Render) -> None:
+    for account in ("stoker-editor", "stoker-viewer"):
+        role = one(render(), "ClusterRole", account)
+        tokens = [rule for rule in role["rules"] if rule["resources"] == ["serviceaccounts/token"]]
+        assert tokens == [
+            {"apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": [account], "verbs": ["create"]}
+        ]
+
+
+def test_pools_are_readable_by_all_unless_switched_off(render: Render) -> None:
+    assert one(render(), "ClusterRoleBinding", "stoker-pools")["subjects"][0]["name"] == "system:authenticated"
+    assert "stoker-pools" not in render(EVERYTHING)
+
+
+def test_the_values_pools_are_good_computeclusters(render: Render) -> None:
+    config = one(render({"computeClusters": [POOL]}), "ConfigMap", "stoker-compute-clusters")
+    cluster = yaml.safe_load(config["data"]["cpu.yaml"])
+
+    assert problems("ComputeCluster", cluster) == []
+    assert cluster["spec"] == POOL["spec"]
+
+
+@pytest.mark.parametrize(
+    ("crds", "expected"),
+    [
+        ({}, {"helm.sh/resource-policy": "keep"}),
+        ({"keep": False}, None),
+    ],
+)
+def test_crds_come_with_the_release_and_stay_after_it(
+    render: Render, repository: Path, crds: Values, expected: dict[str, str] | None
+) -> None:
+    found = [one for one in objects(render({"crds": crds})) if one["kind"] == "CustomResourceDefinition"]
+
+    assert len(found) == 4
+    for crd in found:
+        assert crd["metadata"].pop("annotations", None) == expected
+        plural = crd["spec"]["names"]["plural"]
+        assert crd == yaml.safe_load((repository / "crds" / f"{plural}.yaml").read_text())
+
+
+def test_crds_may_be_left_to_others(render: Render) -> None:
+    assert "CustomResourceDefinition" not in render({"crds": {"install": False}})
+
+
+def test_without_a_url_the_chart_brings_a_store(render: Render) -> None:
+    text = render({"store": {"persistence": {"enabled": False}}})
+    server = one(text, "StatefulSet", "stoker-server")["spec"]["template"]["spec"]["containers"][0]
+    env = {variable["name"]: variable.get("value") for variable in server["env"]}
+
+    assert env["STOKER_STORAGE_URL"] == "s3://stoker"
+    assert env["STOKER_STORAGE_ENDPOINT"] == "http://stoker-store.stoker-system.svc:9000"
+    assert "volumeClaimTemplates" not in one(text, "StatefulSet", "stoker-store")["spec"]
+    assert one(text, "NetworkPolicy", "stoker-store")["spec"]["policyTypes"] == ["Ingress"]
+
+
+def test_with_a_url_it_does_not(render: Render) -> None:
+    text = render(EVERYTHING)
+
+    assert "stoker-store" not in text
+    assert [found for found in objects(text) if found["kind"] == "Secret"] == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"storage": {"endpoint": "http://s3.example.com"}},
+            "storage.url is empty but other storage settings are given",
+        ),
+        ({"storage": {"url": "s3://bucket", "accessKey": "a"}}, "storage.secretKey is empty"),
+        (
+            {"storage": {"url": "s3://bucket", "accessKey": "a", "secretKey": "b", "existingSecret": "c"}},
+            "storage.existingSecret and storage.accessKey are both set",
+        ),
+        ({"nope": 1}, "additional properties 'nope' not allowed"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused_with_the_fix(render: Render, values: Values, said: str) -> None:
+    with pytest.raises(Refused, match=re.escape(said)):
+        render(values)
+
+
+def test_without_an_image_the_message_says_how_to_make_one(render: Render) -> None:
+    with pytest.raises(Refused, match="make images REGISTRY="):
+        render(repository=None)
+
+
+def test_another_namespace_is_refused(render: Render) -> None:
+    with pytest.raises(Refused, match="-n stoker-system --create-namespace"):
+        render(namespace="default")
+
+
+def test_whole_references_are_enough(render: Render) -> None:
+    references = {target: f"registry.example.com/{target}@sha256:{'1' * 64}" for target in ("stoker", "agent", "store")}
+    text = render({"image": {"references": references}}, repository=None)
+
+    assert set(re.findall(r"registry\.example\.com/(\w+)@", text)) == {"stoker", "agent", "store"}
