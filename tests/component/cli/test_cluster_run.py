@@ -1,0 +1,262 @@
+"""A run on a cluster as the command line sees it: an API server that the test plays, and Stoker's real server."""
+
+import asyncio
+import hashlib
+import json
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.api.names import job_key
+from stoker.storage import layout
+from tests.support.apiserver import JOBS, PODS, ApiServer, api_server
+from tests.support.cli import Cli
+from tests.support.serving import Served, job_record, serving
+
+LOG = b"epoch 1\nepoch 2\n"
+
+
+@dataclass
+class World:
+    """The command line, the API server and Stoker's server."""
+
+    cli: Cli
+    api: ApiServer
+    served: Served
+
+    def put(self, key: str, content: bytes) -> None:
+        asyncio.run(self.served.store().put(key, content))
+
+    def key(self, job: dict[str, Any]) -> str:
+        return job_key(job["metadata"]["name"], job["metadata"]["uid"])
+
+    def start_pod(self, job: dict[str, Any], printed: bytes) -> None:
+        """The operator's part up to a running pod that has printed something."""
+        name, key = job["metadata"]["name"], self.key(job)
+        record = job_record("team", name, job["metadata"]["uid"])
+        self.put(layout.job_record(key), json.dumps(record).encode())
+        self.api.status(name, phase="Preparing")
+        self.api.status(
+            name, phase="Running", compute="cpu", logs=f"s3://b/team/jobs/{key}/attempts/1/0/logs/std_log.txt"
+        )
+        labels = {
+            "stoker.dev/job-uid": job["metadata"]["uid"],
+            "stoker.dev/attempt": "1",
+            "batch.kubernetes.io/job-completion-index": "0",
+        }
+        states = [{"name": "main", "state": {"running": {}}}]
+        self.api.put(
+            f"{PODS}/{name}-0",
+            {"metadata": {"name": f"{name}-0", "labels": labels}, "status": {"containerStatuses": states}},
+        )
+        self.api.logs.put(printed)
+
+    def finish(
+        self, job: dict[str, Any], phase: str = "Completed", code: int = 0, outputs: dict[str, bytes] | None = None
+    ) -> None:
+        """The end: a sealed rank, a result, and the last status."""
+        key, outputs = self.key(job), outputs if outputs is not None else {"model.bin": b"m" * 100}
+        files = {"logs/std_log.txt": LOG, **{f"outputs/{path}": content for path, content in outputs.items()}}
+        for path, content in files.items():
+            self.put(layout.rank_prefix(key, 1, 0) + path, content)
+        sealed = [{"path": path, "size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for path, c in files.items()]
+        seal = {
+            "version": 1, "job": key, "attempt": 1, "rank": 0, "complete": True, "reason": None, "message": "", "exit": None,
+            "files": sealed, "missing": [], "sealedAt": "2026-01-02T03:05:00Z", "sealedBy": "server",
+        }  # fmt: skip
+        self.put(layout.seal(key, 1, 0), json.dumps(seal).encode())
+        result = {
+            "version": 1, "name": job["metadata"]["name"], "namespace": "team", "uid": job["metadata"]["uid"], "key": key,
+            "phase": phase, "reason": phase, "message": "", "exitCode": code, "startedAt": None,
+            "finishedAt": "2026-01-02T03:05:00Z", "timings": {"Running": 1.0},
+            "attempts": [{"number": 1, "reason": phase, "ranks": []}],
+            "outputs": [{**one, "path": one["path"].removeprefix("outputs/"), "attempt": 1, "rank": 0} for one in sealed[1:]],
+        }  # fmt: skip
+        self.put(layout.job_result(key), json.dumps(result).encode())
+        self.api.logs.put(None)
+        self.api.status(job["metadata"]["name"], phase=phase, exitCode=code, reason=phase)
+
+    def submit(self, *more: str) -> tuple[Any, dict[str, Any]]:
+        """Start `stoker run` and wait for the TrainingJob that it creates."""
+        process = self.cli.start("run", "t.py", "--compute", "cpu", "--environment", "python:3.12", *more)
+        try:
+            return process, self.api.created.get(timeout=20)
+        except Exception:
+            process.kill()
+            raise AssertionError(process.communicate()) from None
+
+    def finished(self) -> dict[str, Any]:
+        """A run that has ended."""
+        process, job = self.submit("-q")
+        self.start_pod(job, LOG)
+        self.finish(job)
+        process.communicate(timeout=30)
+        return job
+
+
+@pytest.fixture
+def world(cli: Cli, tmp_path: Path) -> Iterator[World]:
+    with api_server(tmp_path) as (api, kubeconfig), serving(Served(tmp_path / "stores")) as served:
+        served.kube.account("people", "team", "stoker-editor")
+        cli.env = {"KUBECONFIG": str(kubeconfig), "STOKER_SERVER": served.url}
+        cli.write(t__py="print(1)\n")
+        yield World(cli, api, served)
+
+
+def test_submit_follow_and_the_record(world: World) -> None:
+    process, job = world.submit("-o", "json")
+    digest = job["spec"]["command"]["code"]["snapshot"]
+    assert asyncio.run(world.served.store().head(layout.snapshot_manifest(digest)))
+
+    world.start_pod(job, b"epoch 1\n")
+    assert "epoch 1" in _until(process.stderr, "epoch 1")
+    world.finish(job)
+    out, err = process.communicate(timeout=30)
+
+    record = json.loads(out)
+    assert {"name", "phase", "exitCode", "reason", "message", "outputs", "logs", "storage", "timings"} == set(record)
+    assert (0, "Completed", 0) == (process.returncode, record["phase"], record["exitCode"])
+    assert ["model.bin"] == [one["path"] for one in record["outputs"]]
+    assert f"s3://b/team/jobs/{world.key(job)}" == record["storage"]
+    # The pod printed the first line and then broke off: the stored log has the rest, once.
+    assert 1 == err.count("epoch 2")
+    assert all(agent.startswith("stoker-cli/") for agent in world.api.agents)
+
+
+def _until(stream: Any, words: str) -> str:
+    for line in stream:
+        if words in line:
+            return str(line)
+    raise AssertionError(f"the stream ended without {words!r}")
+
+
+def test_an_unchanged_snapshot_is_not_sent_again(world: World) -> None:
+    for expected in (True, False):
+        assert expected is world.cli.json("snapshot", ".", "--push")["sent"]
+
+
+def test_the_exit_code_is_the_jobs_own(world: World) -> None:
+    process, job = world.submit()
+    world.start_pod(job, LOG)
+    world.finish(job, "Failed", 3, {})
+    process.communicate(timeout=30)
+
+    assert 3 == process.returncode
+
+
+def test_ctrl_c_detaches_and_says_what_to_do(world: World) -> None:
+    process, job = world.submit()
+    world.start_pod(job, b"epoch 1\n")
+    _until(process.stdout, "epoch 1")
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    assert 0 == process.returncode
+    for command in ("logs", "why", "cancel"):
+        assert f"stoker {command} {job['metadata']['name']}" in err
+    assert "cancel" not in world.api.objects[f"{JOBS}/{job['metadata']['name']}"]["spec"]
+
+
+def test_cancel_asks_the_operator(world: World) -> None:
+    name = world.cli.json("run", "t.py", "--compute", "cpu", "--environment", "a:1", "--detach")["name"]
+
+    world.cli("cancel", "@last")
+
+    assert world.api.objects[f"{JOBS}/{name}"]["spec"]["cancel"] is True
+
+
+def test_a_run_is_read_and_pulled_after_its_object_is_gone(world: World) -> None:
+    job = world.finished()
+    name = job["metadata"]["name"]
+    world.api.put(f"{JOBS}/{name}", job, "DELETED")
+
+    assert [name] == [one["name"] for one in world.cli.json("ls")]
+    assert LOG.decode() == world.cli("logs", name).stdout
+    assert "Completed" == world.cli.json("show", name[:-1])["phase"]
+    world.cli("pull", name, "got")
+    assert b"m" * 100 == (world.cli.folder / "got" / "model.bin").read_bytes()
+
+
+def test_pull_goes_on_where_it_stopped_and_checks_what_came(world: World) -> None:
+    job = world.finished()
+    got = world.cli.folder / "got"
+    got.mkdir()
+    (got / "model.bin.stoker-part").write_bytes(b"m" * 60)
+    world.cli("pull", job["metadata"]["name"], "got")
+    assert 100 == (got / "model.bin").stat().st_size
+
+    place = layout.rank_prefix(world.key(job), 1, 0) + "outputs/model.bin"
+    world.put(place, b"x" * 100)
+    refused = world.cli("pull", job["metadata"]["name"], "other", code=125)
+
+    assert "sha256" in refused.stderr
+    assert not (world.cli.folder / "other" / "model.bin").exists()
+
+
+def test_why_tells_what_it_waits_for(world: World) -> None:
+    name = world.cli.json("run", "t.py", "--compute", "cpu", "--environment", "a:1", "--detach")["name"]
+    world.api.status(
+        name, phase="Queued", waiting={"reason": "NodesBooting", "message": "1 of 2", "fix": "", "since": "x"}
+    )
+
+    assert ("Queued", "NodesBooting", "1 of 2") == tuple(
+        world.cli.json("why", name)[k] for k in ("phase", "reason", "message")
+    )
+
+
+def test_local_data_goes_as_a_snapshot(world: World) -> None:
+    (world.cli.folder / "data").mkdir()
+    (world.cli.folder / "data" / ".env").write_text("data, not code\n")
+    world.cli.write(
+        job__yaml="command: cat ${{inputs.d}}/.env\ninputs: {d: {type: uri_folder, path: data}}\nenvironment: a:1\ncompute: cpu\n"
+    )
+
+    world.cli("run", "--detach")
+    job = world.api.created.get(timeout=5)
+
+    path = job["spec"]["inputs"]["d"]["path"]
+    assert path.startswith("snapshot:sha256:")
+    assert asyncio.run(world.served.store().head(layout.snapshot_zip(path.removeprefix("snapshot:"))))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--compute", "gpu", "--environment", "a:1"), 2, 'no ComputeCluster named "gpu"; this cluster has: cpu'),
+        (("--compute", "cpu", "--environment", "torch"), 2, 'no Environment named "torch"'),
+        (("--compute", "cpu", "--context", "nope"), 125, "has: c"),
+        (("--compute", "cpu",), 2, "a cluster needs an image"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_told_before_anything_is_sent(
+    world: World, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    if "--context" in arguments:
+        arguments += ("--environment", "a:1")
+
+    refused = world.cli("run", "t.py", *arguments, code=code)
+
+    assert words in refused.stderr
+    assert not [line for line in world.api.requests if line.startswith("POST")]
+
+
+def test_the_api_servers_own_words_are_shown(world: World) -> None:
+    world.api.refuse = {
+        "code": 422, "reason": "Invalid", "message": "TrainingJob is invalid",
+        "details": {"causes": [{"field": "spec.command", "message": "Invalid value: no such thing"}]},
+    }  # fmt: skip
+
+    refused = world.cli("run", "t.py", "--compute", "cpu", "--environment", "a:1", code=2)
+
+    assert "spec.command: Invalid value: no such thing" in refused.stderr
+
+
+def test_without_a_kubeconfig_a_cluster_is_named_as_missing(world: World) -> None:
+    world.cli.env = {}
+
+    assert "no kubeconfig" in world.cli("run", "t.py", "--compute", "cpu", "--environment", "a:1", code=125).stderr
