@@ -35,7 +35,9 @@ class AliveWatch(threading.Thread):
                 if descriptor is None and hasattr(os, "mkfifo"):
                     with contextlib.suppress(FileNotFoundError):
                         descriptor = os.open(self._scratch.alive, os.O_RDONLY | os.O_NONBLOCK)
-                if descriptor is not None and self._is_gone(descriptor):
+                if descriptor is None:
+                    self._closed.wait(_PAUSE_SECONDS)
+                elif self._is_gone(descriptor):
                     self._ended()
                     return
         finally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import List
 
 _HAS_DIR_FD = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
@@ -53,6 +54,15 @@ def open_beneath(root: str, path: str, follow: bool = False) -> int:
     finally:
         for folder in folders:
             os.close(folder)
+
+
+def open_file_beneath(root: str, path: str) -> int:
+    """Like `open_beneath` without following links, and only for a regular file; anything else is an OSError."""
+    descriptor = open_beneath(root, path)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is no regular file", path)
+    return descriptor
 
 
 def _target(root: str, target: str, folders: List[int], path: str) -> List[str]:

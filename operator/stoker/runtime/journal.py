@@ -55,8 +55,7 @@ class Journal:
 
     def save(self, path: str, saved: Saved) -> None:
         with self._lock:
-            self.saved[path] = saved
-            self.uploads.pop(path, None)
+            self._take(path, saved)
             self._write(
                 {
                     "saved": path,
@@ -102,6 +101,13 @@ class Journal:
                 self.stale_uploads.remove((path, upload))
             self._write({"aborted": path, "upload": upload})
 
+    def _take(self, path: str, saved: Saved) -> None:
+        self.saved[path] = saved
+        upload = self.uploads.pop(path, None)
+        if upload is not None and upload.stamp != saved.stamp:
+            # The parts were of another state of the file.
+            self.stale_uploads.append((path, upload.upload))
+
     def _write(self, entry: Dict[str, Any]) -> None:
         # A full disk must not stop the saving: what cannot be noted is only sent twice.
         with contextlib.suppress(OSError):
@@ -124,12 +130,12 @@ class Journal:
     def _apply(self, entry: Dict[str, Any]) -> None:
         if "saved" in entry:
             path = entry["saved"]
-            self.saved[path] = Saved(
+            saved = Saved(
                 _stamp(entry["stamp"]),
                 StoredFile(path, int(entry["size"]), str(entry["sha256"])),
                 bool(entry["carried"]),
             )
-            self.uploads.pop(path, None)
+            self._take(path, saved)
         elif "forgotten" in entry:
             self.saved.pop(entry["forgotten"], None)
         elif "log" in entry:

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from stoker.runtime import wire
 from stoker.runtime.command import Command, Ended
@@ -77,13 +77,13 @@ class Launch:
         alive = _hold(scratch.alive)
         started_at = utc_now()
         write_json(scratch.started, {"version": 1, "startedAt": started_at, "pid": os.getpid()})
-        log = os.open(scratch.raw_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        log = os.open(scratch.raw_log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         if self._options.echo:
             self._tail = LogTail(scratch.raw_log, _stdout_descriptor())
             self._tail.start()
         with self._signals():
             try:
-                record = self._record(self._attempt(log), started_at)
+                record = self._record(self._attempt(log), started_at, log)
             finally:
                 os.close(log)
             write_json(scratch.exit, record.document())
@@ -213,8 +213,8 @@ class Launch:
     def _set_ended(self, ended: Ended) -> None:
         self._ended = ended
 
-    def _record(self, record: wire.ExitRecord, started_at: str) -> wire.ExitRecord:
-        size, tail = _read_tail(self._scratch.raw_log)
+    def _record(self, record: wire.ExitRecord, started_at: str, log: int) -> wire.ExitRecord:
+        size, tail = _read_tail(log)
         if record.reason is None and record.code:
             found = diagnose(record.code, tail, self._work)
             record = record._replace(reason=found.reason, message=found.message)
@@ -334,8 +334,9 @@ def _say(log: int, message: str) -> None:
         os.write(log, ("stoker: %s\n" % message).encode("utf-8", "replace"))
 
 
-def _read_tail(path: str) -> "tuple[int, str]":
-    with open(path, "rb") as file:
+def _read_tail(log: int) -> Tuple[int, str]:
+    # By the descriptor that we hold: the command may have moved the file or put something in its place.
+    with open(os.dup(log), "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 4 * wire.LOG_TAIL_BYTES))
         return size, file.read().decode("utf-8", "replace")

@@ -6,6 +6,7 @@ The local run uses the same layout in a folder of its own.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -13,6 +14,11 @@ import time
 from typing import Any
 
 from stoker.runtime import wire
+
+#: Files in run/ that only take space and an inode, so that the exit record and the outcome can still be written when a
+#: run has filled the disk.
+_RESERVES = (".reserve-1", ".reserve-2")
+_RESERVE_BYTES = 16 * 1024
 
 
 class Scratch:
@@ -58,10 +64,33 @@ class Scratch:
         if hasattr(os, "mkfifo"):
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(self.alive, 0o660)
+        for name in _RESERVES:
+            with contextlib.suppress(OSError), open(os.path.join(self.run, name), "xb") as file:
+                file.write(bytes(_RESERVE_BYTES))
 
 
 def write_atomic(path: str, content: bytes, mode: int = 0o644) -> None:
-    """Put a whole file in place by rename: a reader sees all of it or none."""
+    """Put a whole file in place by rename: a reader sees all of it or none. On a full disk a reserve of ours beside
+    the file is given up for it."""
+    while True:
+        try:
+            return _write_atomic(path, content, mode)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _free_reserve(os.path.dirname(path)):
+                raise
+
+
+def _free_reserve(folder: str) -> bool:
+    for name in _RESERVES:
+        try:
+            os.unlink(os.path.join(folder, name))
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def _write_atomic(path: str, content: bytes, mode: int) -> None:
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix="." + os.path.basename(path) + ".")
     try:
         with os.fdopen(handle, "wb") as file:

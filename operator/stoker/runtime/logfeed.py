@@ -8,7 +8,7 @@ import os
 from typing import Optional, Tuple
 
 from stoker.runtime import wire
-from stoker.runtime.beneath import open_beneath
+from stoker.runtime.beneath import open_file_beneath
 from stoker.runtime.diagnose import log_tail
 from stoker.runtime.journal import Journal, Stamp
 from stoker.runtime.layout import Scratch
@@ -37,8 +37,11 @@ class LogFeed:
         return 1 if self._pieces < _MANY_PIECES else 5
 
     def waiting_bytes(self) -> int:
-        """Bytes of the log that are not stored yet."""
-        found = self._stamp()
+        """Bytes of the log that are not stored yet; 0 when it cannot be looked at now."""
+        try:
+            found = self._stamp()
+        except OSError:
+            return 0
         return 0 if found is None else max(0, found[0] - self._journal.log_offset)
 
     def send_piece(self) -> bool:
@@ -81,7 +84,7 @@ class LogFeed:
             return size, log_tail(file.read())
 
     def _open(self) -> int:
-        return open_beneath(self._scratch.root, _LOG)
+        return open_file_beneath(self._scratch.root, _LOG)
 
     def _stamp(self) -> Optional[Stamp]:
         try:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import socket
+import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Callable
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # The kubelet asks the pod's address, of either family.
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # Not HTTPServer's: that asks DNS for our own name, which may take seconds in a pod.
+        socketserver.TCPServer.server_bind(self)
 
 
 class ReadyServer:
@@ -23,8 +37,7 @@ class ReadyServer:
             def log_message(self, format: str, *arguments: object) -> None:
                 """The kubelet asks every few seconds: nothing to say."""
 
-        self._server = ThreadingHTTPServer(("", port), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("", port), Handler)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 60}, daemon=True).start()
 

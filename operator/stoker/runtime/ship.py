@@ -28,6 +28,8 @@ from stoker.runtime.web import Refused, backoff
 
 __all__ = ["Settings", "Ship", "main"]
 
+_MOST_LOG_TRIES = 8
+
 
 class Ship:
     """The saving of one rank. say: takes one line for people."""
@@ -53,6 +55,7 @@ class Ship:
         self._log = LogFeed(scratch, transport, self._journal)
         self._log_failures, self._log_due = 0, 0.0
         self._whole_log: Optional[wire.StoredFile] = None
+        self._log_trouble, self._log_tries = "", 0
         self._ended_at: Optional[float] = None
         self._told_to_stop = False
 
@@ -163,6 +166,7 @@ class Ship:
         lost: List[str] = []
         for _ in range(3):
             seen = self._save_rest()
+            self._uploader.abort_leftovers()
             try:
                 return self._seal(record, seen)
             except Absent as error:
@@ -194,7 +198,8 @@ class Ship:
         return scan(self._scratch.work)
 
     def _whole_log_is_done(self) -> bool:
-        return self._whole_log is not None or not os.path.exists(self._scratch.raw_log)
+        given_up = self._log_tries >= _MOST_LOG_TRIES
+        return self._whole_log is not None or given_up or not os.path.lexists(self._scratch.raw_log)
 
     def _feed_whole_log(self) -> None:
         if self._whole_log_is_done() or self._log_lane.busy or time.monotonic() < self._log_due:
@@ -205,10 +210,15 @@ class Ship:
         self._whole_log = done.result
         if done.error is None:
             return
+        if isinstance(done.error, (Changed, OSError)):
+            # The log itself is odd: a link or a folder in its place, or someone still writes. That hardly mends.
+            self._log_tries += 1
+            self._log_trouble = "Unreadable: %s" % done.error
+            self._log_due = time.monotonic() + 0.2
+            return
         self._log_failures += 1
         self._log_due = time.monotonic() + backoff(self._log_failures, getattr(done.error, "retry_after", None))
-        if not isinstance(done.error, Changed):
-            self._state.failed(done.error)
+        self._state.failed(done.error)
 
     def _must_give_up(self) -> bool:
         now, state = time.monotonic(), self._state
@@ -249,9 +259,11 @@ class Ship:
                 files.append(self._journal.saved[path].file)
         if self._whole_log is not None:
             files.append(self._whole_log)
-        elif os.path.exists(self._scratch.raw_log):
+        elif os.path.lexists(self._scratch.raw_log):
             missing.append(
-                wire.MissingFile(wire.LOG_PATH, self._log.size_and_tail()[0], self._files.why(wire.LOG_PATH))
+                wire.MissingFile(
+                    wire.LOG_PATH, self._log.size_and_tail()[0], self._log_trouble or self._files.why(wire.LOG_PATH)
+                )
             )
         return files, missing
 

@@ -14,6 +14,7 @@ from stoker.runtime.layout import Scratch, read_json, write_termination_message
 from stoker.runtime.saving import Settings
 from stoker.runtime.ship import Ship
 from stoker.runtime.transport import Transport
+from stoker.runtime.web import Refused, Transient, patiently
 
 READY_PORT = 8079
 
@@ -89,7 +90,17 @@ def _transport(options: argparse.Namespace) -> Transport:
         return FolderTransport(folder_of_url(options.store), options.job, options.attempt, options.rank)
     from stoker.runtime.grants import Server, ServerTransport
 
-    return ServerTransport(Server(options.server, options.token_file))
+    server = Server(options.server, options.token_file)
+    threading.Thread(target=_ask_early, args=(server,), name="grant", daemon=True).start()
+    return ServerTransport(server)
+
+
+def _ask_early(server: Any) -> None:
+    """The grant outlives the job object, so it is asked for while that is certain to be there."""
+    try:
+        patiently(server.grant, time.monotonic() + 3600, _say)
+    except (Transient, Refused) as error:
+        _say("no grant yet: %s" % error)
 
 
 def _parse(arguments: List[str]) -> argparse.Namespace:

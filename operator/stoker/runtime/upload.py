@@ -7,11 +7,11 @@ import os
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from stoker.runtime import wire
-from stoker.runtime.beneath import open_beneath
+from stoker.runtime.beneath import open_file_beneath
 from stoker.runtime.journal import Journal, Saved, Stamp, Upload
 from stoker.runtime.scan import Found
 from stoker.runtime.transport import Content, Part, Transport
-from stoker.runtime.web import Refused
+from stoker.runtime.web import Refused, Transient
 
 _CHUNK = 256 * 1024
 
@@ -119,12 +119,30 @@ class Uploader:
 
     # Large files
 
+    def abort_leftovers(self) -> None:
+        """Free what the store keeps of uploads in parts that will never be whole. Best effort: the bucket's rule for
+        unfinished uploads takes what is left."""
+        for path in list(self._journal.uploads):
+            self._journal.drop(path)
+        self._abort_stale()
+
+    def _abort_stale(self) -> None:
+        for path, upload in list(self._journal.stale_uploads):
+            try:
+                self._transport.abort(path, upload)
+            except Transient:
+                continue
+            except Refused:
+                pass  # it is gone, or the rank is sealed: there is nothing more that we could do
+            self._journal.aborted(path, upload)
+
     def _save_in_parts(self, found: Found) -> None:
         upload = self._journal.uploads.get(found.path)
         if upload is not None and upload.stamp != found.stamp:
             self._journal.drop(found.path)
             upload = None
         if upload is None:
+            self._abort_stale()
             part_bytes = max(self._transport.part_bytes, -(-found.size // wire.MAX_PARTS))
             upload = Upload(found.stamp, self._transport.begin(found.path), part_bytes, {})
             self._journal.begin(found.path, upload)
@@ -194,7 +212,7 @@ class Uploader:
 
     def _open(self, found: Found) -> int:
         try:
-            return open_beneath(self._work, found.source)
+            return open_file_beneath(self._work, found.source)
         except FileNotFoundError:
             raise Changed(found.path) from None
 

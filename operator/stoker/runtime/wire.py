@@ -1,7 +1,6 @@
-"""Formats that a run's pods, the server, the operator and the client share.
+"""Formats that a run's pods, the server, the operator and the client share: plain values and their bytes, no I/O.
 
-Everything here is a plain value and its bytes: no I/O. A format carries its version in its first line or field and
-a reader refuses a version that it does not know.
+A format carries its version in its first line or field; a reader refuses a version that it does not know.
 """
 
 from __future__ import annotations

@@ -262,16 +262,6 @@ def test_odd_things_under_outputs_are_told_truthfully(cloud_pod: Pod, cloud: Clo
     } == skipped
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_an_unreadable_file_is_named_as_missing(cloud_pod: Pod, cloud: Cloud) -> None:
-    outcome = run(cloud_pod, "echo x > outputs/mine; chmod 0 outputs/mine")
-
-    assert not outcome["complete"]
-    assert [(m["path"], m["reason"]) for m in cloud.seal["missing"]] == [
-        ("outputs/mine", "Unreadable: Permission denied")
-    ]
-
-
 def test_a_file_that_grows_is_saved_as_it_ended(cloud_pod: Pod, cloud: Cloud) -> None:
     run(
         cloud_pod, "for n in $(seq 1 60); do echo $n >> outputs/grows; sleep 0.01; done; mv outputs/grows outputs/grown"
@@ -334,6 +324,42 @@ def test_a_large_file_goes_on_after_a_kill(cloud_pod: Pod, cloud: Cloud) -> None
     assert cloud_pod.await_sealed()["complete"]
     assert ("PUT", "/p/u0/1") not in cloud.requests, "the first part was sent twice"
     assert size == len(cloud.stored["outputs/large"])
+
+
+def test_a_large_file_that_was_rewritten_leaves_no_parts_behind(cloud_pod: Pod, cloud: Cloud) -> None:
+    size = wire.SINGLE_PUT_BYTES + 5
+    cloud.fault = lambda method, path: (503, {}, b"") if path.endswith("/2") else None
+    cloud_pod.ship()
+    process = cloud_pod.launch("sh", "-c", f"head -c {size} /dev/zero > outputs/large; sleep 30", wait=True)
+    eventually(lambda: ("PUT", "/p/u0/2") in cloud.requests, 20)
+    (cloud_pod.work / "outputs/large").write_text("small now")
+    cloud.fault = lambda method, path: None
+
+    process.send_signal(signal.SIGTERM)
+
+    assert cloud_pod.await_sealed()["complete"]
+    assert (b"small now", ["u0"], {}) == (cloud.stored["outputs/large"], cloud.aborted, cloud.uploads)
+
+
+def test_a_log_that_was_swapped_for_a_link_is_named_and_not_followed(cloud_pod: Pod, cloud: Cloud) -> None:
+    secret = cloud_pod.folder / "secret"
+    secret.write_text("of the agent")
+    log = cloud_pod.scratch.raw_log
+
+    outcome = run(cloud_pod, f"echo x > outputs/x; rm {log}; ln -s {secret} {log}")
+
+    assert not outcome["complete"]
+    assert [wire.LOG_PATH] == [entry["path"] for entry in cloud.seal["missing"]]
+    assert not any(b"of the agent" in body for body in cloud.stored.values())
+
+
+def test_a_log_that_was_removed_is_named(cloud_pod: Pod, cloud: Cloud) -> None:
+    outcome = run(
+        cloud_pod, f"mkdir outputs/d; rm {cloud_pod.scratch.raw_log}; mkdir {cloud_pod.scratch.raw_log}; exit 4"
+    )
+
+    assert not outcome["complete"]
+    assert (4, [wire.LOG_PATH]) == (cloud.seal["exit"]["code"], [entry["path"] for entry in cloud.seal["missing"]])
 
 
 # A store and a server with faults

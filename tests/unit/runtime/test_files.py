@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from stoker.runtime import beneath, upload, wire
 from stoker.runtime.beneath import LeavesFolder, open_beneath
 from stoker.runtime.folder import FolderTransport, folder_of_url
 from stoker.runtime.journal import Journal, Saved, Upload
+from stoker.runtime.layout import Scratch, read_json, write_json
 from stoker.runtime.scan import scan
 from stoker.runtime.transport import Absent
 from stoker.runtime.upload import Uploader
@@ -87,14 +89,14 @@ def test_a_fifo_does_not_block(root: Path) -> None:
 
 def test_descriptors_are_given_back(root: Path) -> None:
     (root / "link").symlink_to("../secret")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(os.listdir("/dev/fd"))
 
     for _ in range(20):
         os.close(open_beneath(str(root), "d/f"))
         with pytest.raises(LeavesFolder):
             open_beneath(str(root), "link", follow=True)
 
-    assert before == len(os.listdir("/proc/self/fd"))
+    assert before == len(os.listdir("/dev/fd"))
 
 
 def test_names_that_become_equal_are_told_apart(tmp_path: Path) -> None:
@@ -126,6 +128,31 @@ def test_git_folders_are_never_saved(tmp_path: Path) -> None:
 
     assert seen.files == {}
     assert list(seen.skipped) == ["outputs/repo/.git"]
+
+
+def test_on_a_full_disk_the_reserve_makes_room_for_the_exit_record_and_the_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = Scratch(str(tmp_path))
+    scratch.make()
+    reserves = sorted(path for path in Path(scratch.run).iterdir() if path.name.startswith(".reserve"))
+    room, mkstemp = len(reserves), tempfile.mkstemp
+
+    def when_there_is_room(**arguments: str) -> tuple[int, str]:
+        nonlocal room
+        if sum(path.exists() for path in reserves) == room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        room -= 1
+        return mkstemp(**arguments)
+
+    monkeypatch.setattr("stoker.runtime.layout.tempfile.mkstemp", when_there_is_room)
+
+    write_json(scratch.exit, {"code": 0})
+    write_json(scratch.sealed, {"complete": True})
+
+    assert {"code": 0} == read_json(scratch.exit)
+    with pytest.raises(OSError, match="No space left"):
+        write_json(scratch.stopping, {})
 
 
 # The journal
@@ -213,12 +240,12 @@ def test_a_file_that_cannot_be_read_is_named(
     (work / "outputs/mine").write_text("x")
     (work / "outputs/other").write_text("y")
 
-    def refuse(root: str, path: str, follow: bool = False) -> int:
+    def refuse(root: str, path: str) -> int:
         if path.endswith("mine"):
             raise PermissionError(errno.EACCES, "Permission denied", path)
-        return open_beneath(root, path, follow)
+        return open_beneath(root, path)
 
-    monkeypatch.setattr(upload, "open_beneath", refuse)
+    monkeypatch.setattr(upload, "open_file_beneath", refuse)
 
     (failure,) = uploader(work, store, journal).save(list(scan(str(work)).files.values()))
 
