@@ -38,9 +38,8 @@ class Cluster(Protocol):
 def install(lab: embedded.Lab, progress: Progress = print) -> Mapping[str, str]:
     """Build Stoker's images, push them to the lab's registry and install the chart; the images' references by target."""
     built = images.lab_images(lab, progress=progress)
-    repository, _, tag = built["stoker"].rpartition("/stoker")[0], None, None
     values = {
-        "image": {"repository": repository, "references": dict(built)},
+        "image": {"repository": f"{lab.registry}/stoker", "references": dict(built)},
         "storage": {
             "url": f"s3://{lab.s3.bucket}",
             "endpoint": lab.s3.endpoint,
@@ -49,6 +48,7 @@ def install(lab: embedded.Lab, progress: Progress = print) -> Mapping[str, str]:
             "secretKey": lab.s3.secret_key,
         },
         "insecureRegistries": [lab.registry],
+        "rbac": {"scaleResources": [{"apiGroup": "lab.stoker.dev", "resources": ["nodepools"]}]},
     }
     file = lab.state_dir / "stoker-values.json"
     file.write_text(json.dumps(values))
