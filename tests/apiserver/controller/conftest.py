@@ -1,0 +1,216 @@
+"""The operator as a process of its own beside the lab's control plane, with kwok nodes for its jobs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import Lab
+from tests.support import labs
+
+#: The lab that the tests of the API server share; no chart is installed there.
+NAME = "stoker-api"
+POOL = "wide"
+Json = dict[str, Any]
+
+
+def until(what: str, true: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """What `true` returns as soon as it is not false; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := true():
+            return found
+        time.sleep(0.1)
+    return pytest.fail(f"not within {seconds:.0f} s: {what}")
+
+
+@dataclass
+class Cluster:
+    """The lab as these tests see it."""
+
+    lab: Lab
+
+    def apply(self, *manifests: Json) -> None:
+        self.lab.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
+
+    def get(self, *what: str) -> Any:
+        return json.loads(self.lab.kubectl("get", *what, "-o", "json"))
+
+    def items(self, *what: str) -> list[Json]:
+        found: list[Json] = self.get(*what)["items"]
+        return found
+
+    def phase(self, namespace: str, name: str) -> str:
+        return str(self.get("trainingjob", name, "-n", namespace).get("status", {}).get("phase", ""))
+
+    def job(self, namespace: str, name: str, **spec: Any) -> None:
+        """Submit a job of one line of inline code."""
+        command: Json = {
+            "code": {"inline": {"train.py": "print('hello')\n"}},
+            "command": "python train.py",
+            "environment": {"spec": {"image": self.lab.images["base"]}},
+        } | spec.pop("command", {})
+        self.apply(
+            {
+                "apiVersion": "stoker.dev/v1alpha1",
+                "kind": "TrainingJob",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {"compute": POOL, "command": command} | spec,
+            }
+        )
+
+    def writes(self, since: int, about: str) -> list[tuple[str, str, str]]:
+        """The operator's writes on objects whose name has `about`, from the audit log: verb, resource, subresource."""
+        found = []
+        with self.lab.audit_log.open() as log:
+            log.seek(since)
+            for line in log:
+                event = json.loads(line)
+                target = event.get("objectRef") or {}
+                if not event["userAgent"].startswith("stoker-operator/") or event["stage"] != "ResponseComplete":
+                    continue
+                if event["verb"] in ("create", "update", "patch", "delete") and about in _names(event):
+                    found.append((event["verb"], target["resource"], target.get("subresource", "")))
+        return found
+
+
+def _names(event: Json) -> str:
+    target = event.get("objectRef") or {}
+    return f"{target.get('name', '')} {event['requestURI']}"
+
+
+class Operator:
+    """One operator process; its probes' port is taken from its environment."""
+
+    def __init__(self, cluster: Cluster, folder: Path, port: int = 18181) -> None:
+        self._cluster, self._folder, self._port = cluster, folder, port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        lab = self._cluster.lab
+        env = {
+            **os.environ,
+            "STOKER_AGENT_IMAGE": lab.images["base"],
+            "STOKER_SERVER_URL": "http://stoker-server.stoker-system.svc:8080",
+            "STOKER_STORAGE_URL": f"s3://{lab.s3.bucket}",
+            "STOKER_STORAGE_ENDPOINT": lab.s3.endpoint,
+            "STOKER_STORAGE_REGION": lab.s3.region,
+            "AWS_ACCESS_KEY_ID": lab.s3.access_key,
+            "AWS_SECRET_ACCESS_KEY": lab.s3.secret_key,
+            "STOKER_INSECURE_REGISTRIES": lab.registry,
+            "STOKER_PROBE_ADDRESS": f"127.0.0.1:{self._port}",
+        }
+        log = (self._folder / "operator.log").open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "stoker.controller", "--kubeconfig", str(lab.kubeconfig)], env=env, stderr=log
+        )
+        log.close()
+        until("the operator is ready", lambda: self.probe("readyz") == "ok")
+
+    def probe(self, path: str) -> str:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            return ""
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait; returns the exit code."""
+        if self._process is None:
+            return 0
+        process, self._process = self._process, None
+        process.send_signal(number)
+        return process.wait(30)
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "operator.log").read_text()
+
+
+@pytest.fixture(scope="session")
+def cluster(repository: Path) -> Cluster:
+    """A control plane with our kinds, and a static pool of four kwok nodes."""
+    lab = labs.running(os.environ.get("STOKER_API_LAB", NAME), nodes=0)
+    found = Cluster(lab)
+    lab.kubectl("apply", "-f", str(repository / "crds"))
+    lab.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    found.apply(
+        {
+            "apiVersion": "lab.stoker.dev/v1",
+            "kind": "NodePool",
+            "metadata": {"name": POOL},
+            "spec": {
+                "replicas": 4,
+                "kind": "Kwok",
+                "labels": {"pool": POOL},
+                "capacity": {"cpu": "8", "memory": "32Gi"},
+            },
+        },
+        {
+            "apiVersion": "stoker.dev/v1alpha1",
+            "kind": "ComputeCluster",
+            "metadata": {"name": POOL},
+            "spec": {
+                "provider": {"type": "Static", "static": {"nodeSelector": {"pool": POOL}}},
+                "maxInstances": 4,
+                "allowedNamespaces": {},
+                "instanceTypes": [{"name": "std", "resources": {"cpu": "8", "memory": "32Gi"}}],
+            },
+        },
+    )
+    until("four nodes are ready", lambda: _ready_nodes(found) == 4)
+    return found
+
+
+def _ready_nodes(cluster: Cluster) -> int:
+    nodes = cluster.items("nodes", "-l", f"pool={POOL}")
+    ready = (one for node in nodes for one in node["status"].get("conditions", ()) if one["type"] == "Ready")
+    return sum(one["status"] == "True" for one in ready)
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    process = Operator(cluster, tmp_path_factory.mktemp("operator"))
+    process.start()
+    yield process
+    assert process.end() == 0, process.log
+
+
+@pytest.fixture
+def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own; its end ends its jobs and frees their nodes."""
+    name = f"t-{abs(hash(request.node.name)) % 10**8}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    cluster.lab.kubectl("delete", "trainingjobs", "--all", "-n", name)
+    cluster.lab.kubectl("delete", "pods", "--all", "-n", name, "--grace-period=0", "--force")
+    cluster.lab.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def sealer(cluster: Cluster) -> Iterator[None]:
+    """Plays the pods' part on kwok nodes: seals each and lets it end."""
+    lab = cluster.lab
+    env = {
+        **os.environ,
+        "AWS_ACCESS_KEY_ID": lab.s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": lab.s3.secret_key,
+        "AWS_ENDPOINT_URL": lab.s3.endpoint,
+        "AWS_REGION": lab.s3.region,
+    }
+    command = [sys.executable, "-m", "lab.sealer", "--kubeconfig", str(lab.kubeconfig), "--direct"]
+    process = subprocess.Popen([*command, "--store-url", f"s3://{lab.s3.bucket}"], env=env)
+    yield
+    process.terminate()
+    process.wait(10)
