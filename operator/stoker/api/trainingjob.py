@@ -6,6 +6,7 @@ import msgspec
 
 from stoker.api.common import Condition, PodShape, Quantity, Resources, as_text, resource
 from stoker.api.environment import EnvironmentSpec
+from stoker.api.jobrules import NAME_RULES, SPEC_RULES
 from stoker.api.kube import ObjectMeta
 from stoker.api.schema import Rule, Spec, field, rules
 
@@ -22,9 +23,6 @@ Phase = Literal[
     "Canceled",
 ]
 FINISHED: frozenset[str] = frozenset({"Completed", "Failed", "Canceled"})
-
-#: Members of spec that never change: a TrainingJob runs once.
-IMMUTABLE = ("type", "experiment", "compute", "inputs", "outputs", "command")
 
 
 @rules(
@@ -206,74 +204,7 @@ class Limits(Spec):
     ] = 600
 
 
-#: Names that would become variables of the shell's own (`$path` is PATH in some) when put in front of a command.
-RESERVED_NAMES = ("path", "ld_library_path", "user", "logname", "home", "pwd", "shell")
-_NAME_RULES = (
-    Rule(
-        "self.all(n, n.matches('^[A-Za-z_][A-Za-z0-9_]{0,63}$'))",
-        "a name has other characters than letters, digits and _, starts with a digit, or is longer than 64",
-        "rename it: it becomes part of an environment variable",
-    ),
-    Rule(
-        f"self.all(n, !(n.lowerAscii() in {list(RESERVED_NAMES)}))",
-        f"a name is one of {', '.join(RESERVED_NAMES)}, which are reserved",
-        "rename it",
-    ),
-)
-
-
-_OPENING = "'${{'"
-
-
-def _placed(text: str) -> str:
-    """How often a text (a CEL expression) stands in the command, blanks aside, in CEL.
-
-    Counting is what the API server's cost estimate allows; taking the placeholders apart is not.
-    """
-    return f"self.command.command.replace(' ', '').split({text}).size() - 1"
-
-
-def _placed_for(block: str) -> str:
-    placeholder = "'${{" + block + ".' + n + '}}'"
-    return f"(has(self.{block}) ? self.{block}.map(n, {_placed(placeholder)}).sum() : 0)"
-
-
-@rules(
-    Rule(
-        "self.type != 'command' || has(self.command)",
-        "type command needs the block spec.command",
-        "write spec.command with command and environment",
-        at=".command",
-    ),
-    Rule(
-        "!has(self.compute) || !(self.compute in ['local', 'serverless'])",
-        "compute names no ComputeCluster: `local` and `serverless` are reserved",
-        "name a ComputeCluster (`kubectl get computeclusters`); for your own machine use `stoker run`",
-        at=".compute",
-        value="self.compute",
-    ),
-    Rule(
-        f"!has(self.command) || {_placed(_OPENING)} == {_placed_for('inputs')} + {_placed_for('outputs')}",
-        "the command has a placeholder ${{...}} that names no declared input or output",
-        "declare it under spec.inputs or spec.outputs, or write $NAME for the shell",
-        at=".command.command",
-    ),
-    Rule(
-        "!oldSelf.cancel || self.cancel",
-        "cancel goes from false to true only",
-        "submit the job again under a new name",
-        at=".cancel",
-    ),
-    *(
-        Rule(
-            f"has(self.{member}) == has(oldSelf.{member}) && (!has(self.{member}) || self.{member} == oldSelf.{member})",
-            f"{member} is immutable: a TrainingJob runs once",
-            "use a new name",
-            at=f".{member}",
-        )
-        for member in IMMUTABLE
-    ),
-)
+@rules(*SPEC_RULES)
 class TrainingJobSpec(Spec):
     """What to run, where, and under which bounds. Immutable but for cancel, limits, tags, displayName, description."""
 
@@ -295,11 +226,11 @@ class TrainingJobSpec(Spec):
     ] = None
     cancel: Annotated[bool, field("True ends the run; what it saved stays.")] = False
     limits: Annotated[Limits, field("Bounds in time.")] = Limits()
-    inputs: Annotated[dict[str, Input], field("Inputs by name.", max_length=64, rules=_NAME_RULES)] = msgspec.field(
+    inputs: Annotated[dict[str, Input], field("Inputs by name.", max_length=64, rules=NAME_RULES)] = msgspec.field(
         default_factory=dict
     )
     outputs: Annotated[
-        dict[str, Output], field("Named outputs; ./outputs is always saved.", max_length=64, rules=_NAME_RULES)
+        dict[str, Output], field("Named outputs; ./outputs is always saved.", max_length=64, rules=NAME_RULES)
     ] = msgspec.field(default_factory=dict)
 
 

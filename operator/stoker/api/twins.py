@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stoker.api.common import KINDS
+from stoker.api.jobrules import IMMUTABLE, RESERVED_NAMES
 from stoker.api.openapi import RULES_KEY, Schema, kind_schema
-from stoker.api.trainingjob import IMMUTABLE, RESERVED_NAMES
 
 Twin = Callable[[Any], Any]
 #: Of a rule that compares with the former value: (former, present) -> what offends, or None.
