@@ -335,7 +335,7 @@ class Answering(dict[Question, Answer]):
         self.results: dict[str, Any] = {}
 
     def __contains__(self, question: object) -> bool:
-        return self.get(question) is not None  # type: ignore[call-overload,no-any-return]
+        return self.get(question) is not None
 
     def get(self, question: Any, default: Any = None) -> Any:
         if question in self.keys():

@@ -87,6 +87,7 @@ class World:
     made: list[str] = field(default_factory=list)
     removed: list[tuple[str, frozenset[str]]] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
+    leaving: set[str] = field(default_factory=set)
     peak: int = 0
     asking: set[Question] = field(default_factory=set)
     wakes: list[float] = field(default_factory=list)
@@ -96,7 +97,7 @@ class World:
 
     # -- Making it.
 
-    def submit(self, job: TrainingJob, script: Script = Script()) -> TrainingJob:  # noqa: B008 - a frozen value
+    def submit(self, job: TrainingJob, script: Script = Script()) -> TrainingJob:
         metadata = msgspec.structs.replace(job.metadata, creation_timestamp=times.rfc3339(self.now))
         made = msgspec.structs.replace(job, metadata=metadata)
         self.jobs[made.metadata.uid] = made
@@ -160,7 +161,7 @@ class World:
         for uid in list(self.jobs):
             plan = trainingjob.plan(self.view(uid), self.now)
             self.wakes += [plan.wake_at] if plan.wake_at is not None else []
-            busy |= any([self._do(action) for action in plan.actions])
+            busy |= self._do_all(plan.actions)
             if plan.status is not None:
                 assert plan.status != self.jobs[uid].status, "an equal status is no write"
                 self._write_status(uid, plan.status)
@@ -169,7 +170,6 @@ class World:
 
     def view(self, uid: str) -> JobView:
         job = self.jobs[uid]
-        mine = lambda metadata: metadata.labels.get(names.LABEL_JOB_UID) == uid  # noqa: E731 - a word for one line
         return JobView(
             job=job,
             settings=Settings("agent:1", "http://stoker-server:8080"),
@@ -177,8 +177,8 @@ class World:
             cluster=self.pool,
             clusters=(self.pool.metadata.name,),
             placement=self.placements.get(uid),
-            children=tuple(child for child in self.children.values() if mine(child.metadata)),
-            pods=tuple(pod for pod in self.pods.values() if mine(pod.metadata)),
+            children=tuple(child for child in self.children.values() if _job_of(child) == uid),
+            pods=tuple(pod for pod in self.pods.values() if _job_of(pod) == uid),
             nodes=self.nodes,
             events=self.events,
             answers=self.answers,
@@ -212,7 +212,7 @@ class World:
             **{uid: Placement(granted=True, nodes=nodes) for (uid, _), nodes in made.assignments.items()},
         }
         self.wakes += [made.plan.wake_at] if made.plan.wake_at is not None else []
-        busy = any([self._do(action) for action in made.plan.actions])
+        busy = self._do_all(made.plan.actions)
         if made.plan.status is not None:
             self.pool = msgspec.structs.replace(self.pool, status=made.plan.status)
             busy = True
@@ -228,6 +228,10 @@ class World:
         self.writes.append(("status", f"{self.jobs[uid].metadata.name}: {status.phase}"))
 
     # -- Doing actions. True: something changed.
+
+    def _do_all(self, actions: tuple[Action, ...]) -> bool:
+        changed = [self._do(action) for action in actions]
+        return any(changed)
 
     def _do(self, action: Action) -> bool:
         match action:
@@ -328,8 +332,13 @@ class World:
             return True
         provider = self.pool.spec.provider.scale
         assert provider is not None
-        marked = [name for name, node in self.nodes.items() if provider.delete_annotation in node.metadata.annotations]
+        marked = [
+            name
+            for name, node in self.nodes.items()
+            if provider.delete_annotation in node.metadata.annotations and name not in self.leaving
+        ]
         assert len(marked) >= old - new, "replicas lowered without saying which nodes go"
+        self.leaving |= set(marked[: old - new])
         for name in marked[: old - new]:
             self.later(DELETE_SECONDS, lambda name=name: self._remove(name))  # type: ignore[misc]
         return True
@@ -337,7 +346,7 @@ class World:
     # -- What the cluster does by itself.
 
     def _boot(self) -> None:
-        if len(self.nodes) < self.replicas:
+        if len(self.nodes) - len(self.leaving) < self.replicas:
             self._booted += 1
             self.add_node(f"n{self._booted:04d}")
 
@@ -345,6 +354,7 @@ class World:
         running = {p.metadata.name for p in self.pods.values() if p.spec.node_name == name and not _over(p)}
         self.removed.append((name, frozenset(running)))
         self.nodes.pop(name, None)
+        self.leaving.discard(name)
 
     def _make_pod(self, uid: str, child: str, rank: int) -> None:
         if child not in self.children:
@@ -363,7 +373,9 @@ class World:
         pod = self.pods.get(name)
         if pod is None or pod.metadata.deletion_timestamp or self._silent(pod):
             return
-        self.pods[name] = _redo(pod, build.pod(rank, self.jobs[uid], on=pod.spec.node_name, started=self.now - build.T0))
+        self.pods[name] = _redo(
+            pod, build.pod(rank, self.jobs[uid], on=pod.spec.node_name, started=self.now - build.T0)
+        )
         script = self.scripts[uid]
         self.later(script.seconds, lambda: self._seal(uid, name, rank, script.code(rank), None))
 
@@ -456,6 +468,10 @@ class World:
         changed = spec != node.spec
         self.nodes[name] = msgspec.structs.replace(node, spec=spec)
         return changed
+
+
+def _job_of(thing: BatchJob | Pod) -> str:
+    return thing.metadata.labels.get(names.LABEL_JOB_UID, "")
 
 
 def _over(pod: Pod) -> bool:

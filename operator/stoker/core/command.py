@@ -49,7 +49,9 @@ def _problem(match: re.Match[str], declared: Mapping[str, tuple[str, ...]], fiel
     named = _NAMED.match(match["body"])
     if named is None:
         return CommandProblem(
-            field, f"{match[0]} is not a placeholder", "write ${{inputs.NAME}} or ${{outputs.NAME}}, or $NAME for the shell"
+            field,
+            f"{match[0]} is not a placeholder",
+            "write ${{inputs.NAME}} or ${{outputs.NAME}}, or $NAME for the shell",
         )
     kind, name = named["kind"], named["name"]
     if name in declared[kind]:

@@ -1,6 +1,7 @@
 """Placeholders become texts, and what names nothing is told with the fix."""
 
 import pytest
+
 from stoker.core import command
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from stoker.api.common import PodShape
 from stoker.api.trainingjob import TrainingJob
 from stoker.core import podspec

@@ -46,8 +46,8 @@ def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, .
         key, nodes = (holding.uid, holding.attempt), set(holding.nodes)
         if holding.bound or key not in wanted or key in kept:
             continue
-        whole = external or (len(nodes) == len(holding.nodes) == wanted[key] and nodes <= usable and not nodes & taken)
-        if whole:
+        whole = len(nodes) == len(holding.nodes) == wanted[key] and nodes <= usable and not nodes & taken
+        if not nodes if external else whole:
             kept[key] = holding.nodes
             taken |= nodes
     return kept

@@ -25,9 +25,7 @@ def conditions(seen: Seen, stand: Stand, wait: Wait | None, result: Mapping[str,
     return stamped(facts, seen.view.job.status.conditions, seen.view.job.metadata.generation, seen.now)
 
 
-def _facts(
-    seen: Seen, stand: Stand, wait: Wait | None, result: Mapping[str, Any] | None
-) -> Iterator[tuple[str, Fact]]:
+def _facts(seen: Seen, stand: Stand, wait: Wait | None, result: Mapping[str, Any] | None) -> Iterator[tuple[str, Fact]]:
     yield "SnapshotReady", _snapshot(seen)
     yield "ImageReady", _image(seen)
     yield "ComputeReady", _compute(seen, wait)
@@ -63,7 +61,9 @@ def _snapshot(seen: Seen) -> Fact:
     if seen.attempt is not None:
         return "True", "Stored", ""
     blocked = [need for need in seen.preparation.inputs.values() if not need.known]
-    return _of_need(seen.preparation.snapshot if seen.preparation.snapshot.answer is None or not blocked else blocked[0])
+    return _of_need(
+        seen.preparation.snapshot if seen.preparation.snapshot.answer is None or not blocked else blocked[0]
+    )
 
 
 def _image(seen: Seen) -> Fact:

@@ -88,7 +88,9 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
     found: dict[str, list[Holding]] = {}
     for (uid, attempt), pool in sorted(pools.items()):
         nodes = tuple(sorted(running[uid, attempt]))
-        found.setdefault(pool, []).append(Holding(uid, attempt, nodes, True, counts[uid, attempt], (uid, attempt) not in live))
+        found.setdefault(pool, []).append(
+            Holding(uid, attempt, nodes, True, counts[uid, attempt], (uid, attempt) not in live)
+        )
     return {pool: tuple(held) for pool, held in found.items()}
 
 

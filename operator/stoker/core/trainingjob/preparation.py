@@ -91,9 +91,7 @@ def prepare(view: JobView, key: str, compute: str, *, possible: bool, now: float
         return Preparation()
     namespace, answers = view.job.metadata.namespace, view.answers
     snapshot = _snapshot(namespace, spec.code, answers)
-    inputs = {
-        name: _input(view, name, entry) for name, entry in view.job.spec.inputs.items() if entry.path is not None
-    }
+    inputs = {name: _input(view, name, entry) for name, entry in view.job.spec.inputs.items() if entry.path is not None}
     image = _image(view, spec)
     former = _former(view, key, spec.resources.instance_count, now)
     known = all(need.known for need in (snapshot, *inputs.values(), image))

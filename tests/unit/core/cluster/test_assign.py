@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from stoker.api.kube import Node
 from stoker.core import cluster as pools
 from stoker.core.cluster.view import ClusterPlan, ClusterView, Demand, Holding, ScaleView
@@ -13,7 +14,9 @@ T0 = build.T0
 
 
 def demand(name: str = "a", count: int = 1, *, since: float = 0.0, kind: str | None = None) -> Demand:
-    return Demand(uid=f"uid-{name}", namespace="team", name=name, attempt=1, count=count, since=since, instance_type=kind)
+    return Demand(
+        uid=f"uid-{name}", namespace="team", name=name, attempt=1, count=count, since=since, instance_type=kind
+    )
 
 
 def view(
@@ -30,7 +33,7 @@ def view(
     scale = ScaleView(len(given) if replicas is None else replicas, problem)
     return ClusterView(
         cluster=cluster, nodes=given, demands=demands, holdings=holdings,
-        freed_at={name: T0 for name in given},
+        freed_at=dict.fromkeys(given, T0),
         scale=scale if cluster.spec.provider.type == "Scale" else None,
     )  # fmt: skip
 
@@ -89,7 +92,9 @@ def test_the_older_job_comes_first_and_keeps_what_is_free_for_its_gang() -> None
 def test_the_newest_freed_node_is_taken_so_that_the_oldest_can_go() -> None:
     nodes = [build.node("n0"), build.node("n1"), build.node("n2")]
     seen = view(demand(), nodes=nodes)
-    seen = ClusterView(seen.cluster, seen.nodes, seen.demands, (), {"n0": T0, "n1": T0 + 9, "n2": T0 + 5}, scale=seen.scale)
+    seen = ClusterView(
+        seen.cluster, seen.nodes, seen.demands, (), {"n0": T0, "n1": T0 + 9, "n2": T0 + 5}, scale=seen.scale
+    )
 
     assert given_to(pools.plan(seen, T0 + 10)) == ("n1",)
 
@@ -181,9 +186,7 @@ def test_a_type_is_told_by_label_or_by_what_fits() -> None:
         build.node("large", allocatable={"cpu": "9"}, labels={"node.kubernetes.io/instance-type": "l"}),
     ]
 
-    plan = pools.plan(
-        view(demand("a", kind="l"), demand("b"), nodes=nodes, provider="Static", instanceTypes=kinds), T0
-    )
+    plan = pools.plan(view(demand("a", kind="l"), demand("b"), nodes=nodes, provider="Static", instanceTypes=kinds), T0)
 
     assert (given_to(plan, "a"), given_to(plan, "b")) == (("large",), ("small",))
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from stoker.api.kube import Node
 from stoker.core import cluster as pools
 from stoker.core.cluster.view import ClusterPlan, ClusterView, Demand, Holding, ScaleView

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.trainingjob import FINISHED
 from stoker.core import trainingjob
@@ -11,7 +12,9 @@ from tests.support import build
 from tests.support.world import Script, World
 
 
-def world_of(*, nodes: int = 0, ready: int = 0, script: Script | None = None, pool: ComputeCluster | None = None) -> World:
+def world_of(
+    *, nodes: int = 0, ready: int = 0, script: Script | None = None, pool: ComputeCluster | None = None
+) -> World:
     """A world with one job `iris` of so many nodes (0: none submitted) on a pool of which `ready` nodes are there."""
     world = World(pool or build.cluster())
     for number in range(ready):
@@ -127,7 +130,9 @@ def worlds(draw: st.DrawFn) -> World:
         world.add_node(f"r{number}")
     for number in range(draw(st.integers(1, 4))):
         uid = f"{number:08x}-0000-4000-8000-000000000001"
-        job = build.job(f"job{number}", nodes=draw(st.integers(1, 3)), uid=uid, limits={"timeoutSeconds": 300, "graceSeconds": 10})
+        job = build.job(
+            f"job{number}", nodes=draw(st.integers(1, 3)), uid=uid, limits={"timeoutSeconds": 300, "graceSeconds": 10}
+        )
         script = draw(SCRIPTS)
         world.later(draw(st.floats(0, 60)), lambda job=job, script=script: world.submit(job, script))  # type: ignore[misc]
         if draw(st.booleans()):
@@ -139,7 +144,7 @@ def worlds(draw: st.DrawFn) -> World:
     return world
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds())
 def test_every_life_keeps_the_promises(world: World) -> None:
     """No child twice, no terminal status without a result, no write of an equal status (the world checks these while it

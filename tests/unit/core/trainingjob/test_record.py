@@ -1,0 +1,89 @@
+"""job.json and result.json say what was asked, pinned and became of it; the same for cluster and laptop."""
+
+import json
+from typing import Any
+
+from stoker.core import trainingjob
+from stoker.core.plan import Ask, InlineSnapshot, InputFiles, Recorded
+from stoker.core.trainingjob import record
+from stoker.core.trainingjob.record import Ending, Identity, RankEnd
+from tests.support import build
+from tests.support.build import Answering, job, view
+
+
+def job_json(*args: Any, **members: Any) -> dict[str, Any]:
+    """The job.json that a plan asks to be written."""
+    made = trainingjob.plan(view(job(*args, **members), answers=Answering(silent=(Recorded,))), build.T0 + 1)
+    (question,) = [action.question for action in made.actions if isinstance(action, Ask)]
+    assert isinstance(question, Recorded)
+    decoded: dict[str, Any] = json.loads(question.record)
+    return decoded
+
+
+def test_the_record_pins_what_the_run_is_made_of() -> None:
+    told = job_json(
+        command={
+            "command": "t --lr ${{inputs.lr}} ${{inputs.data}} ${{outputs.model}}",
+            "env": [{"name": "A", "value": "1"}],
+        },
+        inputs={"lr": {"value": "0.1"}, "data": {"path": f"{build.STORAGE}/data/"}},
+        outputs={"model": {"type": "uri_folder"}},
+        tags={"team": "vision"},
+        limits={"timeoutSeconds": 60},
+    )
+
+    assert told["command"] == "t --lr 0.1 /stoker/inputs/data /stoker/work/outputs/model"
+    assert told["snapshot"] == build.SNAPSHOT
+    assert told["image"] == {"reference": build.IMAGE, "digest": build.DIGEST}
+    assert told["env"] == {"A": "1"}
+    assert told["inputs"]["lr"] == {"type": "literal", "value": "0.1"}
+    assert told["inputs"]["data"]["files"] == [{"key": "data/a.csv", "path": "a.csv", "size": 7}]
+    assert told["outputs"] == {"model": {"type": "uri_folder", "mode": "upload"}}
+    assert told["limits"] == {"timeoutSeconds": 60, "graceSeconds": 600, "logBytes": 1 << 30, "scratchBytes": None}
+    assert (told["key"], told["compute"], told["submittedAt"]) == (build.KEY, "cpu", build.stamp(0))
+    assert told["spec"]["command"]["environment"] == {"spec": {"image": build.IMAGE}}
+
+
+def test_a_timeout_that_the_job_does_not_say_is_thirty_days() -> None:
+    assert job_json()["limits"]["timeoutSeconds"] == 30 * 86400
+
+
+def test_a_snapshot_input_is_recorded_by_digest() -> None:
+    told = job_json(inputs={"csv": {"type": "uri_file", "path": f"snapshot:{build.SNAPSHOT}"}})
+
+    assert told["inputs"]["csv"] == {
+        "type": "uri_file", "mode": "download", "source": f"snapshot:{build.SNAPSHOT}", "snapshot": build.SNAPSHOT,
+    }  # fmt: skip
+
+
+def test_nothing_is_recorded_before_everything_is_known() -> None:
+    seen = view(
+        job(command={"code": {"inline": {"b.py": "2", "a.py": "1"}}}, inputs={"d": {"path": f"{build.STORAGE}/d/"}}),
+        answers={},
+    )
+
+    asked = [action.question for action in trainingjob.plan(seen, build.T0).actions if isinstance(action, Ask)]
+
+    assert InlineSnapshot("team", (("a.py", "1"), ("b.py", "2"))) in asked
+    assert InputFiles("team", f"{build.STORAGE}/d/", False) in asked
+    assert not any(isinstance(question, Recorded) for question in asked)
+
+
+def test_a_result_lists_ranks_and_outputs() -> None:
+    ending = Ending(
+        "Failed", "CommandFailed", "boom", 3, finished_at=build.stamp(9),
+        attempts=((1, "CommandFailed", (RankEnd(0, build.seal()), RankEnd(1, None))),),
+    )  # fmt: skip
+
+    told = record.result_record(Identity("iris", "team", build.UID, build.KEY, build.stamp(0)), ending)
+
+    assert told["attempts"][0]["ranks"] == [
+        {"rank": 0, "sealed": "complete", "exitCode": 0, "reason": None},
+        {"rank": 1, "sealed": "incomplete", "exitCode": None, "reason": None},
+    ]
+    assert told["outputs"] == [{"path": "model.pkl", "size": 12, "sha256": "c" * 64, "attempt": 1, "rank": 0}]
+    assert (told["startedAt"], told["exitCode"]) == (None, 3)
+
+
+def test_a_record_is_written_in_one_way() -> None:
+    assert record.encode({"b": 1, "a": "ü"}) == '{\n  "a": "ü",\n  "b": 1\n}\n'

@@ -1,0 +1,207 @@
+"""Every wait has a reason, words with the value in them, and a fix where a person can do something."""
+
+from typing import Any
+
+import pytest
+
+from stoker.core.plan import (
+    ImageDigest,
+    InputFiles,
+    Posted,
+    Recorded,
+    Refused,
+    ResultWritten,
+    Seals,
+    SnapshotPresent,
+    Unavailable,
+)
+from stoker.core.trainingjob import plan, why
+from stoker.core.trainingjob.view import JobView, Placement, WorkspaceView
+from tests.support import build
+from tests.support.build import Answering, child, job, pod, view
+
+IMAGE = ImageDigest(build.NAMESPACE, build.IMAGE, "linux/amd64")
+CODE = SnapshotPresent(build.NAMESPACE, build.SNAPSHOT)
+CHILD = "iris-0c0ffee0-1"
+
+
+def reason_of(seen: JobView, after: float = 1.0) -> str | None:
+    waiting = why(seen, build.T0 + after)
+    return waiting.reason if waiting else None
+
+
+def in_pod(shape: dict[str, Any]) -> dict[str, Any]:
+    return {"command": {"pod": shape}}
+
+
+OBSTACLES = [
+    (view(workspace=WorkspaceView("")), "NoStorage", "namespace team has no storage"),
+    (
+        view(workspace=WorkspaceView("s3://x", problem=("StorageUrlTaken", "s3://x is team-b's"))),
+        "StorageUrlTaken",
+        "team-b",
+    ),
+    (view(job(compute=None), without_cluster=True), "NoCompute", "may use: cpu, gpu"),
+    (view(job(compute="gpuu"), without_cluster=True), "ComputeNotFound", 'no ComputeCluster named "gpuu"'),
+    (view(job(compute="serverless"), without_cluster=True), "ComputeNotFound", "reserved"),
+    (view(job(), without_cluster=True, clusters=()), "ComputeNotFound", "may use none"),
+    (view(on=build.cluster(allowedNamespaces={"matchNames": ["other"]})), "ComputeNotAllowed", "namespace team"),
+    (view(job(command={"resources": {"instanceType": "xl"}})), "InstanceTypeUnknown", 'no type "xl"; it has: m'),
+    (view(job(nodes=5)), "GangLargerThanPool", "needs 5 nodes at once and cpu may have 4"),
+    (view(job(**in_pod({"securityContext": {"runAsUser": 0}}))), "RootNotAllowed", "asks for root"),
+    (view(job(**in_pod({"securityContext": {"runAsNonRoot": False}}))), "RootNotAllowed", "asks for root"),
+    (
+        view(job(command={"environment": {"name": "torhc"}}), environments=("torch",)),
+        "EnvironmentNotFound",
+        'named "torhc" in namespace team; there are: torch',
+    ),
+    (view(job(command={"environment": {"spec": {"pip": ["torch"]}}})), "EnvironmentWithoutImage", "names no image"),
+    (view(job(command={"command": "echo ${{inputs.lr}}"})), "InvalidCommand", "names no declared input"),
+]
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason", "words"), OBSTACLES, ids=[f"{r}-{n}" for n, (_, r, _) in enumerate(OBSTACLES)]
+)
+def test_what_only_the_user_can_mend_is_told_at_once_with_the_fix(seen: JobView, reason: str, words: str) -> None:
+    made = plan(seen, build.T0)
+
+    assert made.status is not None
+    assert made.status.waiting is not None
+    assert made.status.waiting.reason == reason
+    assert words in made.status.waiting.message
+    assert made.status.waiting.fix or reason == "StorageUrlTaken"
+    facts = {entry.type: entry.status for entry in made.status.conditions}
+    assert (facts["Ready"], facts["Reconciling"], facts["Stalled"]) == ("False", "False", "True")
+
+
+ANSWERS = [
+    (CODE, Refused("SnapshotNotFound", "no such snapshot"), "SnapshotNotFound", True),
+    (CODE, Unavailable("SnapshotUnavailable", "store away"), "SnapshotUnavailable", False),
+    (IMAGE, Refused("BaseImageNotFound", "404"), "BaseImageNotFound", True),
+    (IMAGE, Refused("BaseImageUnauthorized", "401"), "BaseImageUnauthorized", True),
+    (IMAGE, Unavailable("RegistryUnreachable", "no route"), "RegistryUnreachable", False),
+    (Recorded(build.NAMESPACE, build.KEY), Unavailable("StorageUnavailable", "503"), "StorageUnavailable", False),
+    (Posted("Job", build.NAMESPACE, CHILD), Refused("NameTaken", "someone's"), "NameTaken", True),
+    (Posted("Service", build.NAMESPACE, CHILD), Refused("PodsRejected", "policy"), "PodsRejected", True),
+]
+
+
+@pytest.mark.parametrize(("question", "answer", "reason", "at_once"), ANSWERS, ids=[row[2] for row in ANSWERS])
+def test_an_answer_that_is_no_is_told_in_its_own_words(question: Any, answer: Any, reason: str, at_once: bool) -> None:
+    seen = view(answers=Answering({question: answer}), placed=["n0"])
+
+    assert reason == reason_of(seen)
+    assert (plan(seen, build.T0 + 1).status is not None) == at_once
+    later = plan(seen, build.T0 + 5).status
+    assert later is not None
+    assert later.waiting is not None
+    assert later.waiting.message == answer.message
+
+
+def test_data_outside_the_workspace_is_refused_with_the_place_to_copy_it_to() -> None:
+    seen = view(job(inputs={"data": {"path": "s3://elsewhere/x/"}}))
+
+    waiting = why(seen, build.T0)
+
+    assert waiting is not None
+    assert waiting.reason == "InputNotAllowed"
+    assert "spec.inputs.data.path: s3://elsewhere/x/" in waiting.message
+    assert "s3://runs/team/" in waiting.fix
+
+
+@pytest.mark.parametrize("path", ["s3://runs/team/../other/", "s3://runs/team-b/x", "s3://runs/team"])
+def test_a_path_that_only_looks_like_ours_is_not_allowed(path: str) -> None:
+    assert reason_of(view(job(inputs={"data": {"path": path}}))) == "InputNotAllowed"
+
+
+def test_an_input_that_is_not_there_is_told() -> None:
+    path = f"{build.STORAGE}/data/"
+    question = InputFiles(build.NAMESPACE, path, False)
+    answers = Answering({question: Refused("InputNotFound", "nothing below s3://runs/team/data/")})
+
+    assert reason_of(view(job(inputs={"data": {"path": path}}), answers=answers)) == "InputNotFound"
+
+
+def test_while_nothing_is_answered_it_says_what_is_looked_up() -> None:
+    waiting = why(view(answers=Answering(silent=(ImageDigest, SnapshotPresent))), build.T0)
+
+    assert waiting is not None
+    assert (waiting.reason, waiting.message) == ("Preparing", "looking up the code, the image, the record")
+
+
+def test_the_pools_reason_is_the_jobs_reason() -> None:
+    seen = view(placement=Placement(reason="NodesBooting", message="waiting for 1 node of cpu", fix=""))
+
+    assert reason_of(seen) == "NodesBooting"
+    assert reason_of(view()) == "WaitingForNodes"
+    assert reason_of(view(placed=["n0"])) == "CreatingPods"
+
+
+QUOTA = 'Error creating: pods "iris-0c0ffee0-1-0-abcde" is forbidden: exceeded quota: none, requested: pods=1'
+UNSCHEDULABLE = {
+    "type": "PodScheduled", "status": "False", "message": "0/1 nodes", "lastTransitionTime": build.stamp(2),
+}  # fmt: skip
+BACKING_OFF = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling"}}
+PULLING = {"waiting": {"reason": "ErrImagePull", "message": "401"}}
+
+OPEN = [
+    ("PodsRejected", 2.0, {"pods": (), "events": (build.rejected(QUOTA),)}, "forbidden: exceeded quota: none"),
+    ("PodsNotCreated", 5.0, {"pods": ()}, f"Job {CHILD} has 0 of 1 pods"),
+    ("PodsStarting", 2.0, {"pods": ()}, "0 of 1 pods have started"),
+    ("PodsStarting", 9.0, {"pods": (pod(),)}, "0 of 1 pods have started"),
+    ("ImagePullFailed", 9.0, {"pods": (pod(main=BACKING_OFF),)}, "container main (ImagePullBackOff)"),
+    ("ImagePullFailed", 9.0, {"pods": (pod(fetch=PULLING),)}, "container fetch (ErrImagePull): 401"),
+    ("PodsStarting", 9.0, {"pods": (pod(on="", conditions=[UNSCHEDULABLE]),)}, "0 of 1"),
+    ("SchedulerDisagrees", 12.0, {"pods": (pod(on="", conditions=[UNSCHEDULABLE]),)}, "rank 0"),
+    (
+        "WaitingForAutoscaler", 12.0,
+        {"pods": (pod(on="", conditions=[UNSCHEDULABLE]),), "on": build.cluster(provider="External")}, "1 of 1 pods",
+    ),
+    ("SavingOutputs", 20.0, {"pods": (pod(started=3, saving=12),)}, "being saved"),
+    (None, 20.0, {"pods": (pod(started=3),)}, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("reason", "after", "members", "words"), OPEN, ids=[f"{r[0]}-{n}" for n, r in enumerate(OPEN)])
+def test_an_open_attempt_says_what_its_pods_wait_for(
+    reason: str | None, after: float, members: dict[str, Any], words: str
+) -> None:
+    waiting = why(view(children=(child(),), **members), build.T0 + after)
+
+    assert reason == (waiting.reason if waiting else None)
+    assert words in (waiting.message if waiting else "")
+
+
+def test_the_pod_name_that_changes_with_every_try_is_left_out() -> None:
+    waiting = why(view(children=(child(),), events=(build.rejected(QUOTA),)), build.T0 + 2)
+
+    assert waiting is not None
+    assert "abcde" not in waiting.message
+
+
+def test_a_store_that_is_away_at_the_end_is_why_the_run_waits_in_finalizing() -> None:
+    ended = pod(started=3, exit_code=0, ended=12)
+    away = Unavailable("StorageUnavailable", "503", retry_at=build.T0 + 60)
+    first = view(children=(child(),), pods=(ended,), answers=Answering(silent=(Seals,)))
+    (ask,) = [action.question for action in plan(first, build.T0 + 13).actions]  # type: ignore[union-attr]
+
+    seen = view(children=(child(),), pods=(ended,), answers=Answering({ask: away}, silent=(Seals,)))
+
+    made = plan(seen, build.T0 + 13)
+    assert (made.actions, made.status) == ((), None)
+    assert made.wake_at is not None
+    assert made.wake_at <= build.T0 + 60
+    assert reason_of(seen, 13) == "StorageUnavailable"
+
+
+def test_a_result_that_cannot_be_written_keeps_the_run_from_being_over() -> None:
+    question = ResultWritten(build.NAMESPACE, build.KEY)
+    answers = Answering({question: Unavailable("StorageUnavailable", "503", retry_at=0.0)}, seals={0: build.seal()})
+    seen = view(children=(child(),), pods=(pod(started=3, exit_code=0),), answers=answers)
+
+    made = plan(seen, build.T0 + 20)
+
+    assert [type(action.question) for action in made.actions] == [ResultWritten]  # type: ignore[union-attr]
+    assert made.status is not None
+    assert made.status.phase == "Finalizing"
