@@ -1,6 +1,6 @@
 """The pod's side of the protocol with the server: a token becomes a grant, a grant becomes signed URLs.
 
-Paths and answers as in docs/reference; every call raises web.Transient or web.Refused.
+Every call raises web.Transient or web.Refused.
 """
 
 from __future__ import annotations

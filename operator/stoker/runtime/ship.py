@@ -108,7 +108,9 @@ class Ship:
                 self._files.offer(file for path, file in found.items() if _same_stamp(former.get(path), file))
                 former = found
                 took = time.monotonic() - now
-                scan_due = now + max(self._settings.scan_seconds * (0.5 if urgent else 1.0), 20 * took)
+                # About 1 % of a core, unless that would leave a file waiting for more than 10 s.
+                pause = max(self._settings.scan_seconds, min(100 * took, 10.0), 4 * took)
+                scan_due = now + (min(pause, 0.5) if urgent else pause)
             self._feed_log(urgent)
             self._files.feed()
             self._wait(min(scan_due, self._log_due, now + 0.5) - time.monotonic())
