@@ -121,7 +121,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def watch(self, path: str) -> None:
         events = self.api.watcher(path)
-        self.stream((json.dumps(event).encode() + b"\n" for event in iter(events.get, None)))
+        self.stream(json.dumps(event).encode() + b"\n" for event in iter(events.get, None))
 
     def stream(self, pieces: Iterator[bytes | None]) -> None:
         self.send_response(200)

@@ -71,9 +71,9 @@ def _send(common: Common, cluster: "Cluster", prepared: Prepared) -> None:
     for what, tree in prepared.trees:
         begun = time.monotonic()
         sent = cluster.server().push(tree)
-        common.output.step(
-            what, tree_words(tree), "sent" if sent else "unchanged, nothing sent", time.monotonic() - begun
-        )
+        label = "upload" if what == "snapshot" else what
+        how = "sent" if sent else "unchanged, nothing sent"
+        common.output.step(label, tree_words(tree), how, time.monotonic() - begun)
 
 
 def follow(common: Common, cluster: "Cluster", job: dict[str, Any]) -> int:

@@ -19,7 +19,7 @@ import msgspec
 
 from stoker.api.trainingjob import TrainingJobSpec
 from stoker.core import command as placeholders
-from stoker.core.trainingjob import record as records
+from stoker.core import record as records
 from stoker.errors import BadInput
 from stoker.local import interpreter, processes
 from stoker.local.job import Listener, LocalInput, LocalJob, LocalResult

@@ -1,8 +1,10 @@
 """Following a run on a cluster: its phases from a watch, its log from the pods, and from the store what the pods no longer
 give. Nothing here asks again and again: every wait is for an event."""
 
+import contextlib
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -123,7 +125,7 @@ class Follower:
         try:
             self._saw(self._job)
             while self._phase not in FINISHED:
-                what, found = self._events.get()
+                what, found = self._next()
                 if what == "job":
                     self._saw(found)
                 elif what == "pod":
@@ -136,6 +138,13 @@ class Follower:
         finally:
             self._over.set()
         return self._job
+
+    def _next(self) -> tuple[str, Any]:
+        if sys.platform != "win32":
+            return self._events.get()
+        while True:  # a wait without a limit would not let Ctrl-C through there
+            with contextlib.suppress(queue.Empty):
+                return self._events.get(timeout=0.2)
 
     # -- Watches, each in a thread.
 

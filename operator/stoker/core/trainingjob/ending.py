@@ -6,11 +6,10 @@ Completed = every rank sealed complete with exit 0, never a pod's phase. Else th
 from typing import Any
 
 from stoker.api.kube import Pod
-from stoker.core import times
-from stoker.core.trainingjob import record
+from stoker.core import record, times
+from stoker.core.record import Ending, RankEnd
 from stoker.core.trainingjob.attempts import Attempt, Rank, container
 from stoker.core.trainingjob.preparation import timeout_seconds
-from stoker.core.trainingjob.record import Ending, RankEnd
 from stoker.core.trainingjob.seen import Seen
 
 #: Signals that people meet, by number.

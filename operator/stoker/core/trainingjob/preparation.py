@@ -8,7 +8,7 @@ from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import EnvironmentSpec
 from stoker.api.names import ANNOTATION_SUBMITTED_BY
 from stoker.api.trainingjob import Code, CommandJob, Input
-from stoker.core import command, podspec, times
+from stoker.core import command, podspec, record, times
 from stoker.core.plan import (
     Answer,
     Answers,
@@ -23,7 +23,6 @@ from stoker.core.plan import (
     SnapshotPresent,
     Unavailable,
 )
-from stoker.core.trainingjob import record
 from stoker.core.trainingjob.attempts import former_seals
 from stoker.core.trainingjob.view import JobView
 

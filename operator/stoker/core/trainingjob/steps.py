@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoker.api import names
-from stoker.core import podspec, times
+from stoker.core import podspec, record, times
 from stoker.core.plan import (
     Action,
     Ask,
@@ -19,7 +19,7 @@ from stoker.core.plan import (
     ResultWritten,
     Unavailable,
 )
-from stoker.core.trainingjob import ending, preparation, record, waits
+from stoker.core.trainingjob import ending, preparation, waits
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.seen import PULL_PATIENCE, Seen
 

@@ -3,10 +3,9 @@
 import json
 from typing import Any
 
-from stoker.core import trainingjob
+from stoker.core import record, trainingjob
 from stoker.core.plan import Ask, InlineSnapshot, InputFiles, Recorded
-from stoker.core.trainingjob import record
-from stoker.core.trainingjob.record import Ending, Identity, RankEnd
+from stoker.core.record import Ending, Identity, RankEnd
 from tests.support import build
 from tests.support.build import Answering, job, view
 
