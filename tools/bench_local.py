@@ -2,12 +2,14 @@
 
     python tools/bench_local.py [--runs 10]
 
-Prints medians, in milliseconds, of runs that take turns, so that other load hits all of them alike. Exits with 1 when a
+Prints medians, in milliseconds, of runs that take turns, so that other load hits all of them alike; and the CPU time of all
+processes of a run, which other load hardly changes. Exits with 1 when a
 figure is over its bound (version: 8 times; overhead: 500 ms).
 """
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -21,25 +23,30 @@ MOST_TIMES, MOST_OVERHEAD = 8.0, 0.5
 HELLO = Path(__file__).resolve().parent.parent / "examples" / "hello"
 
 
-def seconds(command: Sequence[str], folder: Path) -> float:
-    """Wall time of one run; raises CalledProcessError when it fails."""
+def seconds(command: Sequence[str], folder: Path) -> tuple[float, float]:
+    """Wall and CPU time of one run; raises CalledProcessError when it fails."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
-    begun = time.perf_counter()
+    begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         command, cwd=folder, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    return time.perf_counter() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - begun, cpu
 
 
-def measure(commands: dict[str, Sequence[str]], folder: Path, runs: int) -> dict[str, float]:
-    """Median seconds of each command."""
-    taken: dict[str, list[float]] = {name: [] for name in commands}
+def measure(commands: dict[str, Sequence[str]], folder: Path, runs: int) -> dict[str, tuple[float, float]]:
+    """Median wall and CPU seconds of each command."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
     for round_ in range(runs + 1):
         for name, command in commands.items():
             took = seconds(command, folder)
             if round_:  # the first round fills caches
                 taken[name].append(took)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return {
+        name: (statistics.median(w for w, _ in all_), statistics.median(c for _, c in all_))
+        for name, all_ in taken.items()
+    }
 
 
 def main() -> int:
@@ -59,10 +66,10 @@ def main() -> int:
             Path(name),
             runs,
         )
-    for what, took in found.items():
-        print(f"{what:<18} {took * 1000:7.0f} ms")
-    times = found["stoker --version"] / found["python -c pass"]
-    overhead = found["stoker run"] - found["python train.py"]
+    for what, (wall, cpu) in found.items():
+        print(f"{what:<18} {wall * 1000:7.0f} ms  {cpu * 1000:7.0f} ms of CPU")
+    times = found["stoker --version"][0] / found["python -c pass"][0]
+    overhead = found["stoker run"][0] - found["python train.py"][0]
     print(f"version: {times:.1f} times plain python (at most {MOST_TIMES:.0f})")
     print(f"local run: {overhead * 1000:.0f} ms more than plain python (at most {MOST_OVERHEAD * 1000:.0f})")
     return int(times > MOST_TIMES or overhead > MOST_OVERHEAD)

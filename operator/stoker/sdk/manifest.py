@@ -55,7 +55,11 @@ def read(document: Document, folder: Path) -> Draft:
 
 
 def _message(message: str, value: Any) -> str:
-    return message if value is None or shown(value) in message or repr(value) in message else f"{message} (got {shown(value)})"
+    return (
+        message
+        if value is None or shown(value) in message or repr(value) in message
+        else f"{message} (got {shown(value)})"
+    )
 
 
 def _path(dotted_path: str) -> tuple[str | int, ...]:
