@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import queue
 import signal
 import sys
 import threading
@@ -29,11 +30,17 @@ def main(arguments: List[str]) -> int:
         return 0 if _ship(options, scratch, None)["complete"] else 1
     from stoker.runtime.ready import ReadyServer
 
-    told = threading.Event()
+    # Not an Event: its set() may not be called by a handler that interrupts its own wait().
+    told: queue.SimpleQueue[None] = queue.SimpleQueue()
     state = _State()
+
+    def stop(_number: int, _frame: object) -> None:
+        told.put(None)
+        state.hurry()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     ReadyServer(options.ready_port, lambda: state.has_ended)
-    signal.signal(signal.SIGTERM, lambda *_: (told.set(), state.hurry()))  # type: ignore[func-returns-value]
-    signal.signal(signal.SIGINT, lambda *_: (told.set(), state.hurry()))  # type: ignore[func-returns-value]
     outcome = read_json(scratch.sealed)
     if outcome is None:
         outcome = _ship(options, scratch, state)
@@ -41,9 +48,7 @@ def main(arguments: List[str]) -> int:
     _say("sealed: %s" % ("complete" if outcome["complete"] else "%s: %s" % (outcome["reason"], outcome["message"])))
     if not outcome["complete"]:
         write_termination_message("%s: %s" % (outcome["reason"], outcome["message"]))
-    # Event.wait() with no limit would not let the handler run on every system.
-    while not told.wait(3600):
-        pass
+    told.get()
     return 0 if outcome["complete"] else 1
 
 

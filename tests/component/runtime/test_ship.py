@@ -157,9 +157,7 @@ def test_a_ship_killed_after_the_seal_seals_the_same(cloud_pod: Pod, cloud: Clou
 
 
 def test_readiness_ends_with_the_command_while_saving_goes_on(cloud_pod: Pod, cloud: Cloud) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = _free_port()
     cloud.fault = lambda method, path: (503, {}, b"") if path == "/v1/seal" else None
     cloud_pod.ship(STOKER_READY_PORT=str(port))
     eventually(lambda: _status(port) == 200)
@@ -172,6 +170,12 @@ def test_readiness_ends_with_the_command_while_saving_goes_on(cloud_pod: Pod, cl
     cloud.fault = lambda method, path: None
     assert process.wait(20) == 0
     assert _status(port) == 503
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _status(port: int) -> int:
@@ -198,9 +202,9 @@ def test_ship_stays_until_it_is_told_to_go(cloud_pod: Pod) -> None:
 
 
 def test_a_pod_that_ends_before_its_command_started_is_sealed_as_that(cloud_pod: Pod, cloud: Cloud) -> None:
-    ship = cloud_pod.ship()
-    eventually(lambda: os.path.exists(cloud_pod.scratch.alive))
-    time.sleep(0.5)
+    port = _free_port()
+    ship = cloud_pod.ship(STOKER_READY_PORT=str(port))
+    eventually(lambda: _status(port) == 200)
 
     ship.send_signal(signal.SIGTERM)
 
