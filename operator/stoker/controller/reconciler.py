@@ -21,6 +21,8 @@ from stoker.core import environment as environment_core
 from stoker.core import trainingjob as trainingjob_core
 from stoker.core import workspace as workspace_core
 from stoker.core.plan import Plan
+from stoker.core.trainingjob.attempts import finished
+from stoker.core.trainingjob.view import JobView
 from stoker.kube.errors import Conflict, KubeError, Unavailable
 from stoker.kube.store import Key, Store
 from stoker.kube.workqueue import WorkQueue
@@ -28,8 +30,9 @@ from stoker.nodepools.pool import PoolError, ReplicasChanged
 
 LOG = logging.getLogger(__name__)
 
-#: A pool's plan is one for all its jobs: changes that come together are planned together.
-CLUSTER_SECONDS = 0.05
+#: A pool's plan is one for all its jobs: changes that come together are planned together. The pause grows with what
+#: the plan costs, so that planning pools takes at most about a tenth of the time.
+CLUSTER_SECONDS, LONGEST_CLUSTER_SECONDS, CLUSTER_SHARE = 0.05, 1.0, 10
 #: A ComputeCluster's status is written at most so often.
 CLUSTER_STATUS_SECONDS = 1.0
 #: A plan that learns something while it is done is made anew at once, but not for ever.
@@ -66,6 +69,7 @@ class Reconciler:
         self._clock = clock
         self._uids: dict[Key, str] = {}
         self._cluster_status_at: dict[str, float] = {}
+        self._cluster_pause = CLUSTER_SECONDS
         self._ways: dict[str, Callable[[Key], Awaitable[float | None]]] = {
             "TrainingJob": self._training_job,
             "Environment": self._environment,
@@ -76,7 +80,7 @@ class Reconciler:
 
     def wake(self, key: Key) -> None:
         """Something new for this key."""
-        self._queue.add(key, CLUSTER_SECONDS if key.kind == "ComputeCluster" else 0.0)
+        self._queue.add(key, self._cluster_pause if key.kind == "ComputeCluster" else 0.0)
 
     async def work(self) -> None:
         """Take keys and work on them, for ever."""
@@ -121,7 +125,7 @@ class Reconciler:
             self._uids[key] = uid
             now = self._clock()
             plan = trainingjob_core.plan(view, now)
-            demand = None if view.job.status.phase in FINISHED else trainingjob_core.demand(view, now)
+            demand = trainingjob_core.demand(view, now) if _may_want(view) else None
             self._ledger.want(uid, view.cluster.metadata.name if view.cluster is not None else "", demand)
             outcome = await self._executor.do(key, view.job, plan)
             if outcome.planned_anew and left:
@@ -168,7 +172,10 @@ class Reconciler:
             self._ledger.drop_cluster(key.name)
             return None
         now = self._clock()
+        started = time.perf_counter()
         cluster_plan = cluster_core.plan(view, now)
+        spent = time.perf_counter() - started
+        self._cluster_pause = min(max(CLUSTER_SECONDS, spent * CLUSTER_SHARE), LONGEST_CLUSTER_SECONDS)
         self._ledger.planned(key.name, cluster_plan)
         plan = cluster_plan.plan
         due = self._cluster_status_at.get(key.name, 0.0)
@@ -186,6 +193,11 @@ class Reconciler:
             self._ledger.forget(uid)
             self._executor.forget(key, uid)
         self._cluster_status_at.pop(key.name, None)
+
+
+def _may_want(view: JobView) -> bool:
+    """Whether it is worth asking what a job wants of its pool: not once it has ended or while an attempt is open."""
+    return view.job.status.phase not in FINISHED and all(finished(child) for child in view.children)
 
 
 def _earliest(plan: Plan[Any], outcome: Outcome) -> float | None:

@@ -44,6 +44,8 @@ class Routes:
 
     def _part_of_job(self, old: Any, new: Any) -> None:
         """A child or pod: its job, and its pool, whose nodes it takes or gives back."""
+        if old is not new and old is not None and new is not None and _same_part(old, new):
+            return
         labels = (new or old).metadata.labels
         uid = labels.get(LABEL_JOB_UID)
         if uid is None:
@@ -123,6 +125,16 @@ def _same_node(old: Node, new: Node) -> bool:
         and before.annotations == after.annotations
         and before.deletion_timestamp == after.deletion_timestamp
     )
+
+
+def _same_part(old: Any, new: Any) -> bool:
+    """Whether nothing has changed that a plan looks at: a Job's counters and a pod's annotations are not."""
+    before, after = old.metadata, new.metadata
+    if before.deletion_timestamp != after.deletion_timestamp or before.labels != after.labels:
+        return False
+    if hasattr(new.spec, "node_name"):
+        return bool(old.spec == new.spec and old.status == new.status)
+    return bool(old.spec == new.spec and old.status.conditions == new.status.conditions)
 
 
 def _matters_to_pool(old: Any, new: Any) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 
 _FORM = re.compile(
     r"(?P<number>[0-9]+(\.[0-9]*)?|\.[0-9]+)(?P<unit>[numkMGTPE]|[KMGTPE]i|[eE](?P<exponent>[+-]?[0-9]{1,32}))?\Z"
@@ -21,6 +22,7 @@ _BYTES = ("memory", "ephemeral-storage", "storage", "hugepages-")
 _NOT_REQUESTABLE = frozenset({"pods"})
 
 
+@lru_cache(maxsize=4096)  # a pool's nodes say the same few quantities over and over
 def parse(quantity: str) -> Fraction:
     """The exact amount of `500m`, `2`, `16Gi`, `1e3`; raises ValueError on anything that is no quantity."""
     match = _FORM.match(quantity)
