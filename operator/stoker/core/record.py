@@ -132,7 +132,8 @@ def _who(identity: Identity) -> dict[str, Any]:
 
 def _rank(end: RankEnd) -> dict[str, Any]:
     seal = end.seal or {}
-    exit_record = seal.get("exit") or {}
+    told = seal.get("exit")
+    exit_record = told if isinstance(told, Mapping) else {}
     return {
         "rank": end.rank,
         "sealed": "complete" if seal.get("complete") is True else "incomplete",
@@ -143,8 +144,9 @@ def _rank(end: RankEnd) -> dict[str, Any]:
 
 def _outputs(attempt: int, ranks: Iterable[RankEnd]) -> Iterable[dict[str, Any]]:
     for end in ranks:
-        for file in (end.seal or {}).get("files") or ():
-            path = str(file.get("path") or "")
+        files = (end.seal or {}).get("files")
+        for file in files if isinstance(files, list | tuple) else ():
+            path = str(file.get("path") or "") if isinstance(file, Mapping) else ""
             if path.startswith(OUTPUTS):
                 yield {
                     "path": path.removeprefix(OUTPUTS),
