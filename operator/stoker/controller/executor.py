@@ -16,6 +16,7 @@ from stoker.controller.gate import Gate, check
 from stoker.controller.pools import Pools
 from stoker.controller.wire_status import same_status, status_body
 from stoker.core.plan import Action, Ask, Create, Delete, Plan, Posted, Refused
+from stoker.kube.bucket import TokenBucket
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import Conflict, NotFound, Rejected
 from stoker.kube.events import Recorder
@@ -26,6 +27,11 @@ LOG = logging.getLogger(__name__)
 
 #: A Create that the API server refused is tried again after so long, then doubling (seconds).
 FIRST_TRY_AGAIN_SECONDS, LONGEST_TRY_AGAIN_SECONDS = 5.0, 60.0
+#: Statuses that only tell how far a job is on its way to its start: so many a second, and at once. A burst of a thousand
+#: jobs must not be slowed down by telling that it is slow.
+PROGRESS_PER_SECOND, PROGRESS_BURST = 5.0, 20.0
+PROGRESS_AGAIN_SECONDS = 2.0
+ON_ITS_WAY = frozenset({"Pending", "Preparing", "Queued", "Starting"})
 #: Statuses that the API server stored otherwise than we sent them.
 MOST_ALTERED = 1000
 
@@ -61,6 +67,7 @@ class Executor:
         #: Refused creates: when to try next, and after how long then.
         self._refused: dict[Posted, tuple[float, float]] = {}
         #: Statuses by uid that were stored otherwise than sent: what was sent, what was stored.
+        self._progress = TokenBucket(PROGRESS_PER_SECOND, PROGRESS_BURST)
         self._altered: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
 
     async def do(self, key: Key, target: Any, plan: Plan[Any]) -> Outcome:
@@ -78,7 +85,12 @@ class Executor:
                     return Outcome(planned_anew=True)
             else:
                 await self._act(action, key)
-        written = plan.status is not None and await self._write_status(key, target, plan.status)
+        if plan.status is None or self._is_known(key, target, plan.status):
+            return Outcome(look_again_at=look_again_at)
+        if _only_progress(plan.status) and not self._progress.take(self._clock()):
+            again = self._clock() + PROGRESS_AGAIN_SECONDS
+            return Outcome(look_again_at=min(again, look_again_at or again))
+        written = await self._write_status(key, target, plan.status)
         return Outcome(look_again_at=look_again_at, status_written=written)
 
     async def _act(self, action: Action, key: Key) -> None:
@@ -148,17 +160,17 @@ class Executor:
 
     # -- status
 
-    async def _write_status(self, key: Key, target: Any, status: Any) -> bool:
-        """Apply the whole status unless the API server has it already."""
+    def _is_known(self, key: Key, target: Any, status: Any) -> bool:
+        """Whether the API server has this status already, or the object is not there any more."""
         current = self._store.get(key.kind, key.namespace, key.name)
-        if current is None or current.metadata.uid != target.metadata.uid:
-            return False
-        if same_status(current.status, status):
-            return False
+        if current is None or current.metadata.uid != target.metadata.uid or same_status(current.status, status):
+            return True
+        sent, stored = self._altered.get(target.metadata.uid, (None, None))
+        return bool(sent == status and same_status(current.status, stored))
+
+    async def _write_status(self, key: Key, target: Any, status: Any) -> bool:
+        """Apply the whole status; False when the object has gone meanwhile."""
         uid = target.metadata.uid
-        sent, stored = self._altered.get(uid, (None, None))
-        if sent == status and same_status(current.status, stored):
-            return False
         check(self._gate)
         resource = RESOURCES[key.kind]
         path = resource.path(key.namespace, key.name)
@@ -183,6 +195,13 @@ class Executor:
             self._refused = {
                 posted: kept for posted, kept in self._refused.items() if kept[0] + LONGEST_TRY_AGAIN_SECONDS > now
             }
+
+
+def _only_progress(status: Any) -> bool:
+    """Whether a status tells nothing but that a job is not running yet, and nobody can do anything about it."""
+    if getattr(status, "phase", None) not in ON_ITS_WAY:
+        return False
+    return not any(one.type == "Stalled" and one.status == "True" for one in status.conditions)
 
 
 def _posted(create: Create) -> Posted:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stoker.api.kube import ObjectMeta
+from stoker.kube.bucket import TokenBucket
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import KubeError
 from stoker.kube.resources import EVENTS
@@ -72,8 +73,7 @@ class Aggregator:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, tuple[Note, float]] = OrderedDict()  # by name: the note, when sent
-        self._tokens = BURST
-        self._refilled = 0.0
+        self._bucket = TokenBucket(RATE_PER_SECOND, BURST)
 
     def note(
         self, metadata: ObjectMeta, kind: str, api_version: str, reason: str, message: str, now: float
@@ -83,19 +83,11 @@ class Aggregator:
         known, sent = self._seen.pop(new.name, (None, float("-inf")))
         if known is not None:
             new = replace(new, count=known.count + 1, first=known.first)
-        due = now - sent >= QUIET_SECONDS and self._take_token(now)
+        due = now - sent >= QUIET_SECONDS and self._bucket.take(now)
         self._seen[new.name] = (new, now if due else sent)
         if len(self._seen) > MOST_REMEMBERED:
             self._seen.popitem(last=False)
         return new if due else None
-
-    def _take_token(self, now: float) -> bool:
-        self._tokens = min(BURST, self._tokens + max(0.0, now - self._refilled) * RATE_PER_SECOND)
-        self._refilled = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 class Recorder:

@@ -16,6 +16,8 @@ from stoker.kube.store import Key
 
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 60.0
+#: A key comes back after this at the soonest, in seconds; news of its object comes at once all the same.
+SHORTEST_SECONDS = 0.05
 
 
 class Schedule:
@@ -102,7 +104,8 @@ class Schedule:
         self._failures.pop(key, None)
         self._end(key, now)
         if wake_at is not None:
-            self.add_at(key, wake_at)
+            # A moment that has passed is a plan that changed nothing and wants to look again: it must not spin.
+            self.add_at(key, max(wake_at, now + SHORTEST_SECONDS))
 
     def failed(self, key: Key, now: float, at_least: float = 0.0) -> float:
         """The key's work failed: again after a delay that doubles with each failure in a row. Returns the delay."""
