@@ -104,11 +104,15 @@ class World:
         self.scripts[made.metadata.uid] = script
         return made
 
+    def have_node(self, name: str) -> None:
+        """A node that is there from the start, and wanted."""
+        self.replicas += 1
+        self.add_node(name)
+
     def add_node(self, name: str) -> None:
         self.nodes[name] = build.node(
             name, created=self.now - build.T0, since=self.now - build.T0, pool=self.pool.metadata.name
         )
-        self.replicas = max(self.replicas, len(self.nodes))
         self.peak = max(self.peak, len(self.nodes))
 
     def later(self, seconds: float, do: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ def world_of(
     """A world with one job `iris` of so many nodes (0: none submitted) on a pool of which `ready` nodes are there."""
     world = World(pool or build.cluster())
     for number in range(ready):
-        world.add_node(f"r{number}")
+        world.have_node(f"r{number}")
     if nodes:
         world.submit(build.job(nodes=nodes), script or Script())
     return world
@@ -127,7 +127,7 @@ def worlds(draw: st.DrawFn) -> World:
         pool = build.cluster(most=2)
     world = World(pool)
     for number in range(draw(st.integers(0, min(3, pool.spec.max_instances)))):
-        world.add_node(f"r{number}")
+        world.have_node(f"r{number}")
     for number in range(draw(st.integers(1, 4))):
         uid = f"{number:08x}-0000-4000-8000-000000000001"
         job = build.job(
@@ -189,7 +189,7 @@ def test_exit_0_without_a_complete_seal_is_not_completed(sealing: str, reason: s
 
 def test_a_pod_that_never_starts_is_ended_at_timeout_and_grace() -> None:
     world = World(build.cluster())
-    world.add_node("r0")
+    world.have_node("r0")
     world.submit(build.job(limits={"timeoutSeconds": 60, "graceSeconds": 20}), Script(starts=False))
 
     world.run(600)
