@@ -104,6 +104,8 @@ class Reconciler:
             else:
                 self._queue.done(key, wake_at)
             self._seconds[key.kind].observe(time.perf_counter() - started)
+            # A key that had nothing to wait for must still let the others, the streams and the probes have their turn.
+            await asyncio.sleep(0)
 
     def _failed(self, key: Key, error: Exception) -> None:
         at_least = error.retry_after if isinstance(error, Unavailable) else 0.0

@@ -142,6 +142,21 @@ Answer = Found[Any] | Refused | Unavailable | None
 Answers = Mapping[Question, Answer]
 
 
+def is_due(answer: Answer, now: float) -> bool:
+    """Whether a question is to be asked now: it has no answer, or one that is worth asking for again."""
+    if answer is None:
+        return True
+    return isinstance(answer, Refused | Unavailable) and answer.retry_at is not None and now >= answer.retry_at
+
+
+def ask_again_at(answer: Answer, now: float) -> float | None:
+    """When to look again at a question that cannot be asked yet. None for one that is asked now: until its answer is
+    there nothing changes, and the answer itself wakes whoever asked."""
+    if isinstance(answer, Refused | Unavailable) and answer.retry_at is not None and answer.retry_at > now:
+        return answer.retry_at
+    return None
+
+
 # -- Actions in the cluster.
 
 

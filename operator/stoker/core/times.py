@@ -34,3 +34,7 @@ def duration(elapsed: float) -> str:
     if minutes:
         return f"{minutes}m{left}s" if left else f"{minutes}m"
     return f"{left}s"
+
+
+def earliest(*moments: float | None) -> float | None:
+    return min((moment for moment in moments if moment is not None), default=None)

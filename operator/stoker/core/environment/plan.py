@@ -5,9 +5,10 @@ started with, so an edit changes no run.
 """
 
 from stoker.api.environment import EnvironmentStatus, ResolvedImage
+from stoker.core import times
 from stoker.core.conditions import Fact, kstatus, stamped
 from stoker.core.environment.view import EnvironmentView
-from stoker.core.plan import Answer, Ask, Found, ImageDigest, Plan, Refused, Unavailable
+from stoker.core.plan import Answer, Ask, Found, ImageDigest, Plan, Refused, Unavailable, ask_again_at, is_due
 
 
 def plan(view: EnvironmentView, now: float) -> Plan[EnvironmentStatus]:
@@ -18,7 +19,7 @@ def plan(view: EnvironmentView, now: float) -> Plan[EnvironmentStatus]:
     """
     environment = view.environment
     answers = {question.platform: (question, view.answers.get(question)) for question in _questions(view)}
-    asks = tuple(Ask(question) for question, answer in answers.values() if _due(answer, now))
+    asks = tuple(Ask(question) for question, answer in answers.values() if is_due(answer, now))
     status = EnvironmentStatus(
         observed_generation=environment.metadata.generation,
         conditions=stamped(
@@ -33,7 +34,11 @@ def plan(view: EnvironmentView, now: float) -> Plan[EnvironmentStatus]:
     )  # fmt: skip
     # Nothing is written until there is an answer to tell: most images resolve at once.
     told = status if all(answer is not None for _, answer in answers.values()) else None
-    return Plan(asks, None if told == environment.status else told, _wake([answer for _, answer in answers.values()]))
+    return Plan(
+        asks,
+        None if told == environment.status else told,
+        times.earliest(*(ask_again_at(answer, now) for _, answer in answers.values())),
+    )
 
 
 def _questions(view: EnvironmentView) -> tuple[ImageDigest, ...]:
@@ -46,17 +51,6 @@ def _questions(view: EnvironmentView) -> tuple[ImageDigest, ...]:
         ImageDigest(environment.metadata.namespace, reference, platform, secrets)
         for platform in dict.fromkeys(view.platforms)
     )
-
-
-def _due(answer: Answer, now: float) -> bool:
-    if answer is None:
-        return True
-    return isinstance(answer, Refused | Unavailable) and answer.retry_at is not None and now >= answer.retry_at
-
-
-def _wake(answers: list[Answer]) -> float | None:
-    moments = [answer.retry_at for answer in answers if isinstance(answer, Refused | Unavailable)]
-    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def _facts(view: EnvironmentView, answers: list[Answer]) -> dict[str, Fact]:

@@ -7,10 +7,10 @@ from stoker.api.kube import BatchJob, Pod
 from stoker.api.trainingjob import TrainingJobStatus, Waiting
 from stoker.core.cluster.view import Demand, Holding
 from stoker.core.plan import Plan
+from stoker.core.times import earliest
 from stoker.core.trainingjob import attempts, status, waits
 from stoker.core.trainingjob.seen import Seen, look
 from stoker.core.trainingjob.stands import where
-from stoker.core.trainingjob.steps import earliest
 from stoker.core.trainingjob.view import JobView
 
 

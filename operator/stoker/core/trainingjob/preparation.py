@@ -21,7 +21,8 @@ from stoker.core.plan import (
     Recorded,
     Refused,
     SnapshotPresent,
-    Unavailable,
+    ask_again_at,
+    is_due,
 )
 from stoker.core.trainingjob.attempts import former_seals
 from stoker.core.trainingjob.view import JobView
@@ -75,12 +76,13 @@ class Preparation:
 
     def asks(self, now: float) -> tuple[Ask, ...]:
         """What is to be asked now: what has no answer, and what was refused and may be asked again."""
-        return tuple(Ask(need.question) for need in self.needs() if need.question is not None and _due(need, now))
+        return tuple(
+            Ask(need.question) for need in self.needs() if need.question is not None and is_due(need.answer, now)
+        )
 
-    @property
-    def retry_at(self) -> float | None:
-        moments = (need.answer.retry_at for need in self.needs() if isinstance(need.answer, Refused | Unavailable))
-        return min((moment for moment in moments if moment is not None), default=None)
+    def retry_at(self, now: float) -> float | None:
+        """When the first of what was refused may be asked again."""
+        return times.earliest(*(ask_again_at(need.answer, now) for need in self.needs()))
 
 
 def prepare(view: JobView, key: str, compute: str, *, possible: bool, now: float) -> Preparation:
@@ -159,13 +161,6 @@ def platform(cluster: ComputeCluster, instance_type: str | None) -> str | None:
     """`os/architecture` of a pool's nodes; None for a type it does not have."""
     kind = podspec.instance_type(cluster, instance_type)
     return f"linux/{kind.architecture}" if kind else None
-
-
-def _due(need: Need, now: float) -> bool:
-    if need.answer is None:
-        return True
-    retry_at = need.answer.retry_at if isinstance(need.answer, Refused | Unavailable) else None
-    return retry_at is not None and now >= retry_at
 
 
 def _snapshot(namespace: str, code: Code | None, answers: Answers) -> Need:

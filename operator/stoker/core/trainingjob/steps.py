@@ -15,9 +15,9 @@ from stoker.core.plan import (
     Found,
     Question,
     Recorded,
-    Refused,
     ResultWritten,
-    Unavailable,
+    ask_again_at,
+    is_due,
 )
 from stoker.core.trainingjob import ending, preparation, waits
 from stoker.core.trainingjob.attempts import Attempt
@@ -36,10 +36,6 @@ class Step:
     wake_at: float | None = None
     result: Mapping[str, Any] | None = None
     stop: str = ""
-
-
-def earliest(*moments: float | None) -> float | None:
-    return min((moment for moment in moments if moment is not None), default=None)
 
 
 def tidy(seen: Seen) -> Step:
@@ -94,7 +90,7 @@ def wait_for_seals(seen: Seen) -> Step:
     asking = _asking(seen, attempt.question) if attempt.question is not None else Step()
     # Where all have ended, the seals are looked at first: a rank whose pod is gone is mostly sealed.
     closing = _closing(seen, attempt) if attempt.asked or attempt.question is None else Step()
-    wake_at = earliest(asking.wake_at, closing.wake_at, attempt.look_at, _pods_wake(seen, attempt))
+    wake_at = times.earliest(asking.wake_at, closing.wake_at, attempt.look_at, _pods_wake(seen, attempt))
     return Step((*asking.actions, *closing.actions), wake_at)
 
 
@@ -104,15 +100,15 @@ def watch(seen: Seen) -> Step:
     starting = None
     if attempt.started is None and attempt.created is not None:
         moments = (attempt.created + waits.PODS_EXPECTED, attempt.created + waits.SCHEDULER_PATIENCE + 1.0)
-        starting = earliest(*(moment for moment in moments if moment > seen.now))
+        starting = times.earliest(*(moment for moment in moments if moment > seen.now))
     pulled = seen.pull_failed_at
     patience = pulled + PULL_PATIENCE if pulled is not None else None
-    return Step(wake_at=earliest(starting, patience, seen.deadline, _pods_wake(seen, attempt)))
+    return Step(wake_at=times.earliest(starting, patience, seen.deadline, _pods_wake(seen, attempt)))
 
 
 def prepare(seen: Seen) -> Step:
     """Ask what is not known yet."""
-    return Step(seen.preparation.asks(seen.now), seen.preparation.retry_at)
+    return Step(seen.preparation.asks(seen.now), seen.preparation.retry_at(seen.now))
 
 
 def wait(seen: Seen) -> Step:
@@ -149,12 +145,7 @@ def _with_result(seen: Seen, end: record.Ending, cleaning: tuple[Action, ...]) -
 def _asking(seen: Seen, question: Question) -> Step:
     """Ask what has no answer, and again what had none worth keeping, once it may be asked again."""
     answer = seen.view.answers.get(question)
-    if isinstance(answer, Found):
-        return Step()
-    if isinstance(answer, Refused | Unavailable):
-        due = answer.retry_at is not None and seen.now >= answer.retry_at
-        return Step((Ask(question),) if due else (), answer.retry_at)
-    return Step((Ask(question),))
+    return Step((Ask(question),) if is_due(answer, seen.now) else (), ask_again_at(answer, seen.now))
 
 
 def _closing(seen: Seen, attempt: Attempt) -> Step:
@@ -168,7 +159,7 @@ def _closing(seen: Seen, attempt: Attempt) -> Step:
         if rank.seal is None and rank.close_as
     ]  # fmt: skip
     actions = tuple(action for step in asked for action in step.actions)
-    return Step(actions, earliest(*(step.wake_at for step in asked)))
+    return Step(actions, times.earliest(*(step.wake_at for step in asked)))
 
 
 def _delete_child(attempt: Attempt) -> Delete:
@@ -188,7 +179,7 @@ def _delete_service(seen: Seen, attempt: Attempt) -> tuple[Action, ...]:
 def _pods_wake(seen: Seen, attempt: Attempt) -> float | None:
     """When a silent node counts as lost or a missing seal as never to come."""
     moments = (rank.look_at for rank in attempt.ranks)
-    return earliest(*(moment for moment in moments if moment is not None and moment > seen.now))
+    return times.earliest(*(moment for moment in moments if moment is not None and moment > seen.now))
 
 
 def _attempt(seen: Seen) -> Attempt:

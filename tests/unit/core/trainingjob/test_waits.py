@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from stoker.core.plan import (
+    Ask,
     ImageDigest,
     InputFiles,
     Posted,
@@ -205,3 +206,14 @@ def test_a_result_that_cannot_be_written_keeps_the_run_from_being_over() -> None
     assert [type(action.question) for action in made.actions] == [ResultWritten]  # type: ignore[union-attr]
     assert made.status is not None
     assert made.status.phase == "Finalizing"
+
+
+@pytest.mark.parametrize("late", [0.0, 3600.0])
+def test_a_question_whose_time_has_come_is_asked_and_does_not_wake_the_plan_again(late: float) -> None:
+    """While the old answer stands, a moment that has passed would make the plan come back at once, for ever."""
+    seen = view(answers=Answering({IMAGE: Refused("BaseImageNotFound", "404", retry_at=build.T0)}))
+
+    made = plan(seen, build.T0 + late)
+
+    assert Ask(IMAGE) in made.actions
+    assert made.wake_at is None or made.wake_at > build.T0 + late
