@@ -35,6 +35,8 @@ LOG = logging.getLogger(__name__)
 CLUSTER_SECONDS, LONGEST_CLUSTER_SECONDS, CLUSTER_SHARE = 0.05, 1.0, 10
 #: A ComputeCluster's status is written at most so often.
 CLUSTER_STATUS_SECONDS = 1.0
+#: A plan that wants to be looked at again in the past gets it so much later: it must not spin.
+SOONEST_SECONDS = 0.5
 #: A plan that learns something while it is done is made anew at once, but not for ever.
 ROUNDS = 3
 
@@ -85,6 +87,8 @@ class Reconciler:
     async def work(self) -> None:
         """Take keys and work on them, for ever."""
         while True:
+            # A plan that asks for nothing waits for nothing: without this, workers with much to do would let nobody in.
+            await asyncio.sleep(0)
             await self._gate.wait()
             key = await self._queue.take()
             WORKING_ON.set(str(key))
@@ -102,7 +106,7 @@ class Reconciler:
                 self._queue.done(key)
                 raise
             else:
-                self._queue.done(key, wake_at)
+                self._queue.done(key, wake_at if wake_at is None else max(wake_at, self._clock() + SOONEST_SECONDS))
             self._seconds[key.kind].observe(time.perf_counter() - started)
             # A key that had nothing to wait for must still let the others, the streams and the probes have their turn.
             await asyncio.sleep(0)
