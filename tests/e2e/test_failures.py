@@ -123,6 +123,9 @@ def test_a_namespace_that_rejects_the_pods_is_told_in_the_api_servers_words(
     )
 
     assert words in seen["status"]["waiting"]["message"]
+    # It would hold its node for as long as it stands, and the next test wants one.
+    stoker.lab.kubectl("delete", "namespace", name, "--wait=false")
+    stoker.lab.kubectl("delete", "trainingjob", "rejected", "-n", name, "--ignore-not-found")
 
 
 def test_a_stock_root_image_finds_a_user_a_home_and_a_cache(stoker: Stoker, cpu: str) -> None:

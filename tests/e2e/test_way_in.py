@@ -41,8 +41,8 @@ class Cell:
 def cell(stoker: Stoker, tmp_path: Path) -> Iterator[Cell]:
     name = "stoker-cell"
     admin = yaml.safe_load(stoker.lab.kubeconfig.read_text())
-    port = admin["clusters"][0]["cluster"]["server"].rpartition(":")[2].rstrip("/")
-    kubeconfig = _editor_kubeconfig(stoker, admin, f"https://{HOST}:{port}", tmp_path)
+    address, _, port = admin["clusters"][0]["cluster"]["server"].removeprefix("https://").rstrip("/").partition(":")
+    kubeconfig = _editor_kubeconfig(stoker, admin, tmp_path)
 
     def ip(*arguments: str, check: bool = True) -> None:
         subprocess.run(["ip", *arguments], check=check, capture_output=True)
@@ -56,9 +56,10 @@ def cell(stoker: Stoker, tmp_path: Path) -> Iterator[Cell]:
         ip("-n", name, "addr", "add", f"{INSIDE}/30", "dev", "stk-in")
         ip("-n", name, "link", "set", "stk-in", "up")
         ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", name, "route", "add", "default", "via", HOST)
         rules = (
             "table inet only { chain out { type filter hook output priority 0; policy drop; oif lo accept; "
-            f"ip daddr {HOST} tcp dport {port} accept; }} }}"
+            f"ip daddr {address} tcp dport {port} accept; }}; }}\n"
         )
         subprocess.run(["ip", "netns", "exec", name, "nft", "-f", "-"], input=rules, text=True, check=True)
         yield Cell(name, kubeconfig)
@@ -67,7 +68,7 @@ def cell(stoker: Stoker, tmp_path: Path) -> Iterator[Cell]:
         ip("link", "del", "stk-host", check=False)
 
 
-def _editor_kubeconfig(stoker: Stoker, admin: dict, server: str, folder: Path) -> Path:
+def _editor_kubeconfig(stoker: Stoker, admin: dict, folder: Path) -> Path:
     """A kubeconfig of a person who has the chart's editor role in namespace default and nothing else."""
     stoker.apply(
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "person", "namespace": "default"}},
@@ -78,7 +79,7 @@ def _editor_kubeconfig(stoker: Stoker, admin: dict, server: str, folder: Path) -
         },
     )  # fmt: skip
     token = stoker.lab.kubectl("create", "token", "person", "-n", "default", "--duration=1h").strip()
-    cluster = {"server": server, "tls-server-name": "kubernetes", "certificate-authority-data": admin["clusters"][0]["cluster"]["certificate-authority-data"]}
+    cluster = {key: admin["clusters"][0]["cluster"][key] for key in ("server", "certificate-authority-data")}
     file = folder / "kubeconfig"
     file.write_text(
         yaml.safe_dump(
