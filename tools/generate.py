@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Render from operator/stoker/api what must say the same: CRDs, the chart's copy of them, editor schemas, reference pages.
+"""Render what must say the same as the code: CRDs, the chart's copy of them, editor schemas, reference pages.
 
 `python tools/generate.py` writes the files; `--check` writes nothing and ends with 1 when one of them differs.
 """
@@ -19,6 +19,7 @@ import yaml  # noqa: E402
 from stoker.api import resources, schemadoc  # noqa: E402
 from stoker.api.common import Kind  # noqa: E402
 from stoker.api.openapi import crd  # noqa: E402
+from stoker.core.trainingjob.stands import STANDS  # noqa: E402
 
 #: Client-side `kubectl apply` copies the object into an annotation, which may have this many bytes.
 MOST_BYTES = 256 * 1024
@@ -46,9 +47,31 @@ def chart_schema() -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
+def stands_page() -> str:
+    """Where a job can stand, in the order in which the questions are asked: the planner's own table."""
+    rows = [
+        f"| {number} | {stand.name} | {stand.phase} | {stand.holds.__name__.replace('_', ' ')} | {stand.then.__name__.replace('_', ' ')} |"
+        for number, stand in enumerate(STANDS, 1)
+    ]
+    return "\n".join(
+        [
+            "# Where a TrainingJob stands",
+            "",
+            "Asked anew at every look, from what exists at that moment; the first line whose question holds says where the job stands and what is done.",
+            "This is the planner's own table, `operator/stoker/core/trainingjob/stands.py`.",
+            "",
+            "| | stand | phase shown | holds when | then |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
 def rendered() -> Iterator[tuple[Path, str]]:
     """Every generated file: its path in the repository and its text."""
     yield VALUES_SCHEMA, chart_schema()
+    yield Path("docs/reference/stands.md"), stands_page()
     kinds = resources.kinds()
     for kind in kinds:
         text = crd_text(kind)

@@ -192,7 +192,7 @@ async def run(lab: embedded.Lab, jobs: int, rounds: int, image: str) -> dict[str
 
 
 def _counts(what: str) -> bool:
-    """Writes that count against a job: on the job, its children, and Events about it (docs/explanation/writes.md)."""
+    """Writes that count against a job: on the job, its children, and Events about it (docs/explanation/lifecycle.md)."""
     return what.split()[-1].split("/")[0] in ("trainingjobs", "jobs", "services", "pods", "events")
 
 
