@@ -185,13 +185,13 @@ async def run(lab: embedded.Lab, jobs: int, rounds: int, image: str) -> dict[str
         "ratioToPlain": {contender: round(rate[contender] / rate["plain"], 2) for contender in ("stoker", "stoker-direct")},
         "writes": {contender: dict(counted) for contender, counted in writes.items()},
         "operatorWritesPerJob": {
-            contender: round(sum(n for what, n in writes[contender].items() if what.startswith("stoker-operator") and _counts(what)) / jobs, 3)
+            contender: round(sum(n for what, n in writes[contender].items() if what.startswith("stoker-operator") and counts_against_a_job(what)) / jobs, 3)
             for contender in ("stoker", "stoker-direct")
         },
     }  # fmt: skip
 
 
-def _counts(what: str) -> bool:
+def counts_against_a_job(what: str) -> bool:
     """Writes that count against a job: on the job, its children, and Events about it (docs/explanation/lifecycle.md)."""
     return what.split()[-1].split("/")[0] in ("trainingjobs", "jobs", "services", "pods", "events")
 
