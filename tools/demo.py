@@ -77,7 +77,6 @@ def pool_manifests(name: str, *, most: int, idle_seconds: int) -> list[dict[str,
             "kind": "NodePool",
             "metadata": {"name": name},
             "spec": {
-                "replicas": 0,
                 "kind": "Real",
                 "labels": {"stoker.dev/compute": name},
                 "taints": [{"key": "stoker.dev/compute", "value": name, "effect": "NoSchedule"}],

@@ -88,11 +88,7 @@ class Stoker:
 
     def pool(self, name: str, *, most: int = 2, idle: int = 20) -> None:
         """A pool of real nodes that starts at zero, and its ComputeCluster."""
-        pool, cluster = pool_manifests(name, most=most, idle_seconds=idle)
-        # Applying a pool that stands would set its replicas back to zero, under the jobs that run on it.
-        if not self.lab.kubectl("get", "nodepool", name, "--ignore-not-found", "-o", "name"):
-            self.apply(pool)
-        self.apply(cluster)
+        self.apply(*pool_manifests(name, most=most, idle_seconds=idle))
 
     def pool_nodes(self, name: str) -> list[str]:
         listed = self.lab.kubectl("get", "nodes", "-l", f"lab.stoker.dev/nodepool={name}", "-o", "name")
