@@ -54,7 +54,10 @@ class Sealer:
                     for pod in listing.items:
                         await self._note(pod, tasks)
                     async for event in self._kube.watch(
-                        "/api/v1/pods", Pod, resource_version=listing.resource_version, label_selector=names.LABEL_JOB_UID
+                        "/api/v1/pods",
+                        Pod,
+                        resource_version=listing.resource_version,
+                        label_selector=names.LABEL_JOB_UID,
                     ):
                         if event.type in ("ADDED", "MODIFIED") and event.object is not None:
                             await self._note(event.object, tasks)
@@ -63,7 +66,9 @@ class Sealer:
 
     async def _learn_nodes(self) -> None:
         nodes = await self._kube.list("/api/v1/nodes", _Node)
-        self._kwok = {node.metadata.name for node in nodes.items if node.metadata.annotations.get("kwok.x-k8s.io/node") == "fake"}
+        self._kwok = {
+            node.metadata.name for node in nodes.items if node.metadata.annotations.get("kwok.x-k8s.io/node") == "fake"
+        }
 
     async def _note(self, pod: Pod, tasks: asyncio.TaskGroup) -> None:
         running = any(status.name == "main" and status.state.running for status in pod.status.container_statuses)
@@ -86,7 +91,7 @@ class Sealer:
                 self._seen.discard(pod.metadata.uid)
 
     async def _seal_through_the_server(self, pod: Pod) -> None:
-        token = await self._kube.create(
+        token: dict[str, Any] = await self._kube.create(
             f"/api/v1/namespaces/{pod.metadata.namespace}/serviceaccounts/default/token",
             {
                 "apiVersion": "authentication.k8s.io/v1",
@@ -94,7 +99,12 @@ class Sealer:
                 "spec": {
                     "audiences": [POD_AUDIENCE],
                     "expirationSeconds": 600,
-                    "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": pod.metadata.name, "uid": pod.metadata.uid},
+                    "boundObjectRef": {
+                        "kind": "Pod",
+                        "apiVersion": "v1",
+                        "name": pod.metadata.name,
+                        "uid": pod.metadata.uid,
+                    },
                 },
             },
         )
@@ -155,7 +165,9 @@ async def _main(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m lab.sealer", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m lab.sealer", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--server", default="", help="URL of Stoker's server")
     parser.add_argument("--direct", action="store_true", help="write seals straight into the store")

@@ -93,12 +93,31 @@ def _editor_kubeconfig(stoker: Stoker, admin: dict, folder: Path) -> Path:
     return file
 
 
-def test_the_api_servers_port_and_the_editor_role_are_enough(stoker: Stoker, cpu: str, cell: Cell, tmp_path: Path) -> None:
+def test_the_api_servers_port_and_the_editor_role_are_enough(
+    stoker: Stoker, cpu: str, cell: Cell, tmp_path: Path
+) -> None:
     """Submit, follow, pull, and read the logs after the pods are gone."""
-    blocked = cell.run("timeout", "2", "bash", "-c", f"exec 3<>/dev/tcp/{stoker.lab.bridge_address}/{stoker.lab.registry.rpartition(':')[2]}", check=False)
+    blocked = cell.run(
+        "timeout",
+        "2",
+        "bash",
+        "-c",
+        f"exec 3<>/dev/tcp/{stoker.lab.bridge_address}/{stoker.lab.registry.rpartition(':')[2]}",
+        check=False,
+    )
     assert blocked.returncode != 0, "the cell reaches more than the API server, so this test proves nothing"
 
-    done = cell.stoker("run", str(stoker.root / "examples/hello"), "--compute", cpu, "--environment", stoker.lab.images["base"], "-y", "-o", "json")
+    done = cell.stoker(
+        "run",
+        str(stoker.root / "examples/hello"),
+        "--compute",
+        cpu,
+        "--environment",
+        stoker.lab.images["base"],
+        "-y",
+        "-o",
+        "json",
+    )
 
     record = json.loads(done.stdout)
     assert record["phase"] == "Completed"

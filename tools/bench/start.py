@@ -80,7 +80,9 @@ def _marks(audit_log: Path, offset: int) -> dict[str, float]:
                 ("create", "pods", None): "pod", ("create", "pods", "binding"): "bound",
             }.get(what)  # fmt: skip
             if name and event["stage"] == "ResponseComplete" and event["responseStatus"]["code"] < 300:
-                found.setdefault(name, datetime.fromisoformat(event["stageTimestamp"].replace("Z", "+00:00")).timestamp())
+                found.setdefault(
+                    name, datetime.fromisoformat(event["stageTimestamp"].replace("Z", "+00:00")).timestamp()
+                )
     return found
 
 

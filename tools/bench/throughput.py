@@ -93,10 +93,15 @@ def training_is_done(job: dict[str, Any]) -> bool:
 
 
 async def measure(
-    kube: KubeClient, path: str, make: Callable[[str], dict[str, Any]], is_done: Callable[[dict[str, Any]], bool], prefix: str, count: int
+    kube: KubeClient,
+    path: str,
+    make: Callable[[str], dict[str, Any]],
+    is_done: Callable[[dict[str, Any]], bool],
+    prefix: str,
+    count: int,
 ) -> dict[str, Any]:
     """Create `count` objects, wait until a watch has shown each one done; seconds from the first POST to the last end."""
-    version = (await kube.list(path)).resource_version
+    version: str = (await kube.list(path)).resource_version
     created: dict[str, float] = {}
     finished: dict[str, float] = {}
     places = asyncio.Semaphore(IN_FLIGHT)
@@ -107,8 +112,10 @@ async def measure(
             await kube.create(path, make(name))
 
     async def follow() -> None:
-        async for event in kube.watch(path, resource_version=version):
-            name = event.object["metadata"]["name"] if event.object else ""
+        async for event in kube.watch(path, dict, resource_version=version):
+            if event.object is None:
+                continue
+            name = event.object["metadata"]["name"]
             if name.startswith(prefix) and name not in finished and is_done(event.object):
                 finished[name] = time.monotonic()
                 if len(finished) == count:
@@ -130,7 +137,9 @@ async def measure(
 def sealing(lab: embedded.Lab, *, direct: bool) -> Iterator[None]:
     """The sealer as a process of its own while the block runs."""
     address = lab.kubectl("get", "pod", "stoker-server-0", "-n", "stoker-system", "-o", "jsonpath={.status.podIP}")
-    arguments = ["--direct", "--store-url", f"s3://{lab.s3.bucket}"] if direct else ["--server", f"http://{address}:8080"]
+    arguments = (
+        ["--direct", "--store-url", f"s3://{lab.s3.bucket}"] if direct else ["--server", f"http://{address}:8080"]
+    )
     environment = {
         **os.environ, "PYTHONPATH": str(ROOT / "operator"), "AWS_ENDPOINT_URL": lab.s3.endpoint, "AWS_REGION": lab.s3.region,
         "AWS_ACCESS_KEY_ID": lab.s3.access_key, "AWS_SECRET_ACCESS_KEY": lab.s3.secret_key,
@@ -173,7 +182,9 @@ async def run(lab: embedded.Lab, jobs: int, rounds: int, image: str) -> dict[str
                 else:
                     path = "/apis/stoker.dev/v1alpha1/namespaces/default/trainingjobs"
                     with sealing(lab, direct=contender == "stoker-direct"):
-                        row = await measure(kube, path, lambda name: training_job(name, image), training_is_done, prefix, jobs)
+                        row = await measure(
+                            kube, path, lambda name: training_job(name, image), training_is_done, prefix, jobs
+                        )
                 taken.append(row)
                 writes[contender] = writes_by_agent(lab.audit_log, offset)
                 print(f"{contender:14} {row}", file=sys.stderr, flush=True)
@@ -207,8 +218,15 @@ def main() -> None:
     lab = embedded.up(arguments.lab, nodes=1, progress=lambda line: print(line, file=sys.stderr))
     try:
         install(lab, progress=lambda line: print(line, file=sys.stderr))
-        lab.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests(arguments.jobs)}))
-        lab.kubectl("wait", f"nodepool/{POOL}", f"--for=jsonpath={{.status.readyReplicas}}={arguments.jobs}", "--timeout=300s")
+        lab.kubectl(
+            "apply",
+            "-f",
+            "-",
+            input=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests(arguments.jobs)}),
+        )
+        lab.kubectl(
+            "wait", f"nodepool/{POOL}", f"--for=jsonpath={{.status.readyReplicas}}={arguments.jobs}", "--timeout=300s"
+        )
         result = asyncio.run(run(lab, arguments.jobs, arguments.rounds, lab.images["base"]))
     finally:
         if not arguments.keep:
