@@ -121,7 +121,10 @@ def _access(cluster: Mapping[str, Any], user: Mapping[str, Any], path: Path) -> 
 
 def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any], path: Path) -> ssl.SSLContext:
     authority = _bytes(cluster, "certificate-authority", path)
-    tls = ssl.create_default_context(cadata=authority.decode("ascii") if authority else None)
+    try:
+        tls = ssl.create_default_context(cadata=authority.decode("ascii") if authority else None)
+    except (ssl.SSLError, UnicodeDecodeError) as error:
+        raise AccessError(f"certificate-authority of the kubeconfig {path} is no PEM certificate: {error}") from error
     if cluster.get("insecure-skip-tls-verify"):
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE

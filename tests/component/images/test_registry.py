@@ -1,0 +1,195 @@
+"""What each of a registry's answers means, against a registry in this process."""
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from stoker.images import registry as registry_module
+from stoker.images.auth import Credential, Keyring
+from stoker.images.registry import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    BaseImageNotFound,
+    BaseImageUnauthorized,
+    Registry,
+    RegistryUnreachable,
+)
+
+AMD64 = "linux/amd64"
+
+
+def digest_of(content: bytes) -> str:
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+class FakeRegistry:
+    """Manifests by tag and digest; `auth` is none, basic or bearer; `answers` are sent first."""
+
+    def __init__(self) -> None:
+        self.manifests: dict[str, tuple[bytes, str]] = {}
+        self.auth = "none"
+        self.answers: list[int] = []
+        self.asked: list[str] = []
+        self.tokens = 0
+        self.host = ""
+
+    def push(self, tag: str, document: dict[str, Any], media_type: str = MANIFEST_TYPES[0]) -> str:
+        content = json.dumps(document).encode()
+        self.manifests[tag] = self.manifests[digest_of(content)] = (content, media_type)
+        return digest_of(content)
+
+    def push_index(self, tag: str, **platforms: str) -> str:
+        entries = [
+            {"digest": digest, "platform": dict(zip(("os", "architecture"), place.split("_"), strict=True))}
+            for place, digest in platforms.items()
+        ]
+        return self.push(tag, {"manifests": entries}, INDEX_TYPES[0])
+
+    async def start(self) -> web.AppRunner:
+        app = web.Application()
+        app.router.add_get("/v2/{name:.*}/manifests/{target}", self._manifest)
+        app.router.add_get("/token", self._token)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.host = f"127.0.0.1:{runner.addresses[0][1]}"
+        return runner
+
+    async def _manifest(self, request: web.Request) -> web.Response:
+        self.asked.append(request.match_info["target"])
+        if self.answers:
+            return web.Response(status=self.answers.pop(0))
+        sent = request.headers.get("Authorization")
+        basic = "Basic " + base64.b64encode(b"me:secret").decode()
+        if self.auth == "basic" and sent != basic:
+            return web.Response(status=401, headers={"Www-Authenticate": 'Basic realm="here"'})
+        if self.auth == "bearer" and sent != "Bearer good":
+            challenge = f'Bearer realm="http://{self.host}/token",service="reg",scope="repository:team/train:pull"'
+            return web.Response(status=401, headers={"Www-Authenticate": challenge})
+        found = self.manifests.get(request.match_info["target"])
+        if found is None:
+            return web.Response(status=404)
+        return web.Response(body=found[0], content_type=found[1])
+
+    async def _token(self, request: web.Request) -> web.Response:
+        self.tokens += 1
+        if request.headers.get("Authorization") != "Basic " + base64.b64encode(b"me:secret").decode():
+            return web.Response(status=401)
+        assert dict(request.query) == {"service": "reg", "scope": "repository:team/train:pull"}
+        return web.json_response({"token": "good", "expires_in": 300})
+
+    @property
+    def keyring(self) -> Keyring:
+        return Keyring(((self.host, Credential("me", "secret")),))
+
+
+@pytest.fixture
+async def fake(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeRegistry]:
+    monkeypatch.setattr(registry_module, "BACKOFF_SECONDS", 0.001)
+    found = FakeRegistry()
+    runner = await found.start()
+    yield found
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def client(fake: FakeRegistry) -> AsyncIterator[Registry]:
+    async with Registry(insecure=frozenset({fake.host}), user_agent="test/1") as found:
+        yield found
+
+
+async def test_a_tag_becomes_the_digest_of_its_manifest(fake: FakeRegistry, client: Registry) -> None:
+    digest = fake.push("1", {"config": {}})
+
+    assert await client.resolve(f"{fake.host}/team/train:1", AMD64) == f"{fake.host}/team/train@{digest}"
+
+
+async def test_an_index_becomes_the_manifest_of_the_platform(fake: FakeRegistry, client: Registry) -> None:
+    one, other = fake.push("a", {"config": {"a": 1}}), fake.push("b", {"config": {"b": 1}})
+    index = fake.push_index("1", linux_amd64=one, linux_arm64=other)
+
+    for reference in (f"{fake.host}/team/train:1", f"{fake.host}/team/train@{index}"):
+        assert (await client.resolve(reference, "linux/arm64")).endswith(other)
+
+
+async def test_a_platform_that_is_not_there_is_not_found(fake: FakeRegistry, client: Registry) -> None:
+    fake.push_index("1", linux_arm64=fake.push("a", {"config": {}}), unknown_unknown="sha256:0")
+
+    with pytest.raises(BaseImageNotFound, match="no linux/amd64, only linux/arm64"):
+        await client.resolve(f"{fake.host}/team/train:1", AMD64)
+
+
+async def test_404_is_the_only_miss(fake: FakeRegistry, client: Registry) -> None:
+    with pytest.raises(BaseImageNotFound, match="has no such image"):
+        await client.resolve(f"{fake.host}/team/none:1", AMD64)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 429, 400, 418])
+async def test_anything_else_is_unreachable_with_a_time(fake: FakeRegistry, client: Registry, status: int) -> None:
+    fake.answers = [status] * 3
+    with pytest.raises(RegistryUnreachable, match=str(status)) as told:
+        await client.resolve(f"{fake.host}/team/train:1", AMD64)
+
+    assert told.value.retry_at > 0
+
+
+async def test_passing_troubles_are_tried_again(fake: FakeRegistry, client: Registry) -> None:
+    digest = fake.push("1", {"config": {}})
+    fake.answers = [503, 429]
+
+    assert (await client.resolve(f"{fake.host}/team/train:1", AMD64)).endswith(digest)
+
+
+async def test_a_host_that_is_not_there_is_unreachable(client: Registry) -> None:
+    with pytest.raises(RegistryUnreachable, match="cannot be reached"):
+        await client.resolve("127.0.0.1:1/team/train:1", AMD64)
+
+
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+async def test_a_challenge_is_answered_with_the_pull_secret(fake: FakeRegistry, client: Registry, auth: str) -> None:
+    fake.auth = auth
+    digest = fake.push("1", {"config": {}})
+
+    assert (await client.resolve(f"{fake.host}/team/train:1", AMD64, fake.keyring)).endswith(digest)
+
+
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+async def test_without_credentials_the_fix_is_a_pull_secret(fake: FakeRegistry, client: Registry, auth: str) -> None:
+    fake.auth = auth
+    fake.push("1", {"config": {}})
+    with pytest.raises(BaseImageUnauthorized, match="without credentials") as told:
+        await client.resolve(f"{fake.host}/team/train:1", AMD64)
+
+    assert "name a pull secret" in told.value.fix
+
+
+async def test_a_token_is_used_again(fake: FakeRegistry, client: Registry) -> None:
+    fake.auth = "bearer"
+    for tag in "12":
+        fake.push(tag, {"config": {"tag": tag}})
+        await client.resolve(f"{fake.host}/team/train:{tag}", AMD64, fake.keyring)
+
+    assert fake.tokens == 1
+
+
+async def test_many_who_ask_at_once_are_one_request(fake: FakeRegistry, client: Registry) -> None:
+    fake.push("1", {"config": {}})
+    reference = f"{fake.host}/team/train:1"
+    await asyncio.gather(*(client.resolve(reference, AMD64) for _ in range(20)))
+    await client.resolve(reference, AMD64)
+
+    assert fake.asked == ["1"]
+
+
+async def test_a_manifest_that_is_not_what_its_digest_says_is_refused(fake: FakeRegistry, client: Registry) -> None:
+    wrong = "sha256:" + "0" * 64
+    fake.manifests[wrong] = (b'{"config":{}}', MANIFEST_TYPES[0])
+
+    with pytest.raises(RegistryUnreachable, match="hashes to"):
+        await client.resolve(f"{fake.host}/team/train@{wrong}", AMD64)

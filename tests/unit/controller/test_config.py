@@ -1,0 +1,32 @@
+"""What the environment says becomes the operator's settings."""
+
+import pytest
+
+from stoker.controller.config import ConfigError, read_config
+
+LEAST = {"STOKER_AGENT_IMAGE": "r.io/agent:1", "STOKER_SERVER_URL": "http://server:8080"}
+
+
+def test_lists_are_split_and_blanks_dropped() -> None:
+    config = read_config([], LEAST | {"STOKER_JOB_NAMESPACES": "a, b,,", "STOKER_INSECURE_REGISTRIES": "h:5000"})
+
+    assert (("a", "b"), frozenset({"h:5000"})) == (config.job_namespaces, config.insecure_registries)
+
+
+def test_no_namespaces_means_all() -> None:
+    assert read_config([], LEAST | {"STOKER_JOB_NAMESPACES": ""}).job_namespaces == ()
+
+
+def test_a_storage_url_has_no_slash_at_its_end() -> None:
+    assert read_config([], LEAST | {"STOKER_STORAGE_URL": "s3://runs/a/"}).storage_url == "s3://runs/a"
+
+
+@pytest.mark.parametrize("name", sorted(LEAST))
+def test_what_must_be_set_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is not set"):
+        read_config([], {key: value for key, value in LEAST.items() if key != name})
+
+
+def test_a_number_that_is_none_is_named() -> None:
+    with pytest.raises(ConfigError, match="STOKER_DEFAULT_TIMEOUT_SECONDS='1h' is not a whole number"):
+        read_config([], LEAST | {"STOKER_DEFAULT_TIMEOUT_SECONDS": "1h"})

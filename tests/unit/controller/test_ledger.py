@@ -1,0 +1,81 @@
+"""Who has which nodes: assignments live until their child is there, and are never lent to another attempt."""
+
+from stoker.api.kube import BatchJob
+from stoker.controller.ledger import Ledger, cluster_key
+from stoker.core.cluster.view import ClusterPlan, Demand
+from stoker.core.plan import Plan
+from stoker.core.trainingjob.view import Placement
+from stoker.kube.store import Key, Store
+from tests.support import build
+
+JOB = Key("TrainingJob", build.NAMESPACE, "iris")
+
+
+class World:
+    def __init__(self) -> None:
+        self.store, self.woken = Store(), list[Key]()
+        self.ledger = Ledger(self.store, self.woken.append)
+
+    def want(self, attempt: int = 1) -> None:
+        demand = Demand(build.UID, build.NAMESPACE, "iris", attempt, 1, build.T0)
+        self.ledger.want(build.UID, "cpu", demand)
+
+    def assign(self, attempt: int, *nodes: str) -> None:
+        self.ledger.planned("cpu", ClusterPlan(Plan(), assignments={(build.UID, attempt): nodes}))
+
+    def see(self, child: BatchJob) -> None:
+        self.store.put("Job", child)
+        self.ledger.objects_changed(build.UID, "cpu")
+
+    def placement(self) -> Placement | None:
+        return self.ledger.placement(build.UID, self.store.of_job("Job", build.UID))
+
+
+def test_a_wish_wakes_the_pool_and_an_assignment_wakes_the_job() -> None:
+    world = World()
+    world.want()
+    world.assign(1, "n0")
+
+    assert world.woken == [cluster_key("cpu"), JOB]
+    assert world.placement() == Placement(granted=True, nodes=("n0",))
+
+
+def test_saying_the_same_again_wakes_nobody() -> None:
+    world = World()
+    world.want()
+    world.assign(1, "n0")
+    world.woken.clear()
+    world.want()
+    world.assign(1, "n0")
+
+    assert world.woken == []
+
+
+def test_assigned_nodes_are_held_before_and_after_the_child_is_there() -> None:
+    world = World()
+    world.want()
+    world.assign(1, "n0")
+    assert [(one.nodes, one.bound) for one in world.ledger.holdings("cpu")] == [(("n0",), False)]
+
+    world.see(build.child(attempt=1, nodes=("n0",)))
+    assert [(one.nodes, one.bound) for one in world.ledger.holdings("cpu")] == [(("n0",), True)]
+
+
+def test_nodes_of_one_attempt_are_not_lent_to_the_next() -> None:
+    world = World()
+    world.want()
+    world.assign(1, "n0")
+    world.see(build.child(attempt=1, nodes=("n0",)))
+    world.want(attempt=2)
+
+    assert world.placement() is None
+
+
+def test_a_wish_that_ends_gives_its_nodes_back() -> None:
+    world = World()
+    world.want()
+    world.assign(1, "n0")
+    world.ledger.want(build.UID, "cpu", None)
+
+    assert world.ledger.holdings("cpu") == ()
+    assert world.placement() is None
