@@ -7,14 +7,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from stoker.local.interpreter import Interpreter
 from stoker.local.job import Listener
+from stoker.runtime import launch
 from stoker.runtime.layout import Scratch
 
 #: Found by path and isolated: nothing in the user's folder or variables may stand in for our modules, or for Python's.
@@ -22,6 +23,7 @@ _LAUNCH = (
     "import sys; sys.path.insert(0, {root!r}); from stoker.runtime import launch; sys.exit(launch.main(sys.argv[1:]))"
 )
 _WINDOWS = sys.platform == "win32"
+_ASKS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -34,27 +36,33 @@ class Rank:
     env: Mapping[str, str]
 
 
-def run_all(ranks: list[Rank], listener: Listener, ended: Callable[[int], None]) -> bool:
-    """Run every rank to its end and return whether the user cancelled. ended: called once per rank.
+def run_all(ranks: list[Rank], listener: Listener, cancelling: "Cancelling", ended: Callable[[int], None]) -> None:
+    """Run every rank to its end. ended: called once per rank. Raises OSError when a rank cannot be started; the others
+    are ended then.
 
-    The first Ctrl-C (or SIGTERM) asks the commands to stop, the second one kills them. When a rank fails, the others are
-    asked to stop: they would wait for it for ever.
+    With `cancelling` the first Ctrl-C (or SIGTERM) asks the commands to stop, the second one kills them.
+    When a rank fails, the others are asked to stop: they would wait for it for ever.
     """
     landed: queue.Queue[tuple[int, int]] = queue.Queue()
-    with ExitStack() as stack:
-        stop = stack.enter_context(_Cancelling(listener))
-        started = [_Started(rank, len(ranks) > 1, listener) for rank in ranks]
-        stop.watch([one.process for one in started])
+    started: list[_Started] = []
+    try:
+        for rank in ranks:
+            started.append(_Started(rank, len(ranks) > 1, listener))  # noqa: PERF401 - what was started must be known
+    except BaseException:
         for one in started:
-            threading.Thread(target=one.wait, args=(landed,), name=f"rank-{one.rank.number}", daemon=True).start()
-        for _ in ranks:
-            number, code = _next(landed)
-            ended(number)
-            if code != 0 and len(ranks) > 1:
-                for other in started:
-                    if other.process.poll() is None:
-                        send(other.process, signal.SIGTERM)
-        return stop.asked
+            send(one.process, signal.SIGTERM)
+            one.process.wait()
+        raise
+    cancelling.watch([one.process for one in started])
+    for one in started:
+        threading.Thread(target=one.wait, args=(landed,), name=f"rank-{one.rank.number}", daemon=True).start()
+    for _ in ranks:
+        number, code = _next(landed)
+        ended(number)
+        if code != 0 and len(ranks) > 1:
+            for other in started:
+                if other.process.poll() is None:
+                    send(other.process, signal.SIGTERM)
 
 
 def _next(landed: "queue.Queue[tuple[int, int]]") -> tuple[int, int]:
@@ -74,12 +82,13 @@ class _Started:
         if _WINDOWS:
             options = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
         root = str(Path(__file__).resolve().parents[2])
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _LAUNCH.format(root=root), "--dir", rank.scratch.root, "--no-wait", "--",
-             *shell(rank.text)],
-            cwd=rank.scratch.work, env=dict(rank.env), stdin=subprocess.DEVNULL, stdout=out,
-            **options,
-        )  # fmt: skip
+        with _held_back():
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _LAUNCH.format(root=root), "--dir", rank.scratch.root, "--no-wait", "--",
+                 *shell(rank.text)],
+                cwd=rank.scratch.work, env=dict(rank.env), stdin=subprocess.DEVNULL, stdout=out,
+                **options,
+            )  # fmt: skip
         if prefixed:
             assert self.process.stdout is not None
             self._reader = threading.Thread(
@@ -119,18 +128,53 @@ def send(process: "subprocess.Popen[bytes]", number: int) -> None:
             process.send_signal(number)
 
 
-class _Cancelling:
-    """Takes Ctrl-C and SIGTERM while commands run."""
+@contextmanager
+def stopped_as_by_ctrl_c() -> Iterator[None]:
+    """While inside, SIGTERM ends us as Ctrl-C does, so that folders and notes are cleared away."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """A launcher starts with its signals held back until it can take them: the first Ctrl-C may come before."""
+    if _WINDOWS:
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, launch.STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+class Cancelling:
+    """Takes Ctrl-C and SIGTERM from `take` on, while commands run and while what they wrote is saved; as a context
+    manager it gives them back at its end."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener, self._processes = listener, []  # type: Listener, list[subprocess.Popen[bytes]]
         self._former: dict[int, Any] = {}
         self._count = 0
+        self._saves: list[Callable[[], None]] | None = None
+        self._times_while_saving = 0
 
     @property
     def asked(self) -> bool:
-        """Whether the user cancelled."""
-        return self._count > 0
+        """Whether the user cancelled the commands, or gave up saving."""
+        return self._count > 0 or self.gave_up
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether the user did not wait until everything was saved."""
+        return self._times_while_saving > 1
 
     def watch(self, processes: "list[subprocess.Popen[bytes]]") -> None:
         """These are to be stopped; at once if the user asked while they were being started."""
@@ -138,9 +182,16 @@ class _Cancelling:
         if self.asked:
             self._pass_on(signal.SIGINT)
 
-    def __enter__(self) -> "_Cancelling":
-        for number in (signal.SIGINT, signal.SIGTERM):
+    def saving(self, give_up: list[Callable[[], None]]) -> None:
+        """The commands have ended. give_up: what ends the saving of each rank; the second Ctrl-C from now on calls it."""
+        self._saves = give_up
+
+    def take(self) -> None:
+        """From now on a signal asks the commands to stop; before, it ended everything."""
+        for number in _ASKS:
             self._former[number] = signal.signal(number, self._on_signal)
+
+    def __enter__(self) -> "Cancelling":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -148,12 +199,25 @@ class _Cancelling:
             signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: object) -> None:
+        if self._saves is not None:
+            self._while_saving(self._saves)
+            return
         self._count += 1
         if self._count == 1:
             self._listener.note("cancelling; what was written is kept (Ctrl-C again to kill the command)")
             self._pass_on(number)
         else:
             self._kill()
+
+    def _while_saving(self, give_up: list[Callable[[], None]]) -> None:
+        self._times_while_saving += 1
+        if self._times_while_saving == 1:
+            self._listener.note("the command has ended; saving what it wrote (Ctrl-C again to leave the rest unsaved)")
+            return
+        if self._times_while_saving > 2:
+            raise KeyboardInterrupt
+        for one in give_up:
+            one()
 
     def _pass_on(self, number: int) -> None:
         for process in self._processes:
@@ -162,19 +226,30 @@ class _Cancelling:
     def _kill(self) -> None:
         for process in self._processes:
             # The launcher's children are a group of their own; without the launcher the group is found by its session.
-            with suppress(ProcessLookupError, OSError):
-                if _WINDOWS:
+            if _WINDOWS:
+                with suppress(OSError):
                     process.kill()
-                else:
-                    for child in _children(process.pid):
-                        os.killpg(child, signal.SIGKILL)
+                continue
+            for child in _children(process.pid):
+                with suppress(OSError):
+                    os.killpg(child, signal.SIGKILL)
 
 
 def _children(pid: int) -> list[int]:
     """The processes that a launcher started; each leads a group of its own."""
+    if os.path.isdir("/proc/self"):
+        # Small images have no ps.
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _parent(name) == pid]
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
     pairs = (line.split() for line in listed.splitlines())
     return [int(pair[0]) for pair in pairs if len(pair) == 2 and int(pair[1]) == pid]
+
+
+def _parent(pid: str) -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        # The program's name stands in brackets and may hold anything, brackets too.
+        return int(Path("/proc", pid, "stat").read_bytes().rpartition(b")")[2].split()[1])
+    return None
 
 
 def free_port() -> int:

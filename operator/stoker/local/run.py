@@ -58,7 +58,11 @@ class LocalRun:
     def run(self) -> LocalResult:
         """Run to the end, store the result and return it. Raises StokerError before the command starts; after that every
         end, also Ctrl-C, is a result."""
+        cancelling = processes.Cancelling(self._listener)
         with self._stack:
+            # Entered when the command starts, left last: no second Ctrl-C may cut off the record of a run that ended.
+            self._stack.push(cancelling)
+            self._stack.enter_context(processes.stopped_as_by_ctrl_c())
             self._stack.enter_context(running(self._key))
             folder = Path(self._stack.enter_context(_temporary_folder()))
             loop = self._stack.enter_context(LoopThread())
@@ -69,7 +73,8 @@ class LocalRun:
             record = self._write_job(loop, scratches[0])
             self._timings["Preparing"] = round(time.monotonic() - begun, 3)
             self._listener.step("run", self._job.name, "Ctrl-C cancels and keeps what was written")
-            ended = self._train(record, scratches, python, loop)
+            cancelling.take()
+            ended = self._train(record, scratches, python, loop, cancelling)
             return self._finish(ended, loop)
 
     # -- Before the command.
@@ -137,8 +142,9 @@ class LocalRun:
     # -- The command.
 
     def _train(
-        self, record: Mapping[str, Any], scratches: list[Scratch], python: interpreter.Interpreter, loop: LoopThread
-    ) -> "_Ended":
+        self, record: Mapping[str, Any], scratches: list[Scratch], python: interpreter.Interpreter, loop: LoopThread,
+        cancelling: processes.Cancelling,
+    ) -> "_Ended":  # fmt: skip
         limits = record["limits"]
         config = LaunchConfig(
             grace_seconds=min(limits["graceSeconds"], MOST_GRACE_SECONDS), timeout_seconds=limits["timeoutSeconds"],
@@ -158,13 +164,18 @@ class LocalRun:
         for saver in savers:
             saver.start()
         begun, started_at = time.monotonic(), utc_now()
-        cancelled = processes.run_all(ranks, self._listener, ended=lambda rank: ships[rank].command_ended())
-        self._timings["Running"] = round(time.monotonic() - begun, 3)
-        begun = time.monotonic()
-        for saver in savers:
-            saver.join()
-        self._timings["Finalizing"] = round(time.monotonic() - begun, 3)
-        return _Ended(cancelled, started_at)
+        try:
+            processes.run_all(ranks, self._listener, cancelling, ended=lambda rank: ships[rank].command_ended())
+        finally:
+            self._timings["Running"] = round(time.monotonic() - begun, 3)
+            begun = time.monotonic()
+            cancelling.saving([ship.give_up for ship in ships])
+            for ship in ships:
+                ship.command_ended()
+            for saver in savers:
+                saver.join()
+            self._timings["Finalizing"] = round(time.monotonic() - begun, 3)
+        return _Ended(cancelling.asked, started_at)
 
     def _text_for(self, scratch: Scratch) -> str:
         outputs = {name: str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
@@ -230,9 +241,14 @@ def verdict(seals: list[dict[str, Any] | None], cancelled: bool) -> tuple[str, s
     ends = [(seal or {}).get("exit") or {} for seal in seals]
     codes = [end.get("code") for end in ends]
     failed = next((end for end in ends if end.get("code") != 0), None)
-    if cancelled:
-        return "Canceled", _CANCELLED, "cancelled by Ctrl-C; what was written is kept", codes[0]
     incomplete = next((seal for seal in seals if not (seal or {}).get("complete")), None)
+    if cancelled:
+        said = "cancelled by Ctrl-C; what was written is kept"
+        if incomplete is not None or None in seals:
+            said = (
+                f"cancelled by Ctrl-C; not all was saved: {(incomplete or {}).get('message') or 'a rank has no seal'}"
+            )
+        return "Canceled", _CANCELLED, said, codes[0]
     if failed is not None:
         code = failed.get("code")
         reason = failed.get("reason") or "CommandFailed"

@@ -130,6 +130,8 @@ class LoopThread:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # After a Ctrl-C there may be work that nobody waits for any more.
+        self.run(_cancel_others())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -137,3 +139,10 @@ class LoopThread:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Do the work on the loop and wait for it; from any other thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+async def _cancel_others() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

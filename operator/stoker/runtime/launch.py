@@ -27,7 +27,8 @@ from stoker.runtime.scratchwatch import ScratchWatch
 from stoker.runtime.tail import LogTail
 
 _TICK_SECONDS = 0.25
-_STOPS = [
+#: The signals that ask a run to stop.
+STOPS = [
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
 ]
 _PASSED_ON = [
@@ -254,8 +255,11 @@ class Launch:
     def _signals(self) -> Any:
         former: Dict[int, Any] = {}
         if self._options.installs_handlers:
-            for number in [*_STOPS, *_PASSED_ON]:
+            for number in [*STOPS, *_PASSED_ON]:
                 former[number] = signal.signal(number, self._on_signal)
+            if hasattr(signal, "pthread_sigmask"):
+                # Who started us may have held them back until now: before, one would have ended us without a record.
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         try:
             yield
         finally:
@@ -263,7 +267,7 @@ class Launch:
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        if number in _STOPS:
+        if number in STOPS:
             name = signal.Signals(number).name
             stop = _Stop("Stopped", "the run was told to stop (%s)" % name)
             self._events.put(lambda: self._end_early(stop, number))

@@ -57,7 +57,7 @@ class Ship:
         self._whole_log: Optional[wire.StoredFile] = None
         self._log_trouble, self._log_tries = "", 0
         self._ended_at: Optional[float] = None
-        self._told_to_stop = False
+        self._told_to_stop = self._given_up = False
 
     @property
     def has_ended(self) -> bool:
@@ -71,6 +71,11 @@ class Ship:
     def hurry(self) -> None:
         """The pod is being ended: from a signal handler or any thread."""
         self._events.put(self._note_stop)
+
+    def give_up(self) -> None:
+        """Save no more: seal what is stored by now, with the rest named as missing. From a signal handler or any
+        thread."""
+        self._events.put(self._note_given_up)
 
     def run(self) -> Dict[str, Any]:
         """Save until the command has ended, then save the rest, seal, and return what was written to run/sealed:
@@ -224,7 +229,11 @@ class Ship:
 
     def _must_give_up(self) -> bool:
         now, state = time.monotonic(), self._state
-        if state.closed or now - max(state.last_accepted, self._ended_at or now) > self._settings.stall_seconds:
+        if (
+            self._given_up
+            or state.closed
+            or now - max(state.last_accepted, self._ended_at or now) > self._settings.stall_seconds
+        ):
             return True
         refused_since = max(state.refused_since, self._ended_at or now) if state.refused_since else now
         return now - refused_since > self._settings.refused_seconds
@@ -247,7 +256,7 @@ class Ship:
                 failures += 1
                 wait = backoff(failures, getattr(error, "retry_after", None))
                 limit = min(patience, self._settings.refused_seconds) if isinstance(error, Refused) else patience
-                if time.monotonic() + wait - begun > limit:
+                if self._given_up or time.monotonic() + wait - begun > limit:
                     return _not_sealed(error, missing)
                 self._wait(wait)
 
@@ -283,6 +292,9 @@ class Ship:
 
     def _note_stop(self) -> None:
         self._told_to_stop = True
+
+    def _note_given_up(self) -> None:
+        self._given_up = True
 
 
 def _lost_record(scratch: Scratch) -> wire.ExitRecord:
