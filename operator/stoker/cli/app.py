@@ -1,6 +1,7 @@
 """The commands of `stoker`, each imported when it is called; one place turns errors into messages and exit codes."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ COMMANDS = {
 }
 _WITH_VALUE = ("--context", "--namespace", "-n", "--output", "-o")
 _SWITCHES = ("--quiet", "-q")
+#: A flag and its value as one word: `--output=json`, `-ojson`.
+_JOINED = ("--context=", "--namespace=", "--output=", "-n", "-o")
 _EPILOG = """\b
 Examples:
   stoker init                                  a first job.yaml
@@ -73,6 +76,9 @@ def cli(version: bool) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; every error has been told."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # standalone_mode would print errors in click's words and turn Ctrl-C into exit code 1.
         code = cli.main(_ordered(arguments), prog_name="stoker", standalone_mode=False)
@@ -94,12 +100,19 @@ def run(arguments: Sequence[str]) -> int:
     except _other_errors() as error:
         print(f"stoker: {error}", file=sys.stderr)
         return EXIT_PLATFORM
+    except Exception:
+        # A mistake of ours must not look like an exit code of the job.
+        import traceback
+
+        traceback.print_exc()
+        print("stoker: this is a mistake in Stoker; please report it with the lines above", file=sys.stderr)
+        return EXIT_PLATFORM
     return code if isinstance(code, int) else 0
 
 
 def _other_errors() -> tuple[type[Exception], ...]:
     """Errors of lower layers that are for people; asked only when an exception is on its way."""
-    found: list[type[Exception]] = []
+    found: list[type[Exception]] = [OSError]
     for name, classes in (
         ("stoker.storage.objects", ("StoreError",)), ("stoker.storage.listing", ("SnapshotError",)),
         ("stoker.runtime.unpack", ("UnpackRefused",)), ("stoker.runtime.fetch", ("FetchFailed",)),
@@ -126,7 +139,7 @@ def _ordered(arguments: Sequence[str]) -> list[str]:
         word = rest[0]
         if word in _WITH_VALUE and len(rest) > 1:
             front += [rest.pop(0), rest.pop(0)]
-        elif word in _SWITCHES or word.startswith(tuple(f"{long}=" for long in _WITH_VALUE if long.startswith("--"))):
+        elif word in _SWITCHES or word.startswith(_JOINED):
             front.append(rest.pop(0))
         else:
             break

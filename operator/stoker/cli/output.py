@@ -51,9 +51,9 @@ class Output:
     def emit(self, value: Any, table: Callable[[], None], names: Sequence[str] = ()) -> None:
         """Print a value in the form that was asked for. table: prints it for people. names: for `-o name`."""
         if self.form == "json":
-            print(json.dumps(value, indent=2, ensure_ascii=False))
+            print(json.dumps(value, indent=2, ensure_ascii=not _takes_unicode()))
         elif self.form == "yaml":
-            print(as_yaml(value), end="")
+            print(as_yaml(value, unicode=_takes_unicode()), end="")
         elif self.form == "name":
             for name in names:
                 print(name)
@@ -72,8 +72,14 @@ def step_line(label: str, what: str, detail: str = "", seconds: float | None = N
     return line
 
 
-def as_yaml(value: Any) -> str:
-    """YAML of plain data, keys in their own order, long texts as blocks."""
+def _takes_unicode() -> bool:
+    """Whether standard output takes every character: a Windows pipe or an old locale does not."""
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+def as_yaml(value: Any, *, unicode: bool = True) -> str:
+    """YAML of plain data, keys in their own order, long texts as blocks. unicode: whether all characters stand for
+    themselves."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
@@ -85,7 +91,7 @@ def as_yaml(value: Any) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
     Dumper.add_representer(str, text)
-    return str(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120))
+    return str(yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=unicode, width=120))
 
 
 def table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> None:

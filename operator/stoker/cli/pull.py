@@ -15,6 +15,8 @@ from stoker.errors import BadInput, StokerError
 from stoker.runtime.wire import path_problem
 from stoker.sdk.outputs import local_paths
 
+#: Bytes that file systems allow in a name.
+_LONGEST_NAME = 255
 _PART = ".stoker-part"
 _PIECE = 1 << 20
 
@@ -82,7 +84,7 @@ def _pull(common: Common, found: Run, path: str, one: Mapping[str, Any], folder:
             "FOLDER", f"{place} is there with another content", "use --force to replace it, or another folder"
         )
     place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(place.name + _PART)
+    part = place.with_name(_part_name(place.name))
     if one["size"] > 8 * _PIECE:
         common.output.note(f"{path}  {human_bytes(one['size'])}")
     for again in (True, False):
@@ -102,6 +104,13 @@ def _pull(common: Common, found: Run, path: str, one: Mapping[str, Any], folder:
         if not again:
             break
     raise StokerError(f"{path}: what came does not have the sha256 of its seal; try again, or look at the store")
+
+
+def _part_name(name: str) -> str:
+    """Beside the file, so that a rename makes it whole; a name as long as a name may be leaves no room for more."""
+    if len(name.encode()) + len(_PART) <= _LONGEST_NAME:
+        return name + _PART
+    return hashlib.sha256(name.encode()).hexdigest() + _PART
 
 
 def _fetch(found: Run, one: Mapping[str, Any], start: int, part: Path) -> None:

@@ -190,7 +190,7 @@ def _short(job: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _cluster(common: Common, *, needed: bool) -> "Cluster | None":
     """The cluster; None when there is no kubeconfig and nobody asked for one."""
-    from stoker.sdk.kube import NoCluster
+    from stoker.sdk.kube import NoCluster, NoKubeconfig
 
     try:
         return common.cluster()
@@ -199,4 +199,6 @@ def _cluster(common: Common, *, needed: bool) -> "Cluster | None":
             raise
         if needed and common.settings.compute not in (None, LOCAL):
             raise BadInput("RUN", f"not on this machine, and the cluster cannot be asked ({error})") from error
+        if not isinstance(error, NoKubeconfig):
+            common.output.warn(f"the cluster is not asked: {error}")
         return None

@@ -183,19 +183,24 @@ def _check_tree(entries: List[Entry]) -> None:
             folder = "/".join(parts[:end])
             if folder.casefold() in folded:
                 raise WireError("%r is a file or a link and also the folder of %r" % (folder, entry.path))
-    links = {entry.path.casefold(): entry.target for entry in entries if entry.is_link}
-    for entry in entries:
-        problem = _chain_problem(entry, links) if entry.is_link else None
-        if problem:
-            raise WireError("%r: %s" % (entry.path, problem))
+    problem = chain_problem({entry.path: entry.target for entry in entries if entry.is_link})
+    if problem:
+        raise WireError(problem)
 
 
-def _chain_problem(link: Entry, links: Mapping[str, str]) -> Optional[str]:
+def chain_problem(targets: Mapping[str, str]) -> Optional[str]:
+    """The first of a tree's links (path -> target) that the others make wrong, and why; or None."""
+    links = {path.casefold(): target for path, target in targets.items()}
+    found = ((path, _chain_problem(path, target, links)) for path, target in targets.items())
+    return next(("%r: %s" % (path, problem) for path, problem in found if problem), None)
+
+
+def _chain_problem(path: str, target: str, links: Mapping[str, str]) -> Optional[str]:
     """Why following a link through the other links leaves the tree or never ends, or None.
 
     `link_problem` reads the text only; `a -> d/up/../..` is harmless as text and escapes when `d/up` is a link.
     """
-    here, pending, hops = link.path.split("/")[:-1], link.target.split("/")[::-1], 0
+    here, pending, hops = path.split("/")[:-1], target.split("/")[::-1], 0
     while pending:
         part = pending.pop()
         if part in ("", "."):
@@ -205,14 +210,14 @@ def _chain_problem(link: Entry, links: Mapping[str, str]) -> Optional[str]:
                 return "the link leaves the tree through another link"
             here.pop()
             continue
-        target = links.get("/".join([*here, part]).casefold())
-        if target is None:
+        further = links.get("/".join([*here, part]).casefold())
+        if further is None:
             here.append(part)
             continue
         hops += 1
         if hops > 40:
             return "the link runs in a circle"
-        pending.extend(target.split("/")[::-1])
+        pending.extend(further.split("/")[::-1])
     return None
 
 

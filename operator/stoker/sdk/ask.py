@@ -6,7 +6,7 @@ Nothing here hashes, sends or starts anything.
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from stoker.errors import BadInput, BadInputs, did_you_mean
 from stoker.sdk import environments, jobfile, manifest
 from stoker.sdk.draft import LOCAL, Draft, EnvironmentAsked, check_name, seconds, shown
-from stoker.sdk.yaml12 import Document, parse, plain, text_of
+from stoker.sdk.yaml12 import Document, dotted, parse, plain, text_of, text_problem
+from stoker.sdk.yaml12 import Path as FieldPath
 
 JOB_FILES = ("job.yaml", "job.yml")
 
@@ -277,6 +278,9 @@ def _merged_env(current: Sequence[Mapping[str, str]], texts: Sequence[str]) -> l
 def _check(draft: Draft) -> None:
     from stoker.core import command
 
+    for path, text in _texts(draft.spec, ()):
+        if problem := text_problem(text):
+            raise BadInput(dotted(path), problem, "leave it out", draft.source)
     is_manifest = draft.inline is not None or draft.snapshot is not None or draft.metadata
     field = "spec.command.command" if is_manifest else "command"
     names = {*draft.spec.get("inputs", {}), *draft.local_inputs}
@@ -290,6 +294,19 @@ def _check(draft: Draft) -> None:
         check_code(draft.code)
         if draft.code.is_dir() and not any(draft.code.iterdir()):
             raise BadInput("code", f"{draft.code} is empty", "name the folder that holds your code", draft.source)
+
+
+def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
+    """Every text in plain data, keys of mappings too, with its place."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield (*path, key), str(key)
+            yield from _texts(item, (*path, key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*path, index))
 
 
 def compute_of(draft: Draft, setting: str | None) -> str:

@@ -1,6 +1,7 @@
 """The API server as a person's client: a kubeconfig in, objects out, in the API server's own words when it refuses."""
 
 import json
+import logging
 import os
 import sys
 import urllib.request
@@ -16,6 +17,10 @@ from stoker.sdk.http import TIMEOUT, Answer, Http, TlsConnection, Unreachable
 
 class NoCluster(StokerError):
     """There is no kubeconfig, or it cannot be used."""
+
+
+class NoKubeconfig(NoCluster):
+    """No cluster was ever set up here: no kubeconfig, or one without a context."""
 
 
 class Refused(StokerError):
@@ -47,7 +52,7 @@ class Kube:
                 if os.environ.get("KUBERNETES_SERVICE_HOST") and not named:
                     return cls(in_cluster(), namespace or _own_namespace(), "in-cluster")
                 looked = ", ".join(map(str, named)) or "~/.kube/config"
-                raise NoCluster(f"no kubeconfig at {looked}; set KUBECONFIG, or train here with --compute local")
+                raise NoKubeconfig(f"no kubeconfig at {looked}; set KUBECONFIG, or train here with --compute local")
             chosen, its_namespace = _context(paths, context)
             if len(paths) == 1:
                 try:
@@ -60,6 +65,8 @@ class Kube:
             return cls(_by_package(paths, chosen), namespace or its_namespace, chosen)
         except AccessError as error:
             raise NoCluster(str(error)) from error
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise NoCluster(f"{', '.join(map(str, paths))} is not a usable kubeconfig: {error}") from error
 
     def _connect(self, timeout: float = TIMEOUT) -> Any:
         import http.client
@@ -207,7 +214,7 @@ def _context(paths: list[Path], wanted: str | None) -> tuple[str, str]:
             contexts.setdefault(entry.get("name"), entry.get("context") or {})
     name = wanted or current
     if not name:
-        raise NoCluster(
+        raise NoKubeconfig(
             f"{paths[0]} has no current-context; name one with --context ({', '.join(contexts) or 'it has none'})"
         )
     if name not in contexts:
@@ -221,11 +228,17 @@ def _by_package(paths: list[Path], context: str) -> Access:
 
     from kubernetes import client, config
 
-    configuration = client.Configuration()
+    configuration, troubles = client.Configuration(), _Troubles()
+    logging.getLogger().addHandler(troubles)
     try:
         config.load_kube_config(os.pathsep.join(map(str, paths)), context, configuration, persist_config=False)  # type: ignore[no-untyped-call]
     except config.ConfigException as error:
         raise NoCluster(f"the kubeconfig {paths[0]} cannot be used: {error}") from error
+    finally:
+        logging.getLogger().removeHandler(troubles)
+    if troubles.words:
+        # The package only logs that its login program failed, and would go on as nobody.
+        raise NoCluster(f"the login that the kubeconfig {paths[0]} names failed: {'; '.join(troubles.words)}")
     tls = None
     if configuration.host.startswith("https:"):
         tls = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
@@ -238,6 +251,17 @@ def _by_package(paths: list[Path], context: str) -> Access:
         configuration.host, tls, token=token or None, proxy=configuration.proxy,
         server_name=getattr(configuration, "tls_server_name", None),
     )  # fmt: skip
+
+
+class _Troubles(logging.Handler):
+    """Keeps what is logged as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(record.getMessage())
 
 
 def _own_namespace() -> str:

@@ -16,12 +16,15 @@ from stoker.errors import BadInput
 Path: TypeAlias = tuple[str | int, ...]
 
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NULL = {"", "~", "null", "Null", "NULL"}
 _INT = re.compile(r"[-+]?[0-9]+\Z")
 _BASED = {"0o": (re.compile(r"0o[0-7]+\Z"), 8), "0x": (re.compile(r"0x[0-9a-fA-F]+\Z"), 16)}
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 _SPECIAL = {".inf": "inf", "+.inf": "inf", "-.inf": "-inf", ".nan": "nan"}
 
+#: Python reads no longer ones; a text of digits stays text.
+_MOST_DIGITS = 4000
 _COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 
 #: More values than any job file has: a document that grows by aliases within aliases stops here.
@@ -88,6 +91,8 @@ def parse(text: str, source: str) -> tuple[Document, ...]:
             value = builder.build(node, ())
             if value is not None:
                 documents.append(Document(value, source, builder.lines))
+    except RecursionError:
+        raise BadInput("", "is nested too deeply", "write it with fewer levels", source) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark else source
@@ -140,6 +145,8 @@ class _Builder:
         return found
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        if problem := text_problem(node.value):
+            raise self._bad(node, path, problem, "leave it out")
         tag = node.tag.removeprefix("tag:yaml.org,2002:")
         if node.tag in ("!plain", "!"):
             return plain(node.value) if node.style is None and node.tag == "!plain" else node.value
@@ -153,13 +160,20 @@ class _Builder:
         return BadInput(dotted(path), message, fix, f"{self.source}:{node.start_mark.line + 1}")
 
 
+def text_problem(text: str) -> str | None:
+    """Why no command line, variable or record can carry this text, or None."""
+    if "\0" in text:
+        return "has a NUL character in it"
+    return "is not valid Unicode" if _SURROGATE.search(text) else None
+
+
 def plain(text: str) -> Any:
     """What a plain scalar means by YAML 1.2's core schema."""
     if text in _NULL:
         return None
     if text in _BOOL:
         return _BOOL[text]
-    if _INT.match(text):
+    if _INT.match(text) and len(text) <= _MOST_DIGITS:
         return _written(WrittenInt(text), text)
     for prefix, (pattern, base) in _BASED.items():
         if text.startswith(prefix) and pattern.match(text):

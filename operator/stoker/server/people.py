@@ -121,7 +121,8 @@ class PeopleSide:
         job, result = await asyncio.gather(records.read_job(place.store, key), records.read_result(place.store, key))
         if job is None:
             raise _no_job(request)
-        return JSONResponse({"job": job, "result": result})
+        storage = f"{place.store.url}/{layout.job_prefix(key)}".rstrip("/")
+        return JSONResponse({"job": job, "result": result, "storage": storage})
 
     async def files(self, request: Request) -> Response:
         place, key = await self._place(request), _key(request)

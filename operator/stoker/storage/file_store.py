@@ -166,7 +166,9 @@ class FileStore:
     def _folders(self, prefix: str) -> tuple[str, ...]:
         try:
             with os.scandir(self._root.joinpath(*prefix.split("/"))) as entries:
-                return tuple(sorted(one.name for one in entries if one.is_dir() and one.name != _INCOMING))
+                # A link is no part of the store: local runs leave `jobs/<name>` for people, and a name may look like a key.
+                folders = (one.name for one in entries if one.is_dir(follow_symlinks=False))
+                return tuple(sorted(name for name in folders if name != _INCOMING))
         except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stoker.errors import EXIT_USAGE, StokerError
-from stoker.runtime.wire import link_problem, path_problem
+from stoker.runtime.wire import chain_problem, link_problem, path_problem
 from stoker.storage import secret_files
 from stoker.storage.ignore import NOT_IGNORED, Decision, Rules
 
@@ -216,6 +216,8 @@ def scan(
     work.folder("", "")
     files = tuple(sorted(work.files, key=lambda file: file.path.encode()))
     _check_clashes(files)
+    if problem := chain_problem({file.path: file.target for file in files if file.target}):
+        raise SnapshotError(f"{problem}; remove the link or ignore it")
     skipped = tuple(sorted(work.skipped, key=lambda one: one.path.encode("utf-8", "surrogateescape")))
     return Listing(folder, files, skipped, tuple(sorted(work.warnings)))
 

@@ -19,6 +19,10 @@ BLOCK = "  command: {command: python train.py, environment: {spec: {image: 'pyth
 
 #: (text of the file, field, what is said of the value, part of the fix)
 BAD = [
+    pytest.param('command: "echo \\0"\n', "command", "NUL", "leave it out", id="NUL in the command"),
+    pytest.param(GOOD + 'inputs: {a: "\\ud800"}\n', "inputs.a", "not valid Unicode", "leave it out", id="half a character"),
+    pytest.param("[" * 5000, "", "nested too deeply", "fewer levels", id="very deep"),
+    pytest.param(GOOD + f"resources: {{instance_count: {'9' * 5000}}}\n", "resources.instance_count", "Infinity", "1 to 10000", id="very many digits"),
     pytest.param("code: .\n", "command", "is missing", "python train.py", id="no command"),
     pytest.param("command: [python, train.py]\n", "command", '["python", "train.py"]', "python train.py", id="command as a list"),
     pytest.param(GOOD + "comand: x\n", "comand", "unknown key", "did you mean command?", id="misspelled key"),
