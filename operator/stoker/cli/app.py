@@ -76,6 +76,10 @@ def cli(version: bool) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; every error has been told."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Closed by our caller: print would send prose to the data's place, and a file of ours could become descriptor 1.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal cannot show is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")

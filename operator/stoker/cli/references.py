@@ -153,7 +153,7 @@ def newest_first(
         from stoker.local.kept import Kept
 
         kept = Kept(kept_url(common, storage))
-        found += [(LocalRun(kept, one["key"]), one) for one in kept.jobs()]
+        found += [(LocalRun(kept, one["key"]), one) for one in kept.jobs(common.output.warn)]
     if compute != LOCAL and (cluster := _cluster(common, needed=needed)) is not None:
         try:
             found += _of_cluster(cluster)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,18 @@ class Kept:
         self.url = url.rstrip("/")
         self.store: ObjectStore = open_store(self.url)
 
-    def jobs(self) -> list[dict[str, Any]]:
-        """[{"key", "job", "result"}], oldest first; as the server tells it of a cluster's runs."""
-        found = [one for key in run(records.job_keys(self.store)) if (one := self.job(key)) is not None]
+    def jobs(self, warn: Callable[[str], None]) -> list[dict[str, Any]]:
+        """[{"key", "job", "result"}], oldest first; as the server tells it of a cluster's runs. warn: takes one line for
+        each run whose record cannot be read; the others are listed all the same."""
+        found = []
+        for key in run(records.job_keys(self.store)):
+            try:
+                one = self.job(key)
+            except records.BadRecord as error:
+                warn(f"{key} is not listed: {error}")
+                continue
+            if one is not None:
+                found.append(one)
         return sorted(found, key=lambda one: (one["job"]["submittedAt"], one["key"]))
 
     def job(self, key: str) -> dict[str, Any] | None:

@@ -296,7 +296,12 @@ async def _download(url: str, target: Path, *, single: bool) -> tuple[int, int]:
 def _input_record(one: LocalInput) -> dict[str, Any]:
     if one.value is not None:
         return {"type": "literal", "value": one.value}
-    return {"type": one.kind, "mode": "download", "source": one.url or str(one.path)}
+    return {"type": one.kind, "mode": "download", "source": one.url or _printable(one.path)}
+
+
+def _printable(path: Path | None) -> str:
+    """A path for the record; names on disk may be any bytes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _point_at(folder: Path, name: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker.errors import BadInput, did_you_mean
+from stoker.sdk.draft import LOCAL
 
 FOLDER = ".stoker"
 FILE = "config.yaml"
@@ -35,7 +36,12 @@ def read(folders: list[Path]) -> Settings:
 def _parse(path: Path) -> Settings:
     from stoker.sdk.yaml12 import parse
 
-    documents = parse(path.read_text(encoding="utf-8"), str(Path(FOLDER, FILE).as_posix()))
+    source = Path(FOLDER, FILE).as_posix()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput("", f"cannot be read: {error}", "make it readable UTF-8 text, or remove it", source) from None
+    documents = parse(text, source)
     if not documents:
         return Settings()
     document = documents[0]
@@ -74,7 +80,11 @@ def last(here: Path) -> dict[str, Any] | None:
         found = json.loads((here / FOLDER / "last.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    needed = ("key", "storage") if found.get("compute") == LOCAL else ("name",)
+    # Another version's note, or somebody's edit: the newest run is found without it.
+    return found if all(isinstance(found.get(one), str) for one in needed) else None
 
 
 def keep_out_of_git(folder: Path) -> None:

@@ -59,6 +59,7 @@ class StatCache:
         """The cache for a root. folder: where caches lie, else the user's own."""
         where = os.path.realpath(root)
         name = hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        where = where.encode("utf-8", "backslashreplace").decode()  # a folder's name may be any bytes
         cache = cls((folder or cache_folder()) / f"{name}.msgpack", where)
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             found = msgspec.msgpack.decode(cache.path.read_bytes() if cache.path else b"", type=_CacheFile)

@@ -1,7 +1,11 @@
 """What odd moments, names, folders and configurations do to a local run: told in a sentence, and nothing is lost."""
 
 import json
+import os
+import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +114,59 @@ def test_a_file_with_the_longest_name_is_pulled(cli: Cli) -> None:
     cli("pull", "@last", "got")
 
     assert ["x" * 255] == [path.name for path in (cli.folder / "got").iterdir()]
+
+
+def test_one_broken_record_does_not_hide_the_others(cli: Cli) -> None:
+    cli.write(t__py="")
+    broken = cli.json("run", "t.py", "--name", "broken")
+    cli("run", "t.py", "--name", "whole")
+    Path(broken["storage"].removeprefix("file://"), "result.json").write_text("{")
+
+    listed = cli("ls", "-o", "json")
+
+    assert ["whole"] == [one["name"] for one in json.loads(listed.stdout)]
+    assert "result.json" in listed.stderr
+    assert "result.json" in cli("show", "broken", code=125).stderr
+
+
+@pytest.mark.parametrize("noted", ["[", "[]", '{"compute": "local"}', '{"compute": "cpu"}'])
+def test_last_is_found_without_its_note(cli: Cli, noted: str) -> None:
+    cli.write(t__py="")
+    cli("run", "t.py", "--name", "it")
+    (cli.folder / ".stoker" / "last.json").write_text(noted)
+
+    assert "it" == cli.json("show", "@last")["name"]
+
+
+def test_settings_that_are_no_text_are_refused(cli: Cli) -> None:
+    (cli.folder / ".stoker").mkdir()
+    (cli.folder / ".stoker" / "config.yaml").write_bytes(b"\xff")
+
+    assert ".stoker/config.yaml: cannot be read" in cli("ls", code=2).stderr
+
+
+def test_a_folder_whose_name_is_no_unicode(cli: Cli, tmp_path: Path) -> None:
+    cli.folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/we\xffird"))
+    cli.folder.mkdir()
+    cli.write(t__py="print(open(__import__('sys').argv[1]).read())", d="data", job__yaml=(
+        "command: python t.py ${{inputs.d}}\ncode: .\ninputs: {d: {type: uri_file, path: d}}\n"
+    ))  # fmt: skip
+
+    assert "data" in cli("run", "t.py", "--", "d").stdout
+    assert 3 == len(cli.json("snapshot")["files"])
+
+
+def test_prose_never_takes_the_place_of_data(cli: Cli) -> None:
+    """With standard error closed, Python's print goes to standard output."""
+    cli.write(t__py="print('x')")
+    command = shlex.join([sys.executable, "-P", "-m", "stoker.cli", "run", "t.py", "-o", "json"])
+
+    done = subprocess.run(
+        ["sh", "-c", f"{command} 2>&-"], cwd=cli.folder, env=cli.environment(), stdout=subprocess.PIPE, check=True
+    )
+    closed = subprocess.run(
+        ["sh", "-c", f"{command} >&-"], cwd=cli.folder, env=cli.environment(), stderr=subprocess.PIPE, check=False
+    )
+
+    assert "Completed" == json.loads(done.stdout)["phase"]
+    assert (0, False) == (closed.returncode, b"Traceback" in closed.stderr)
