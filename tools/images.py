@@ -5,18 +5,26 @@
     python tools/images.py lab --name stoker      # into a lab's registry, without a network; prints {target: reference}
     python tools/images.py lock                   # operator/requirements-operator.txt, anew from pyproject.toml
 
-`lab` builds a target only when something that it is made of has changed.
+`lab` builds a target only when something that it is made of has changed. `build` reads these variables, all optional:
+
+    BUILDER                        as --builder
+    INSECURE_REGISTRY=1            the registry speaks http, or https with a certificate that nobody knows
+    PYTHON_IMAGE, GOLANG_IMAGE     base images other than Docker Hub's
+    WHEELS, VERSITYGW              folders with the wheels of the lock and with the binary `versitygw`: the build then downloads
+                                   nothing but base images
 """
 
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,6 +45,8 @@ TARGETS = {
     "agent": ("Dockerfile", ".dockerignore", "stoker/__init__.py", "stoker/runtime"),
     "store": ("Dockerfile", ".dockerignore"),
 }
+#: The folder whose Dockerfile makes an image with what the example imports.
+EXAMPLE = ROOT / "examples" / "iris"
 #: Folders and files that .dockerignore keeps out of the images.
 _IGNORED = {"__pycache__", "cli", "local", "sdk"}
 #: Packages of the base dependencies that the image needs too; the others belong to the CLI.
@@ -47,6 +57,40 @@ _UNWANTED = "kubernetes"
 
 class ImageError(Exception):
     """Images cannot be built; the message says what is missing and what to do."""
+
+
+@dataclass(frozen=True)
+class Building:
+    """How `build` builds and pushes. platform: such as linux/amd64,linux/arm64; None: this machine's."""
+
+    builder: str = "auto"
+    platform: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    contexts: Mapping[str, Path] = field(default_factory=dict)
+    insecure: bool = False
+
+    @classmethod
+    def of(cls, variables: Mapping[str, str], builder: str | None = None, platform: str | None = None) -> "Building":
+        """As the variables say that the head of this file lists; empty ones count as missing."""
+        given = {name: value for name, value in variables.items() if value}
+        contexts = {name: Path(given[name.upper()]).resolve() for name in _CONTEXTS if name.upper() in given}
+        for name, folder in contexts.items():
+            if not folder.is_dir():
+                raise ImageError(f"{name.upper()}={folder} is no folder")
+        return cls(
+            builder=builder or given.get("BUILDER", "auto"),
+            platform=platform,
+            build_args={name: given[name] for name in _BUILD_ARGS if name in given},
+            contexts=contexts,
+            insecure=given.get("INSECURE_REGISTRY", "0") != "0",
+        )
+
+
+#: Builders and their programs, the usual first.
+_TOOLS = {"docker": "docker", "podman": "podman", "buildkit": "buildctl"}
+#: What a build may be given instead of what the Dockerfile would fetch.
+_BUILD_ARGS = ("PYTHON_IMAGE", "GOLANG_IMAGE")
+_CONTEXTS = ("wheels", "versitygw")
 
 
 def lab_images(lab: Lab, progress: Progress = print) -> dict[str, str]:
@@ -99,17 +143,28 @@ def wheels(progress: Progress = print) -> Path:
     return folder
 
 
-def build(registry: str, tag: str, builder: str, platform: str | None, progress: Progress = print) -> dict[str, str]:
-    """Build all targets with a builder of this machine and push them; references by target. Raises ImageError."""
-    tool = _builder(builder)
+def build(
+    registry: str, tag: str, how: Building, *, example: bool = False, progress: Progress = print
+) -> dict[str, str]:
+    """Build all targets (and the example's image) with a builder of this machine and push them; references by name.
+
+    Raises ImageError.
+    """
+    tool = _builder(how.builder)
     built = {}
-    for target in TARGETS:
-        reference = f"{registry.rstrip('/')}/{target}:{tag}"
+    for name in [*TARGETS, *(["example"] if example else [])]:
+        reference = f"{registry.rstrip('/')}/{name}:{tag}"
         progress(f"building {reference} with {tool}")
-        for command in _commands(tool, target, reference, platform):
+        for command in _commands(tool, name, reference, how):
             _run(command)
-        built[target] = reference
+        built[name] = reference
     return built
+
+
+def tag_of_sources(how: Building) -> str:
+    """A tag that changes with what the images are made of, so that no node takes an older one for it."""
+    sources = {CONTEXT / source for sources in TARGETS.values() for source in sources}
+    return f"{stoker.__version__}-{_hash(sorted(sources), [*sorted(how.build_args.values())])[:12]}"
 
 
 def lock() -> None:
@@ -137,32 +192,48 @@ def requirements(project: Mapping[str, object]) -> list[str]:
 
 
 def _builder(asked: str) -> str:
-    tools = {"docker": "docker", "podman": "podman", "buildkit": "buildctl"}
-    for name in [asked] if asked != "auto" else list(tools):
-        if shutil.which(tools[name]):
+    if asked not in ("auto", *_TOOLS):
+        raise ImageError(f"no builder {asked!r}; there are: {', '.join(_TOOLS)}")
+    # Who says where BuildKit listens means BuildKit.
+    order = sorted(_TOOLS, key=lambda name: name != "buildkit") if os.environ.get("BUILDKIT_HOST") else list(_TOOLS)
+    for name in [asked] if asked != "auto" else order:
+        if shutil.which(_TOOLS[name]):
             return name
-    needed = tools.get(asked, "docker, podman or buildctl")
+    needed = _TOOLS.get(asked, "docker, podman or buildctl")
     raise ImageError(f"{needed} is not on PATH: install it, or name another with --builder")
 
 
-def _commands(tool: str, target: str, reference: str, platform: str | None) -> Iterator[list[str]]:
+def _commands(tool: str, name: str, reference: str, how: Building) -> Iterator[list[str]]:
+    """What builds and pushes the image `name`: a target of operator/Dockerfile, or `example`."""
+    folder = CONTEXT if name in TARGETS else EXAMPLE
+    contexts = how.contexts if name in TARGETS else {}
+    target = [name] if name in TARGETS else []
+    platform = [how.platform] if how.platform else []
     if tool == "buildkit":
         yield [
-            *("buildctl", "build", "--frontend=dockerfile.v0", f"--local=context={CONTEXT}"),
-            *(
-                f"--local=dockerfile={CONTEXT}",
-                f"--opt=target={target}",
-                *([f"--opt=platform={platform}"] if platform else []),
-            ),
-            f"--output=type=image,name={reference},push=true",
+            *("buildctl", "build", "--frontend=dockerfile.v0", f"--local=context={folder}"),
+            f"--local=dockerfile={folder}",
+            *(f"--opt=target={value}" for value in target),
+            *(f"--opt=platform={value}" for value in platform),
+            *(f"--opt=build-arg:{key}={value}" for key, value in how.build_args.items()),
+            *(f"--opt=context:{key}=local:{key}" for key in contexts),
+            *(f"--local={key}={path}" for key, path in contexts.items()),
+            f"--output=type=image,name={reference},push=true" + (",registry.insecure=true" if how.insecure else ""),
         ]
         return
-    chosen = [f"--platform={platform}"] if platform else []
+    options = [
+        *(f"--platform={value}" for value in platform),
+        *(f"--target={value}" for value in target),
+        *(f"--build-arg={key}={value}" for key, value in how.build_args.items()),
+        *(f"--build-context={key}={path}" for key, path in contexts.items()),
+        f"--tag={reference}",
+    ]
     if tool == "docker":
-        yield ["docker", "buildx", "build", *chosen, "--target", target, "-t", reference, "--push", str(CONTEXT)]
+        push = "--output=type=image,push=true,registry.insecure=true" if how.insecure else "--push"
+        yield ["docker", "buildx", "build", *options, push, str(folder)]
         return
-    yield ["podman", "build", *chosen, "--target", target, "-t", reference, str(CONTEXT)]
-    yield ["podman", "push", reference]
+    yield ["podman", "build", *options, str(folder)]
+    yield ["podman", "push", *(["--tls-verify=false"] if how.insecure else []), reference]
 
 
 def _hash(paths: Sequence[Path], words: Sequence[str]) -> str:
@@ -196,8 +267,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--registry", required=True, help="where to push: REGISTRY/stoker, REGISTRY/agent, REGISTRY/store"
     )
     building.add_argument("--tag", default=stoker.__version__)
-    building.add_argument("--builder", default="auto", choices=["auto", "buildkit", "docker", "podman"])
+    building.add_argument("--builder", choices=["auto", *_TOOLS], help="default: the first that is on PATH")
     building.add_argument("--platform", help="such as linux/amd64,linux/arm64; default: this machine's")
+    building.add_argument(
+        "--example", action="store_true", help="also REGISTRY/example, in which examples/iris can be trained"
+    )
     inside = parts.add_parser("lab", help="build into a lab's registry")
     inside.add_argument("--name", default="stoker", help="name of the lab")
     parts.add_parser("lock", help="lock the operator's packages anew")
@@ -214,7 +288,8 @@ def main(arguments: list[str] | None = None) -> int:
         elif not options.registry:
             raise ImageError("--registry is empty: make images REGISTRY=registry.example.com/stoker")
         else:
-            print(json.dumps(build(options.registry, options.tag, options.builder, options.platform, say)))
+            how = Building.of(os.environ, options.builder, options.platform)
+            print(json.dumps(build(options.registry, options.tag, how, example=options.example, progress=say)))
     except (ImageError, LabError) as error:
         print(f"images: {error}", file=sys.stderr)
         return 1

@@ -1,6 +1,7 @@
 """What the images hold, and how they are built."""
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -61,19 +62,75 @@ def test_a_hash_changes_with_a_source_and_not_with_what_python_compiled(
     assert images._hash([tmp_path / "stoker"], ["base"]) != before
 
 
+BUILDERS = ("buildkit", "docker", "podman")
+
+
+def words(tool: str, name: str, how: images.Building) -> list[str]:
+    return [word for command in images._commands(tool, name, "r.example.com/x:1", how) for word in command]
+
+
 @pytest.mark.parametrize(("tool", "pushes"), [("buildkit", "push=true"), ("docker", "--push"), ("podman", "push")])
 def test_each_builder_builds_the_target_and_pushes_it(tool: str, pushes: str) -> None:
-    words = [
-        word for command in images._commands(tool, "agent", "r.example.com/agent:1", "linux/arm64") for word in command
-    ]
+    said = words(tool, "agent", images.Building(platform="linux/arm64"))
 
-    assert any("agent" in word for word in words)
-    assert any("linux/arm64" in word for word in words)
-    assert any(pushes in word for word in words)
+    assert any(word.endswith("target=agent") for word in said)
+    assert any("linux/arm64" in word for word in said)
+    assert any(pushes in word for word in said)
+    assert not any("insecure" in word or "tls-verify" in word for word in said)
+
+
+@pytest.mark.parametrize("tool", BUILDERS)
+def test_an_offline_build_names_its_base_images_and_folders(tool: str, tmp_path: Path) -> None:
+    how = images.Building.of({"PYTHON_IMAGE": "own/python:1", "GOLANG_IMAGE": "", "WHEELS": str(tmp_path)})
+
+    said = " ".join(words(tool, "stoker", how))
+
+    assert "PYTHON_IMAGE=own/python:1" in said
+    assert "GOLANG_IMAGE" not in said
+    assert f"wheels={tmp_path}" in said
+
+
+@pytest.mark.parametrize(
+    ("tool", "option"),
+    [("buildkit", "registry.insecure=true"), ("docker", "registry.insecure=true"), ("podman", "--tls-verify=false")],
+)
+def test_a_registry_without_tls_is_pushed_to_when_asked(tool: str, option: str) -> None:
+    how = images.Building.of({"INSECURE_REGISTRY": "1"})
+
+    assert any(option in word for word in words(tool, "store", how))
+    assert not images.Building.of({"INSECURE_REGISTRY": "0"}).insecure
+
+
+@pytest.mark.parametrize("tool", BUILDERS)
+def test_the_examples_image_has_a_folder_of_its_own(tool: str, repository: Path) -> None:
+    said = words(tool, "example", images.Building())
+
+    assert any(str(repository / "examples" / "iris") in word for word in said)
+    assert not any("target=" in word for word in said)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(images.ImageError, match=r"WHEELS=.*is no folder"):
+        images.Building.of({"WHEELS": str(tmp_path / "none")})
+
+
+def test_the_tag_changes_with_the_base_image() -> None:
+    plain = images.tag_of_sources(images.Building())
+
+    assert plain == images.tag_of_sources(images.Building(insecure=True))
+    assert plain != images.tag_of_sources(images.Building(build_args={"PYTHON_IMAGE": "own/python:1"}))
+
+
+@pytest.mark.parametrize(("host", "tool"), [("", "docker"), ("tcp://127.0.0.1:1234", "buildkit")])
+def test_who_names_a_buildkit_gets_it(host: str, tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setenv("BUILDKIT_HOST", host)
+
+    assert images._builder("auto") == tool
 
 
 def test_without_a_builder_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
 
     with pytest.raises(images.ImageError, match="docker, podman or buildctl is not on PATH"):
         images._builder("auto")
