@@ -76,13 +76,7 @@ def cli(version: bool) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; every error has been told."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            # Closed by our caller: print would send prose to the data's place, and a file of ours could become descriptor 1.
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that the terminal cannot show is no reason to stop.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _make_streams_ready()
     try:
         # standalone_mode would print errors in click's words and turn Ctrl-C into exit code 1.
         code = cli.main(_ordered(arguments), prog_name="stoker", standalone_mode=False)
@@ -98,9 +92,10 @@ def run(arguments: Sequence[str]) -> int:
         print(f"stoker: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # Whoever read our output has enough. What is buffered must not raise again while Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _enough()
+    except SystemExit as error:
+        # click ends with 1 for a pipe whose reader has gone, whatever standalone_mode says.
+        return _enough() if type(sys.stdout).__name__ == "PacifyFlushWrapper" else _exit_code(error)
     except _other_errors() as error:
         print(f"stoker: {error}", file=sys.stderr)
         return EXIT_PLATFORM
@@ -112,6 +107,26 @@ def run(arguments: Sequence[str]) -> int:
         print("stoker: this is a mistake in Stoker; please report it with the lines above", file=sys.stderr)
         return EXIT_PLATFORM
     return code if isinstance(code, int) else 0
+
+
+def _make_streams_ready() -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Closed by our caller: print would send prose to the data's place, and a file of ours could become descriptor 1.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _exit_code(error: SystemExit) -> int:
+    return error.code if isinstance(error.code, int) else 0
+
+
+def _enough() -> int:
+    """Whoever read our output has enough. What is buffered must not raise again while Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return 0
 
 
 def _other_errors() -> tuple[type[Exception], ...]:

@@ -88,7 +88,8 @@ class StatCache:
 def cache_folder() -> Path:
     """Where the stat caches lie: `stoker/snapshots` in the user's cache directory (XDG_CACHE_HOME, ~/Library/Caches,
     %LOCALAPPDATA%)."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(base):  # a relative one is to be ignored, says the XDG specification
         folder = Path(base)
     elif sys.platform == "win32":
         folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")

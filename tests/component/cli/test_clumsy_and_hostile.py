@@ -170,3 +170,28 @@ def test_prose_never_takes_the_place_of_data(cli: Cli) -> None:
 
     assert "Completed" == json.loads(done.stdout)["phase"]
     assert (0, False) == (closed.returncode, b"Traceback" in closed.stderr)
+
+
+@pytest.mark.parametrize("arguments", ["ls", "ls -o json", "logs @last"])
+def test_a_reader_that_leaves_is_no_error(cli: Cli, arguments: str) -> None:
+    cli.write(t__py="print('x' * 1_000_000)")
+    cli("run", "t.py", "-q")
+    read, write = os.pipe()
+    os.close(read)
+
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "stoker.cli", *arguments.split()], cwd=cli.folder, env=cli.environment(),
+        stdout=write, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    os.close(write)
+
+    assert (b"", 0) == (process.communicate(timeout=30)[1], process.returncode)
+
+
+def test_a_relative_cache_folder_is_ignored(cli: Cli) -> None:
+    cli.write(t__py="")
+    cli.env["XDG_CACHE_HOME"] = "cache"
+
+    cli("run", "t.py")
+
+    assert not (cli.folder / "cache").exists()
