@@ -95,7 +95,7 @@ def run(arguments: Sequence[str]) -> int:
         return _enough()
     except SystemExit as error:
         # click ends with 1 for a pipe whose reader has gone, whatever standalone_mode says.
-        return _enough() if type(sys.stdout).__name__ == "PacifyFlushWrapper" else _exit_code(error)
+        return _enough() if type(sys.stdout).__name__.endswith("PacifyFlushWrapper") else _exit_code(error)
     except _other_errors() as error:
         print(f"stoker: {error}", file=sys.stderr)
         return EXIT_PLATFORM

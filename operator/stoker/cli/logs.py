@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -87,14 +88,19 @@ def _print_stored(common: Common, found: Run, record: dict[str, Any], rank: int 
     source = _source(found)
     if common.output.form != "table":
         texts = [
-            {"attempt": number, "rank": which, "text": _whole(found, source, number, which).decode("utf-8", "replace")}
+            {
+                "attempt": number,
+                "rank": which,
+                "text": b"".join(_pieces(found, source, number, which)).decode("utf-8", "replace"),
+            }
             for number, which in chosen
         ]
         common.output.emit({"name": found.name, "logs": texts}, lambda: None, [found.name])
         return
     sink = LogSink(sys.stdout.fileno(), prefixed=len(chosen) > 1)
     for number, which in chosen:
-        sink.write(which, _whole(found, source, number, which))
+        for piece in _pieces(found, source, number, which):
+            sink.write(which, piece)
         sink.end(which)
 
 
@@ -112,19 +118,21 @@ def _ranks(found: Run, record: dict[str, Any], rank: int | None, attempt: int | 
     return [(attempt or last, one) for one in (range(count) if rank is None else [rank])]
 
 
-def _whole(found: Run, source: Any, attempt: int, rank: int) -> bytes:
-    """A rank's log: from its pod while that runs, else from the store."""
+def _pieces(found: Run, source: Any, attempt: int, rank: int) -> Iterator[bytes]:
+    """A rank's log, from its pod while that runs, else from the store. In pieces: a log may have a gigabyte."""
     if isinstance(found, ClusterRun) and not _has_ended(found):
         live = _from_pod(found, attempt, rank)
         if live is not None:
-            return live
-    content = b""
-    while True:
+            yield live
+            return
+    offset, complete = 0, False
+    while not complete:
         piece: bytes
-        piece, complete = source.log(found.key, attempt, rank, len(content))
-        content += piece
-        if complete or not piece:
-            return content
+        piece, complete = source.log(found.key, attempt, rank, offset)
+        if not piece:
+            return
+        offset += len(piece)
+        yield piece
 
 
 def _from_pod(found: ClusterRun, attempt: int, rank: int) -> bytes | None:

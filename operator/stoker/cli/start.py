@@ -1,5 +1,6 @@
 """`stoker init` and `stoker completion`: the first things in a new folder and a new shell."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -68,7 +69,7 @@ def init(common: Common, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     scripts = sorted(path.name for path in folder.glob("*.py"))
     script = "train.py" if "train.py" in scripts or not scripts else scripts[0]
-    texts = {"job.yaml": _JOB.replace("SCRIPT", script), ".amlignore": _IGNORE}
+    texts = {"job.yaml": _JOB.replace("SCRIPT", shlex.quote(script)), ".amlignore": _IGNORE}
     if not scripts:
         texts["train.py"] = _SCRIPT
     written = []

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,23 @@ def test_a_relative_cache_folder_is_ignored(cli: Cli) -> None:
     cli("run", "t.py")
 
     assert not (cli.folder / "cache").exists()
+
+
+def test_a_long_log_is_printed_whole_and_soon(cli: Cli) -> None:
+    """It was once joined piece by piece: 300 MB took 48 s."""
+    cli.write(t__py="import sys\nfor _ in range(60):\n    sys.stdout.write('x' * 1_000_000)\n")
+    cli("run", "t.py", "-q")
+
+    began = time.process_time(), os.times().children_user
+    printed = cli("logs", "@last").stdout
+    spent = time.process_time() - began[0] + os.times().children_user - began[1]
+
+    assert 60_000_000 == len(printed)
+    assert spent < 1.5
+
+
+def test_init_in_a_folder_whose_script_has_a_blank(cli: Cli) -> None:
+    (cli.folder / "my train.py").write_text("print('ran')")
+    cli("init")
+
+    assert "ran" in cli("run").stdout
