@@ -121,7 +121,8 @@ class PeopleSide:
         job, result = await asyncio.gather(records.read_job(place.store, key), records.read_result(place.store, key))
         if job is None:
             raise _no_job(request)
-        storage = f"{place.store.url}/{layout.job_prefix(key)}".rstrip("/")
+        url = await self._workspaces.url(request.path_params["ns"])
+        storage = f"{url.rstrip('/')}/{layout.job_prefix(key)}".rstrip("/")
         return JSONResponse({"job": job, "result": result, "storage": storage})
 
     async def files(self, request: Request) -> Response:
