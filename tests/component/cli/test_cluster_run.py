@@ -121,7 +121,7 @@ def test_submit_follow_and_the_record(world: World) -> None:
     assert {"name", "phase", "exitCode", "reason", "message", "outputs", "logs", "storage", "timings"} == set(record)
     assert (0, "Completed", 0) == (process.returncode, record["phase"], record["exitCode"])
     assert ["model.bin"] == [one["path"] for one in record["outputs"]]
-    assert f"s3://b/team/jobs/{world.key(job)}" == record["storage"]
+    assert f"s3://bucket/stoker/team/jobs/{world.key(job)}" == record["storage"]
     # The pod printed the first line and then broke off: the stored log has the rest, once.
     assert 1 == err.count("epoch 2")
     assert all(agent.startswith("stoker-cli/") for agent in world.api.agents)
