@@ -276,7 +276,7 @@ class TrainingJobStatus(Spec):
     observed_generation: Annotated[int, field("metadata.generation that this was computed from.")] = 0
     conditions: Annotated[tuple[Condition, ...], field("Facts for machines.", max_length=32, list_map_key="type")] = ()
     waiting: Annotated[Waiting | None, field("Why it is not running yet.")] = None
-    reason: Annotated[str, field("How it ended or why it stands still, one CamelCase word.", max_length=64)] = ""
+    reason: Annotated[str, field("How it ended, one CamelCase word; empty before.", max_length=64)] = ""
     message: Annotated[
         str, field("The same for people; on failure with the last lines of the log.", max_length=8192)
     ] = ""
@@ -309,7 +309,8 @@ class TrainingJobStatus(Spec):
     columns=(
         ("Phase", "string", ".status.phase"),
         ("Compute", "string", ".status.compute"),
-        ("Reason", "string", ".status.reason"),
+        # Not .status.reason, which only an end has: Ready also tells what a job waits for.
+        ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason'),
         ("Duration", "string", ".status.duration"),
         ("Age", "date", ".metadata.creationTimestamp"),
     ),

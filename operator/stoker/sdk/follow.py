@@ -137,6 +137,11 @@ class Follower:
             self._finish_logs()
         finally:
             self._over.set()
+        if self._phase not in FINISHED:
+            name = self._job["metadata"]["name"]
+            raise StokerError(
+                f"TrainingJob/{name} was deleted before the run ended; what it saved stays: stoker logs {name}, stoker pull {name}"
+            )
         return self._job
 
     def _next(self) -> tuple[str, Any]:

@@ -162,6 +162,21 @@ def test_ctrl_c_detaches_and_says_what_to_do(world: World) -> None:
     assert "cancel" not in world.api.objects[f"{JOBS}/{job['metadata']['name']}"]["spec"]
 
 
+def test_a_run_deleted_under_its_follower_is_not_called_done(world: World) -> None:
+    process, job = world.submit()
+    name = job["metadata"]["name"]
+    world.start_pod(job, b"epoch 1\n")
+    _until(process.stdout, "epoch 1")
+
+    world.api.logs.put(None)
+    world.api.put(f"{JOBS}/{name}", world.api.objects[f"{JOBS}/{name}"], "DELETED")
+    _, err = process.communicate(timeout=30)
+
+    assert 125 == process.returncode
+    assert f"TrainingJob/{name} was deleted before the run ended" in err
+    assert "  done  " not in err
+
+
 def test_cancel_asks_the_operator(world: World) -> None:
     name = world.cli.json("run", "t.py", "--compute", "cpu", "--environment", "a:1", "--detach")["name"]
 

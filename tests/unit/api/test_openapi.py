@@ -67,6 +67,8 @@ def test_trainingjobs_are_listed_with_what_people_ask_for() -> None:
     columns = crd(resources.kind_named("TrainingJob"))["spec"]["versions"][0]["additionalPrinterColumns"]
 
     assert [column["name"] for column in columns] == ["Phase", "Compute", "Reason", "Duration", "Age"]
+    # A job that waits has no .status.reason, and `kubectl get` shall tell why it waits.
+    assert columns[2]["jsonPath"] == '.status.conditions[?(@.type=="Ready")].reason'
 
 
 def test_every_list_and_map_is_bounded() -> None:
