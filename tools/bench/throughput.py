@@ -2,9 +2,9 @@
 
     python tools/bench/throughput.py [--jobs 500] [--rounds 3] [--lab stoker-bench] [-o json]
 
-Contenders, one at a time and interleaved: `plain` (Indexed Jobs, whose kwok pods end by themselves), `stoker` (TrainingJobs whose pods are sealed through the
-real server by lab/sealer.py) and `stoker-direct` (the sealer writes the seal into the store and skips token, grant and server: what is left is the
-operator's own cost). A job counts as finished when a watch shows it Complete. API writes per job are counted from the audit log.
+Contenders, one at a time and interleaved: `plain` (Indexed Jobs), `stoker` (TrainingJobs whose pods are sealed through the real server by lab/sealer.py, and
+end when they are) and `stoker-direct` (the sealer writes the seal into the store and touches nothing else: without its cost). kwok ends the pods of the first
+and the last by itself, one second after they run. A job counts as finished when a watch shows it Complete. API writes per job are counted from the audit log.
 """
 
 import argparse
@@ -31,6 +31,8 @@ from tools.demo import install  # noqa: E402
 
 POOL = "bench"
 IN_FLIGHT = 32
+#: How a pod on a kwok node ends without a sealer.
+ENDS_BY_ITSELF = {"lab.stoker.dev/run-seconds": "1"}
 WRITES = frozenset({"create", "update", "patch", "delete"})
 
 
@@ -62,7 +64,7 @@ def plain_job(name: str, image: str) -> dict[str, Any]:
         "spec": {
             "completions": 1, "parallelism": 1, "completionMode": "Indexed", "backoffLimit": 0,
             "template": {
-                "metadata": {"annotations": {"lab.stoker.dev/run-seconds": "0"}},
+                "metadata": {"annotations": dict(ENDS_BY_ITSELF)},
                 "spec": {
                     "restartPolicy": "Never",
                     "nodeSelector": {"stoker.dev/compute": POOL},
@@ -74,10 +76,11 @@ def plain_job(name: str, image: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def training_job(name: str, image: str) -> dict[str, Any]:
+def training_job(name: str, image: str, *, ends_by_itself: bool = False) -> dict[str, Any]:
+    pod = {"pod": {"annotations": dict(ENDS_BY_ITSELF)}} if ends_by_itself else {}
     return {
         "apiVersion": "stoker.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": name},
-        "spec": {"compute": POOL, "command": {"command": "true", "environment": {"spec": {"image": image}}}},
+        "spec": {"compute": POOL, "command": {"command": "true", "environment": {"spec": {"image": image}}, **pod}},
     }  # fmt: skip
 
 
@@ -181,9 +184,15 @@ async def run(lab: embedded.Lab, jobs: int, rounds: int, image: str) -> dict[str
                     row = await measure(kube, path, lambda name: plain_job(name, image), plain_is_done, prefix, jobs)
                 else:
                     path = "/apis/stoker.dev/v1alpha1/namespaces/default/trainingjobs"
-                    with sealing(lab, direct=contender == "stoker-direct"):
+                    direct = contender == "stoker-direct"
+                    with sealing(lab, direct=direct):
                         row = await measure(
-                            kube, path, lambda name: training_job(name, image), training_is_done, prefix, jobs
+                            kube,
+                            path,
+                            lambda name, direct=direct: training_job(name, image, ends_by_itself=direct),
+                            training_is_done,
+                            prefix,
+                            jobs,
                         )
                 taken.append(row)
                 writes[contender] = writes_by_agent(lab.audit_log, offset)

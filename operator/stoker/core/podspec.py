@@ -19,7 +19,6 @@ SCRATCH, TOKEN, SHM = "stoker-scratch", "stoker-token", "stoker-shm"
 TOKEN_DIRECTORY = "/var/run/stoker"
 TOKEN_SECONDS = 600
 READY_PORT = 8079
-MASTER_PORT = 29500
 WORK = f"{names.AGENT_DIRECTORY}/work"
 #: Above this the list of hosts would not fit into one environment variable (128 KiB); ranks can still make the names.
 MOST_HOSTS = 1000
@@ -256,10 +255,8 @@ def _agent(child: ChildPlan, shape: PodShape, name: str) -> dict[str, Any]:
         "args": [name],
         "env": [
             {"name": "STOKER_SERVER", "value": child.server_url},
-            {"name": "STOKER_TOKEN_FILE", "value": f"{TOKEN_DIRECTORY}/token"},
             {"name": "STOKER_ATTEMPT", "value": str(child.attempt)},
             _rank("STOKER_RANK"),
-            {"name": "STOKER_DIR", "value": names.AGENT_DIRECTORY},
         ],
         "resources": {"requests": dict(AGENT_REQUESTS), "limits": dict(AGENT_LIMITS)},
         "securityContext": podshape.container_security(shape),
@@ -311,26 +308,30 @@ def _main(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
 
 
 def _environment(child: ChildPlan) -> list[dict[str, Any]]:
-    """Stoker's variables, then the user's; a user's MASTER_PORT and the like replace ours."""
+    """Stoker's variables, then the user's; a user's MASTER_PORT and the like replace ours.
+
+    On one node launch sets what is the same for all such runs (runtime/configure.py).
+    """
     record = child.record
     users = {str(name): str(value) for name, value in (record.get("env") or {}).items()}
-    own: dict[str, str] = {
-        "STOKER_DIR": names.AGENT_DIRECTORY,
-        "STOKER_JOB": str(record.get("key") or ""),
-        "STOKER_ATTEMPT": str(child.attempt),
-        "STOKER_NODE_COUNT": str(child.ranks),
-        "STOKER_CHECKPOINT_DIR": f"{WORK}/outputs/checkpoints",
-        "MASTER_ADDR": host(child, 0),
-        "MASTER_PORT": str(MASTER_PORT),
-    }
-    if child.ranks <= MOST_HOSTS:
-        own["STOKER_HOSTS"] = ",".join(host(child, rank) for rank in range(child.ranks))
+    own: dict[str, str] = {}
+    if child.ranks > 1:
+        own = {
+            "STOKER_JOB": str(record.get("key") or ""),
+            "STOKER_ATTEMPT": str(child.attempt),
+            "STOKER_NODE_COUNT": str(child.ranks),
+            "STOKER_CHECKPOINT_DIR": f"{WORK}/outputs/checkpoints",
+            "MASTER_ADDR": host(child, 0),
+            "MASTER_PORT": str(wire.MASTER_PORT),
+        }
+        if child.ranks <= MOST_HOSTS:
+            own["STOKER_HOSTS"] = ",".join(host(child, rank) for rank in range(child.ranks))
     for name, text in input_texts(record.get("inputs") or {}).items():
         # The place of a single file is known to fetch alone: launch sets its variable.
         if text is not None:
             own[f"STOKER_INPUT_{name}"] = text
     own.update({f"STOKER_OUTPUT_{name}": output_text(name) for name in record.get("outputs") or {}})
-    ranks = [_rank(name) for name in ("STOKER_RANK", "NODE_RANK") if name not in users]
+    ranks = [_rank(name) for name in ("STOKER_RANK", "NODE_RANK") if child.ranks > 1 and name not in users]
     texts = {**own, **users}
     return [*ranks, *({"name": name, "value": _literal(texts[name])} for name in sorted(texts))]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
+from stoker.runtime import wire
 from stoker.runtime.layout import Scratch, read_json, write_atomic, write_json
 
 DEFAULT_LOG_BYTES = 1 << 30
@@ -29,7 +30,7 @@ class LaunchConfig(NamedTuple):
         return max(5.0, 0.2 * self.grace_seconds)
 
 
-def pod_config(job: Mapping[str, Any], scratch: Scratch, inputs: Mapping[str, str]) -> LaunchConfig:
+def pod_config(job: Mapping[str, Any], scratch: Scratch, inputs: Mapping[str, str], attempt: int = 1) -> LaunchConfig:
     """The configuration of a pod from its job.json. inputs: paths of single-file inputs by name: only fetch knows
     the file's own name, so `STOKER_INPUT_<name>` is set by launch."""
     limits, users = job.get("limits") or {}, job.get("env") or {}
@@ -49,8 +50,27 @@ def pod_config(job: Mapping[str, Any], scratch: Scratch, inputs: Mapping[str, st
             "XDG_CACHE_HOME": scratch.home + "/.cache",
             "TMPDIR": scratch.tmp,
             "PYTHONUNBUFFERED": "1",
+            **_single_node(job, scratch, attempt),
         },
     )
+
+
+def _single_node(job: Mapping[str, Any], scratch: Scratch, attempt: int) -> Dict[str, str]:
+    """The variables of a run on one node. They are not in its pod's spec: each of them there costs the API server work
+    at every write to the pod. The ranks of several nodes get theirs from the pod, which alone knows its rank."""
+    if int(job.get("instanceCount") or 1) != 1:
+        return {}
+    return {
+        "STOKER_JOB": str(job.get("key") or ""),
+        "STOKER_ATTEMPT": str(attempt),
+        "STOKER_RANK": "0",
+        "STOKER_NODE_COUNT": "1",
+        "STOKER_HOSTS": "localhost",
+        "STOKER_CHECKPOINT_DIR": scratch.work + "/outputs/checkpoints",
+        "NODE_RANK": "0",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(wire.MASTER_PORT),
+    }
 
 
 def write_config(scratch: Scratch, config: LaunchConfig) -> None:

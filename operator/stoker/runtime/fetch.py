@@ -90,7 +90,7 @@ class Fetch:
         restored = self._checkpoints(job["key"]) if self._attempt > 1 else {}
         make_output_folders(scratch.work)
         write_json(scratch.carried, {**carried_by_snapshot(entries), **restored})
-        write_config(scratch, pod_config(job, scratch, single_files))
+        write_config(scratch, pod_config(job, scratch, single_files, self._attempt))
         build.install(scratch.agent, scratch.launcher)
         return Fetched(self._count, self._bytes)
 

@@ -17,6 +17,8 @@ MANIFEST_HEADER = b"stoker-manifest/v1\n"
 POD_AUDIENCE = "stoker-run"
 #: Audience of the token with which a person's client reaches the server.
 CLIENT_AUDIENCE = "stoker"
+#: Where rank 0 listens by convention, unless the user's environment says otherwise.
+MASTER_PORT = 29500
 #: Version of the protocol between pods and server; the server speaks this one and the one before.
 GRANT_PROTOCOL = 1
 
