@@ -85,7 +85,7 @@ class Lab:
         check_name(name)
         saved, numbers = read(name), read_network(name)
         if saved is None or numbers is None:
-            raise LabError(f"no lab named {name} is up: python -m lab up --name {name}")
+            raise LabError(f"no lab named {name} is up: python3 -m lab up --name {name}")
         state = State(name, numbers)
         found = saved["images"]
         assert isinstance(found, dict)

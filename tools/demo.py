@@ -227,9 +227,9 @@ def on_the_embedded_cluster(keep: bool) -> None:
             kubeconfig = embedded.Lab.load(name).kubeconfig
         except embedded.LabError:
             return
-        say(f"\nleft running. export KUBECONFIG={kubeconfig}; end it with: python -m lab down --name {name}")
+        say(f"\nleft running. export KUBECONFIG={kubeconfig}; end it with: make lab-down LAB={name}")
 
-    with ended_by(end, f"  python -m lab down --name {name}"):
+    with ended_by(end, f"  make lab-down LAB={name}"):
         with timeline.phase("a Kubernetes of our own"):
             cluster = embedded.up(name, nodes=1, progress=say)
         with timeline.phase("Stoker's images and its Helm chart"):

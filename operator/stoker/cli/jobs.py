@@ -1,7 +1,7 @@
 """`stoker ls`, `show`, `why`, `cancel`: runs of this machine and of the cluster alike."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -62,10 +62,12 @@ def line_of(run: Run, record: Mapping[str, Any]) -> dict[str, Any]:
     finished = result.get("finishedAt") or status.get("finishedAt") or None
     begun, ended = moment(started), moment(finished)
     waiting = status.get("waiting") or {}
+    # A cluster's run without a result and without its object was deleted before it ended.
+    deleted = not isinstance(run, LocalRun) and not record.get("object") and not result
     return {
         "name": job["name"], "key": record["key"], "namespace": None if isinstance(run, LocalRun) else job.get("namespace"),
-        "compute": job.get("compute", ""), "phase": result.get("phase") or status.get("phase") or "Running",
-        "reason": result.get("reason") or status.get("reason") or waiting.get("reason") or "",
+        "compute": job.get("compute", ""), "phase": result.get("phase") or status.get("phase") or ("Canceled" if deleted else "Running"),
+        "reason": result.get("reason") or status.get("reason") or waiting.get("reason") or ("Deleted" if deleted else ""),
         "exitCode": result.get("exitCode", status.get("exitCode")), "experiment": job.get("experiment"),
         "displayName": job.get("displayName"), "tags": job.get("tags") or {}, "submittedAt": _utc(job.get("submittedAt")),
         "startedAt": _utc(started), "finishedAt": _utc(finished),
@@ -136,6 +138,8 @@ def record_of(found: Run) -> dict[str, Any]:
 
 
 def _show(value: Mapping[str, Any]) -> None:
+    from stoker.api.trainingjob import Phase
+
     image = (value["image"] or {}).get("reference") or ""
     code = value["exitCode"]
     for label, text in (
@@ -145,7 +149,7 @@ def _show(value: Mapping[str, Any]) -> None:
         ("nodes", str(value["instanceCount"]) if value["instanceCount"] > 1 else ""),
         ("inputs", ", ".join(f"{name}={one.get('value', one.get('source', ''))}" for name, one in value["inputs"].items())),
         ("submitted", value["submittedAt"]), ("started", value["startedAt"]), ("finished", value["finishedAt"]),
-        ("timings", ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in value["timings"].items())),
+        ("timings", ", ".join(f"{phase} {value['timings'][phase]:.1f} s" for phase in get_args(Phase) if phase in value["timings"])),
         ("storage", value["storage"]),
     ):  # fmt: skip
         if text:
@@ -196,7 +200,17 @@ def reason_of(found: Run) -> dict[str, Any]:
     record = record_of(found)
     result = record.get("result")
     if result is None:
-        return {"name": found.name, "phase": "Running", "reason": "", "message": "", "fix": "", "since": None}
+        if isinstance(found, LocalRun):
+            return {"name": found.name, "phase": "Running", "reason": "", "message": "", "fix": "", "since": None}
+        message = f"TrainingJob/{found.name} was deleted before the run ended; what it saved stays"
+        return {
+            "name": found.name,
+            "phase": "Canceled",
+            "reason": "Deleted",
+            "message": message,
+            "fix": "",
+            "since": None,
+        }
     return {
         "name": found.name, "phase": result["phase"], "reason": result["reason"], "message": result["message"], "fix": "",
         "since": _utc(result.get("finishedAt")),

@@ -169,8 +169,10 @@ def newest_first(
 def _of_cluster(cluster: "Cluster") -> list[tuple[Run, dict[str, Any]]]:
     from stoker.sdk.client import key_of
 
-    objects = {key_of(job): job for job in cluster.list()}
+    # Records first: a run that is made in between has an object without a record, and never a record without an object,
+    # which would look like a run whose object was deleted.
     records = {one["key"]: one for one in cluster.server().jobs()}
+    objects = {key_of(job): job for job in cluster.list()}
     for key, job in objects.items():
         # A run without a record yet: what its object says.
         records.setdefault(key, {"key": key, "job": _short(job, key), "result": None})

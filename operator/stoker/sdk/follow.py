@@ -206,7 +206,7 @@ class Follower:
         waiting = status.get("waiting") or {}
         line = waiting.get("message", "") if phase not in FINISHED else ""
         if line and line != self._waiting and self._phases:
-            self._listener.step("waiting", line, waiting.get("fix", ""))
+            self._listener.step("waiting", "; ".join(part for part in (line, waiting.get("fix")) if part), "")
         self._waiting = line
 
     def _changed(self, phase: str, status: Mapping[str, Any]) -> None:
