@@ -72,8 +72,10 @@ class Sealer:
         }
 
     async def _note(self, pod: Pod, tasks: asyncio.TaskGroup) -> None:
-        running = any(status.name == "main" and status.state.running for status in pod.status.container_statuses)
-        if not running or pod.metadata.uid in self._seen:
+        states = [status.state for status in pod.status.container_statuses if status.name == "main"]
+        # A pod that ends by itself may have ended before it is seen.
+        started = any(state.running or (self._store is not None and state.terminated) for state in states)
+        if not started or pod.metadata.uid in self._seen:
             return
         if pod.spec.node_name not in self._kwok:
             await self._learn_nodes()
