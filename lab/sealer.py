@@ -2,8 +2,8 @@
 
 For each running pod of a job on a kwok node it asks for a token bound to that pod, takes a grant from Stoker's real server with it, posts a seal of zero files
 and an exit code of 0, and then sets the annotation for which the kwok stage waits. It has a user agent of its own, so that its requests are told apart in the
-audit log. `--direct` skips token, grant and server and writes the seal straight into the store: the difference is what the real way costs. A pod that says itself when it
-ends is only sealed.
+audit log. `--direct` skips token, grant and server and writes the seal straight into the store: the difference is what the real way costs. A pod that says
+itself when it ends is only sealed.
 
     python -m lab.sealer --kubeconfig FILE --server URL
     python -m lab.sealer --kubeconfig FILE --direct --store-url s3://bucket
