@@ -91,11 +91,18 @@ def test_what_may_change_may_change(cluster: Lab) -> None:
 
 def test_a_new_job_is_pending_and_listed_with_what_people_ask_for(cluster: Lab) -> None:
     send(cluster, "create", training_job("listed"))
-    status = {"phase": "Failed", "compute": "cpu", "reason": "CommandFailed", "duration": "1m12s"}
+    ready = {"type": "Ready", "status": "False", "reason": "CommandFailed"}
+    status = {
+        "phase": "Failed",
+        "compute": "cpu",
+        "reason": "CommandFailed",
+        "duration": "1m12s",
+        "conditions": [ready],
+    }
 
     header, row = cluster.kubectl("get", "trainingjobs", "listed", "-n", NAMESPACE).splitlines()
     assert header.split() == ["NAME", "PHASE", "COMPUTE", "REASON", "DURATION", "AGE"]
-    assert row.split()[:2] == ["listed", "Pending"]
+    assert row.split()[:3] == ["listed", "Pending", "WaitingForController"]
 
     cluster.kubectl(
         "patch", "stj", "listed", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status})
