@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ class Stoker:
     lab: Lab
     root: Path
     images: Mapping[str, str]
-    namespaces: list[str] = field(default_factory=list)
 
     def cli(
         self, *arguments: str, check: bool = True, cwd: Path | None = None, **env: str

@@ -35,8 +35,6 @@ LOG = logging.getLogger(__name__)
 CLUSTER_SECONDS, LONGEST_CLUSTER_SECONDS, CLUSTER_SHARE = 0.05, 1.0, 10
 #: A ComputeCluster's status is written at most so often.
 CLUSTER_STATUS_SECONDS = 1.0
-#: A plan that wants to be looked at again in the past gets it so much later: it must not spin.
-SOONEST_SECONDS = 0.5
 #: A plan that learns something while it is done is made anew at once, but not for ever.
 ROUNDS = 3
 
@@ -106,10 +104,8 @@ class Reconciler:
                 self._queue.done(key)
                 raise
             else:
-                self._queue.done(key, wake_at if wake_at is None else max(wake_at, self._clock() + SOONEST_SECONDS))
+                self._queue.done(key, wake_at)
             self._seconds[key.kind].observe(time.perf_counter() - started)
-            # A key that had nothing to wait for must still let the others, the streams and the probes have their turn.
-            await asyncio.sleep(0)
 
     def _failed(self, key: Key, error: Exception) -> None:
         at_least = error.retry_after if isinstance(error, Unavailable) else 0.0

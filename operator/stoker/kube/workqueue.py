@@ -17,7 +17,7 @@ from stoker.kube.store import Key
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 60.0
 #: A key comes back after this at the soonest, in seconds; news of its object comes at once all the same.
-SHORTEST_SECONDS = 0.05
+SHORTEST_SECONDS = 0.5
 
 
 class Schedule:

@@ -8,9 +8,6 @@ from typing import Any, Protocol
 from stoker.local.interpreter import Needs
 from stoker.storage.snapshot import Hashed
 
-#: Where runs are kept when nobody says otherwise, below the current folder.
-HOME_FOLDER = ".stoker"
-
 
 @dataclass(frozen=True)
 class LocalInput:
