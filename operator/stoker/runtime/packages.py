@@ -167,11 +167,15 @@ def _meets(installed: str, have: Optional[Version], operator: str, wanted: str) 
 
 
 def _strictly(have: Version, bound: Version, operator: str) -> bool:
-    """`<` and `>` as PEP 440 has them: 2.0rc1 is not `< 2.0`, and 1.0.post1 is not `> 1.0`."""
-    same = (have.epoch, have.release) == (bound.epoch, bound.release)
+    """`<` and `>` as PEP 440 has them: 2.0rc1 is not `< 2.0`, 1.0.post1 is not `> 1.0`, and 1.0a1.post1 is not `> 1.0a1`."""
+    pre, post, dev = bound.stage
     if operator == "<":
-        return have < bound and not (same and have.is_early and not bound.is_early)
-    return have > bound and not (same and have.stage[1] >= 0 and bound.stage[1] < 0)
+        if bound.is_early:
+            return have < bound
+        return have < bound._replace(stage=(pre, post, 0) if post >= 0 else (("", 0), -1, 0))
+    # The bound's own post-releases share its release and its pre-release; a post or dev bound has none of that kind.
+    family = (have.epoch, have.release, have.stage[0]) == (bound.epoch, bound.release, pre)
+    return have > bound and not (family and post < 0 and dev == _LATE)
 
 
 def _starts_with(have: Version, bound: Version, text: str) -> bool:

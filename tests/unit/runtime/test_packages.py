@@ -41,6 +41,8 @@ def test_clauses_mean_what_pep_440_says(installed: str, clause: str) -> None:
         ("2.1.0+cu121", "==2.1.0+cu121", True), ("2.1.0", "==2.1.0+cu121", False), ("2.1.0+cu121", ">=2.1,<3", True),
         ("1.0", ">=1.0 , <2", True), ("1.0", "", True), ("odd", "===odd", True), ("odd", ">=1", False),
         ("1.10", ">1.9", True), ("3.0rc1", ">=2", True), ("2.0rc1", "<2.0", False),
+        ("3.0.3.post1", ">3.0.3a1", True), ("3.0.3a1.post1", ">3.0.3a1", False), ("1.0.post1", ">1.0", False),
+        ("1.0.post1.dev3", "<1.0.post1", False), ("1.0", "<1.0.post1", True),
     ],
 )  # fmt: skip
 def test_the_usual_clauses(installed: str, clause: str, expected: bool) -> None:
