@@ -23,24 +23,34 @@ Phase = Literal[
     "Canceled",
 ]
 FINISHED: frozenset[str] = frozenset({"Completed", "Failed", "Canceled"})
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
+#: What Kubernetes allows as a key in a Secret's or ConfigMap's data.
+_DATA_KEY = r"^[-._A-Za-z0-9]+$"
+
+
+class SecretKey(Spec):
+    """One key of a Secret in the job's namespace. The kubelet reads it; Stoker never does."""
+
+    name: Annotated[str, field("Name of the Secret.", min_length=1, max_length=253)]
+    key: Annotated[str, field("Key in its data.", min_length=1, max_length=253, pattern=_DATA_KEY)]
 
 
 @rules(
     Rule(
-        "has(self.value) != has(self.path)",
-        "an input has either value (a literal) or path (data)",
-        "write one of the two",
+        "(has(self.value) ? 1 : 0) + (has(self.path) ? 1 : 0) + (has(self.secretRef) ? 1 : 0) == 1",
+        "an input has exactly one of value (a literal), path (data), secretRef (a key of a Secret)",
+        "write one of the three",
         at=".value",
     ),
     Rule(
-        "!has(self.value) || (!has(self.type) && !has(self.mode))",
+        "(!has(self.value) && !has(self.secretRef)) || (!has(self.type) && !has(self.mode))",
         "type and mode belong to path",
-        "remove them: a literal has value alone",
+        "remove them: a literal has value alone, a secret secretRef alone",
         at=".type",
     ),
 )
 class Input(Spec):
-    """A literal, or data that is on the node before the command starts."""
+    """A literal, data that is on the node before the command starts, or a secret that only the command sees."""
 
     value: Annotated[
         str | None, field("A literal; `${{inputs.NAME}}` in the command becomes this text.", max_length=4096)
@@ -66,6 +76,14 @@ class Input(Spec):
     ] = None
     mode: Annotated[
         Literal["download"] | None, field("How it comes: `download` copies it to the node before the start.")
+    ] = None
+    secret_ref: Annotated[
+        SecretKey | None,
+        field(
+            "A secret. The command has it as `$STOKER_INPUT_<name>`; `${{inputs.NAME}}` becomes the shell's "
+            "`${STOKER_INPUT_<name>}`, never the value, so write it in double quotes (in single quotes the shell leaves it "
+            "as it stands). A local run takes it from the variable STOKER_SECRET_<name> of your shell."
+        ),
     ] = None
 
 
@@ -134,11 +152,90 @@ class EnvironmentChoice(Spec):
     spec: Annotated[EnvironmentSpec | None, field("An Environment's spec, for this job alone.")] = None
 
 
+class DataKey(Spec):
+    """One key of a Secret or a ConfigMap in the job's namespace."""
+
+    name: Annotated[str, field("Name of the object.", min_length=1, max_length=253)]
+    key: Annotated[str, field("Key in its data.", min_length=1, max_length=253, pattern=_DATA_KEY)]
+    optional: Annotated[
+        bool, field("True: without the object or the key the variable is not set, and the pod starts.")
+    ] = False
+
+
+@rules(
+    Rule(
+        "has(self.secretKeyRef) != has(self.configMapKeyRef)",
+        "valueFrom has exactly one of secretKeyRef, configMapKeyRef",
+        "write one of the two",
+        at=".secretKeyRef",
+    )
+)
+class EnvVarSource(Spec):
+    """Where a variable's value comes from."""
+
+    secret_key_ref: Annotated[DataKey | None, field("A key of a Secret. The kubelet reads it; Stoker never does.")] = (
+        None
+    )
+    config_map_key_ref: Annotated[DataKey | None, field("A key of a ConfigMap.")] = None
+
+
+@rules(
+    Rule(
+        "!has(self.value) || !has(self.valueFrom)",
+        "a variable has value or valueFrom, not both",
+        "remove one of the two",
+        at=".value",
+    )
+)
 class EnvVar(Spec):
     """One environment variable of the command."""
 
-    name: Annotated[str, field("Name.", min_length=1, max_length=256, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+    name: Annotated[str, field("Name.", min_length=1, max_length=256, pattern=_VARIABLE)]
     value: Annotated[str, field("Value, taken as it is.", max_length=32768)] = ""
+    value_from: Annotated[
+        EnvVarSource | None,
+        field(
+            "A key of a Secret or a ConfigMap instead of a value; a local run takes your shell's variable of this name."
+        ),
+    ] = None
+
+
+class DataObject(Spec):
+    """A Secret or a ConfigMap in the job's namespace."""
+
+    name: Annotated[str, field("Name of the object.", min_length=1, max_length=253)]
+    optional: Annotated[bool, field("True: without the object the pod starts all the same.")] = False
+
+
+@rules(
+    Rule(
+        "has(self.secretRef) != has(self.configMapRef)",
+        "envFrom has exactly one of secretRef, configMapRef",
+        "write one of the two",
+        at=".secretRef",
+    )
+)
+class EnvFrom(Spec):
+    """All keys of a Secret or a ConfigMap as variables. What `env` and Stoker itself set goes before them."""
+
+    secret_ref: Annotated[DataObject | None, field("A Secret. The kubelet reads it; Stoker never does.")] = None
+    config_map_ref: Annotated[DataObject | None, field("A ConfigMap.")] = None
+    prefix: Annotated[
+        str | None,
+        field(
+            "Text in front of each key.",
+            min_length=1,
+            max_length=256,
+            pattern=_VARIABLE,
+            rules=(
+                Rule(
+                    "!self.startsWith('STOKER_')",
+                    "a prefix that starts with STOKER_ would make names that are Stoker's own",
+                    "choose another prefix",
+                ),
+            ),
+        ),
+    ] = None
 
 
 class JobResources(Spec):
@@ -183,6 +280,12 @@ class CommandJob(Spec):
                     "choose another name",
                 ),
             ),
+        ),
+    ] = ()
+    env_from: Annotated[
+        tuple[EnvFrom, ...],
+        field(
+            "Secrets and ConfigMaps whose keys become variables; of two with one name the later goes.", max_length=32
         ),
     ] = ()
     resources: Annotated[JobResources, field("Nodes and what is asked of them.")] = JobResources()

@@ -22,11 +22,11 @@ _UNSAFE_PATH = re.compile(r"(^|/)([.]{0,2})(/|$)")
 _MOST_INLINE = 204800
 
 
-def _one_of(first: str, second: str) -> Twin:
-    """Exactly one of two members is there. What offends: the names of those that are."""
+def _one_of(*names: str) -> Twin:
+    """Exactly one of these members is there. What offends: the names of those that are."""
 
     def offence(value: Mapping[str, Any]) -> Any:
-        there = [name for name in (first, second) if name in value]
+        there = [name for name in names if name in value]
         return None if len(there) == 1 else ", ".join(there) or "neither"
 
     return offence
@@ -92,9 +92,22 @@ _TWINS: dict[str, Twin] = {
     "image has a blank in it": _if(lambda image: re.search(r"[\t\n\f\r ]", image) is not None),
     "url is not a storage URL": _if(lambda url: not re.match(r"s3://[a-z0-9][a-z0-9.-]+(/.*)?\Z", url)),
     "a namespace has one Workspace, and its name is `default`": _name_if(lambda name: name != "default"),
-    "an input has either value (a literal) or path (data)": _one_of("value", "path"),
+    "an input has exactly one of value (a literal), path (data), secretRef (a key of a Secret)": _one_of(
+        "value", "path", "secretRef"
+    ),
     "type and mode belong to path": lambda value: (
-        ", ".join(name for name in ("type", "mode") if name in value) or None if "value" in value else None
+        ", ".join(name for name in ("type", "mode") if name in value) or None
+        if "value" in value or "secretRef" in value
+        else None
+    ),
+    "valueFrom has exactly one of secretKeyRef, configMapKeyRef": _one_of("secretKeyRef", "configMapKeyRef"),
+    # The value is not shown: it may be what should have been kept in a Secret.
+    "a variable has value or valueFrom, not both": lambda variable: (
+        variable["name"] if "value" in variable and "valueFrom" in variable else None
+    ),
+    "envFrom has exactly one of secretRef, configMapRef": _one_of("secretRef", "configMapRef"),
+    "a prefix that starts with STOKER_ would make names that are Stoker's own": _if(
+        lambda prefix: prefix.startswith("STOKER_")
     ),
     "path is neither a storage URL (s3://…) nor snapshot:sha256:<64 hex digits>": _if(
         lambda path: not path.startswith(("s3://", "file://")) and not re.match(r"snapshot:sha256:[0-9a-f]{64}\Z", path)

@@ -1,5 +1,6 @@
 """`stoker run` and `stoker job create`: from a folder to a finished, or a submitted, run."""
 
+import os
 import sys
 import time
 import uuid
@@ -182,15 +183,21 @@ def _named_environment(common: Common, draft: Draft) -> Draft:
 
 def local_job(prepared: Prepared, name: str, store_url: str) -> Any:
     """The value that a local run needs."""
+    from stoker.core.record import SECRET
+    from stoker.local import secret_values
     from stoker.local.interpreter import Needs
     from stoker.local.job import Code, LocalInput, LocalJob
 
     draft = prepared.draft
     asked = draft.environment
     needs = Needs() if asked is None else Needs(asked.pip, asked.options, asked.python, asked.kind == "system")
+    secrets = secret_values.secret_inputs(draft.spec, os.environ)
+    drawn = secret_values.drawn_variables(draft.spec, os.environ)
     inputs = {key: LocalInput(one.kind, path=one.path) for key, one in draft.local_inputs.items()}
     for key, one in draft.spec.get("inputs", {}).items():
-        if "value" in one:
+        if key in secrets:
+            inputs[key] = LocalInput(SECRET, secret=secrets[key])
+        elif "value" in one:
             inputs[key] = LocalInput("literal", value=str(one["value"]))
         elif str(one["path"]).startswith("snapshot:"):
             raise BadInput(
@@ -205,7 +212,7 @@ def local_job(prepared: Prepared, name: str, store_url: str) -> Any:
     local_paths = {key: {"type": one.kind, "path": one.path.as_uri()} for key, one in draft.local_inputs.items()}
     if local_paths:
         spec["inputs"] = {**spec.get("inputs", {}), **local_paths}
-    return LocalJob(name, uuid.uuid4().hex, spec, code, needs, store_url, inputs, asked.image if asked else "")
+    return LocalJob(name, uuid.uuid4().hex, spec, code, needs, store_url, inputs, asked.image if asked else "", drawn)
 
 
 def _storage_url(storage: str | None, here: Path) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from stoker.api import names
 from stoker.api.common import PodShape, Toleration
 from stoker.api.computecluster import ComputeCluster, InstanceType
 from stoker.api.trainingjob import CommandJob, TrainingJob
-from stoker.core import podshape, units
+from stoker.core import podshape, record, units
 from stoker.runtime import wire
 
 SCRATCH, TOKEN, SHM = "stoker-scratch", "stoker-token", "stoker-shm"
@@ -297,9 +299,20 @@ def _main(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
         "image": child.image,
         # Pinned by digest: what a node has under this name is what the registry has.
         "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", f"{names.AGENT_DIRECTORY}/bin/launch", "--", "sh", "-c", text],
+        # The folder is said here: a variable that comes from a user's Secret must not say another.
+        "command": [
+            "sh",
+            f"{names.AGENT_DIRECTORY}/bin/launch",
+            "--dir",
+            names.AGENT_DIRECTORY,
+            "--",
+            "sh",
+            "-c",
+            text,
+        ],
         "workingDir": WORK,
         "env": _environment(child),
+        **({"envFrom": _environment_from(child)} if child.command.env_from else {}),
         "resources": {"requests": amounts, "limits": dict(amounts)},
         "securityContext": podshape.container_security(shape),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -312,12 +325,12 @@ def _environment(child: ChildPlan) -> list[dict[str, Any]]:
 
     On one node launch sets what is the same for all such runs (runtime/configure.py).
     """
-    record = child.record
-    users = {str(name): str(value) for name, value in (record.get("env") or {}).items()}
+    told = child.record
+    users = {str(name): str(value) for name, value in (told.get("env") or {}).items()}
     own: dict[str, str] = {}
     if child.ranks > 1:
         own = {
-            "STOKER_JOB": str(record.get("key") or ""),
+            "STOKER_JOB": str(told.get("key") or ""),
             "STOKER_ATTEMPT": str(child.attempt),
             "STOKER_NODE_COUNT": str(child.ranks),
             "STOKER_CHECKPOINT_DIR": f"{WORK}/outputs/checkpoints",
@@ -326,25 +339,60 @@ def _environment(child: ChildPlan) -> list[dict[str, Any]]:
         }
         if child.ranks <= MOST_HOSTS:
             own["STOKER_HOSTS"] = ",".join(host(child, rank) for rank in range(child.ranks))
-    for name, text in input_texts(record.get("inputs") or {}).items():
-        # The place of a single file is known to fetch alone: launch sets its variable.
+    for name, text in input_texts(told.get("inputs") or {}).items():
+        # The place of a single file is known to fetch alone: launch sets its variable. A secret the kubelet sets.
         if text is not None:
             own[f"STOKER_INPUT_{name}"] = text
-    own.update({f"STOKER_OUTPUT_{name}": output_text(name) for name in record.get("outputs") or {}})
-    ranks = [_rank(name) for name in ("STOKER_RANK", "NODE_RANK") if child.ranks > 1 and name not in users]
+    own.update({f"STOKER_OUTPUT_{name}": output_text(name) for name in told.get("outputs") or {}})
+    drawn = {**_secret_inputs(told.get("inputs") or {}), **_drawn(child.command)}
+    taken = users.keys() | drawn.keys()
+    ranks = [_rank(name) for name in ("STOKER_RANK", "NODE_RANK") if child.ranks > 1 and name not in taken]
     texts = {**own, **users}
-    return [*ranks, *({"name": name, "value": _literal(texts[name])} for name in sorted(texts))]
+    entries = {name: {"name": name, "value": _literal(text)} for name, text in texts.items()} | drawn
+    return [*ranks, *(entries[name] for name in sorted(entries))]
+
+
+def _secret_inputs(inputs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Variables by name that the kubelet fills from the Secrets of secret inputs. inputs: as in job.json."""
+    return {
+        f"STOKER_INPUT_{name}": {
+            "name": f"STOKER_INPUT_{name}",
+            "valueFrom": {"secretKeyRef": dict(entry["secretRef"])},
+        }
+        for name, entry in inputs.items()
+        if entry.get("type") == record.SECRET
+    }
+
+
+def _drawn(command: CommandJob) -> dict[str, dict[str, Any]]:
+    """The user's variables by name that the kubelet fills from Secrets and ConfigMaps."""
+    return {
+        one.name: {"name": one.name, "valueFrom": msgspec.to_builtins(one.value_from)}
+        for one in command.env
+        if one.value_from is not None
+    }
+
+
+def _environment_from(child: ChildPlan) -> list[dict[str, Any]]:
+    """Whole Secrets and ConfigMaps as variables. Kubernetes lets `env` win over them, so none of them replaces ours;
+    those that launch sets on one node it sets whatever is there (runtime/configure.py)."""
+    return [msgspec.to_builtins(one) for one in child.command.env_from]
 
 
 def input_texts(inputs: Mapping[str, Any]) -> dict[str, str | None]:
-    """What `${{inputs.NAME}}` and $STOKER_INPUT_NAME are in a pod: a literal, or the input's folder; None for a single
-    file, whose own name only fetch knows. inputs: as in job.json."""
+    """What `${{inputs.NAME}}` and $STOKER_INPUT_NAME are in a pod: a literal, or the input's folder; None for what is
+    known there alone: a single file, whose own name fetch knows, and a secret. inputs: as in job.json."""
     return {
         name: str(entry.get("value"))
         if entry.get("type") == "literal"
-        else (None if entry.get("type") == "uri_file" else f"{names.AGENT_DIRECTORY}/inputs/{name}")
+        else (None if entry.get("type") in ("uri_file", record.SECRET) else f"{names.AGENT_DIRECTORY}/inputs/{name}")
         for name, entry in inputs.items()
     }
+
+
+def input_reference(name: str) -> str:
+    """The shell's reference to an input whose text nobody else knows. Without quotes: the user's own hold."""
+    return f"${{STOKER_INPUT_{name}}}"
 
 
 def output_text(name: str) -> str:

@@ -6,11 +6,13 @@ from typing import Any
 
 import msgspec
 
-from stoker.api.trainingjob import TrainingJobSpec
+from stoker.api.trainingjob import CommandJob, SecretKey, TrainingJobSpec
 
 VERSION = 1
 LOG_BYTES = 1 << 30
 OUTPUTS = "outputs/"
+#: The type of an input that only the command sees.
+SECRET = "secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,10 @@ def job_record(identity: Identity, spec: TrainingJobSpec, pinned: Pinned) -> dic
         "image": {"reference": pinned.image[0], "digest": pinned.image[1]} if pinned.image else None,
         "pip": list(pinned.pip),
         "instanceCount": block.resources.instance_count if block else 1,
-        "env": {variable.name: variable.value for variable in block.env} if block else {},
+        "env": {variable.name: variable.value for variable in block.env if variable.value_from is None}
+        if block
+        else {},
+        **_references(block),
         "inputs": {name: dict(entry) for name, entry in pinned.inputs.items()},
         "outputs": {name: {"type": output.type, "mode": output.mode} for name, output in spec.outputs.items()},
         "limits": {
@@ -128,6 +133,21 @@ def result_record(identity: Identity, ending: Ending) -> dict[str, Any]:
 
 def _who(identity: Identity) -> dict[str, Any]:
     return {"name": identity.name, "namespace": identity.namespace, "uid": identity.uid, "key": identity.key}
+
+
+def secret_input(reference: SecretKey) -> dict[str, Any]:
+    """A secret input as job.json has it: where it is, never what it is."""
+    return {"type": SECRET, "secretRef": {"name": reference.name, "key": reference.key}}
+
+
+def _references(block: CommandJob | None) -> dict[str, Any]:
+    """Variables by where their values come from, never the values. Left out where there are none: the record of a job
+    without them stays what it was, byte for byte."""
+    drawn = {one.name: one.value_from for one in block.env if one.value_from is not None} if block else {}
+    told: dict[str, Any] = {"envReferences": msgspec.to_builtins(drawn)} if drawn else {}
+    if block and block.env_from:
+        told["envFrom"] = [msgspec.to_builtins(one) for one in block.env_from]
+    return told
 
 
 def _rank(end: RankEnd) -> dict[str, Any]:

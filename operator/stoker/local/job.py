@@ -11,12 +11,14 @@ from stoker.storage.snapshot import Hashed
 
 @dataclass(frozen=True)
 class LocalInput:
-    """An input. value: a literal; path: where it lies on this machine; url: a storage URL that is copied first."""
+    """An input. value: a literal; path: where it lies on this machine; url: a storage URL that is copied first; secret: a
+    value that the command's environment alone may hold."""
 
     kind: str
     value: str | None = None
     path: Path | None = None
     url: str | None = None
+    secret: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Code:
 @dataclass(frozen=True)
 class LocalJob:
     """What runs. spec: of the TrainingJob, without code and environment filled in for a cluster. store_url: where the
-    record, logs and outputs go."""
+    record, logs and outputs go. drawn: variables with `valueFrom`, for the command's environment alone."""
 
     name: str
     uid: str
@@ -41,6 +43,7 @@ class LocalJob:
     store_url: str
     inputs: Mapping[str, LocalInput] = field(default_factory=dict)
     image: str = ""
+    drawn: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

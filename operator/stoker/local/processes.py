@@ -113,6 +113,11 @@ def shell(text: str) -> list[str]:
     return ["sh", "-c", text]
 
 
+def reference(variable: str) -> str:
+    """How the program of `shell` names a variable in a command's text."""
+    return f"%{variable}%" if shell("")[0] == "cmd" else f"${{{variable}}}"
+
+
 def _copy(source: IO[bytes], number: int, descriptor: int) -> None:
     front = b"[r%d] " % number
     for line in source:

@@ -21,7 +21,7 @@ from stoker.api.trainingjob import TrainingJobSpec
 from stoker.core import command as placeholders
 from stoker.core import record as records
 from stoker.errors import BadInput
-from stoker.local import interpreter, processes
+from stoker.local import interpreter, processes, secret_values
 from stoker.local.job import Listener, LocalInput, LocalJob, LocalResult
 from stoker.local.kept import running
 from stoker.local.transport import LoopThread, StoreTransport
@@ -72,12 +72,22 @@ class LocalRun:
             scratches = self._make_ready(folder, loop)
             record = self._write_job(loop, scratches[0])
             self._timings["Preparing"] = round(time.monotonic() - begun, 3)
+            if unread := secret_values.unread(self._job.spec):
+                self._listener.note(unread)
             self._listener.step("run", self._job.name, "Ctrl-C cancels and keeps what was written")
             cancelling.take()
             ended = self._train(record, scratches, python, loop, cancelling)
             return self._finish(ended, loop)
 
     # -- Before the command.
+
+    @property
+    def _texts(self) -> dict[str, str]:
+        """What stands for each input in the command's text: of a secret the shell's reference to its variable."""
+        return {
+            name: processes.reference(f"STOKER_INPUT_{name}") if self._job.inputs[name].secret is not None else text
+            for name, text in self._inputs.items()
+        }
 
     def _make_ready(self, folder: Path, loop: LoopThread) -> list[Scratch]:
         """One scratch folder for each rank, with code, inputs and folders for outputs."""
@@ -115,7 +125,9 @@ class LocalRun:
         return hashed.entries
 
     def _bring(self, name: str, one: LocalInput, folder: Path, loop: LoopThread) -> str:
-        """The text that an input has in the command: its literal or its place on this machine."""
+        """The text that an input's variable has: its literal, its secret, or its place on this machine."""
+        if one.secret is not None:
+            return one.secret
         if one.value is not None:
             return one.value
         if one.path is not None:
@@ -131,13 +143,17 @@ class LocalRun:
     def _write_job(self, loop: LoopThread, scratch: Scratch) -> dict[str, Any]:
         outputs = {name: str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
         pinned = records.Pinned(
-            compute="local", command=placeholders.resolve(self._command.command, self._inputs, outputs),
+            compute="local", command=placeholders.resolve(self._command.command, self._texts, outputs),
             timeout_seconds=self._spec.limits.timeout_seconds, snapshot=self._digest, pip=self._job.needs.pip,
-            inputs={name: _input_record(one) for name, one in self._job.inputs.items()},
+            inputs={name: self._input_record(name, one) for name, one in self._job.inputs.items()},
         )  # fmt: skip
         record = records.job_record(self._identity, self._spec, pinned)
         loop.run(self._store.put(layout.job_record(self._key), records.encode(record).encode(), only_if_absent=True))
         return record
+
+    def _input_record(self, name: str, one: LocalInput) -> dict[str, Any]:
+        reference = self._spec.inputs[name].secret_ref if name in self._spec.inputs else None
+        return records.secret_input(reference) if reference is not None else _input_record(one)
 
     # -- The command.
 
@@ -179,7 +195,7 @@ class LocalRun:
 
     def _text_for(self, scratch: Scratch) -> str:
         outputs = {name: str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
-        return placeholders.resolve(self._command.command, self._inputs, outputs)
+        return placeholders.resolve(self._command.command, self._texts, outputs)
 
     def _transport(self, rank: int, loop: LoopThread) -> Transport:
         if self._job.store_url.startswith("file:"):
@@ -207,7 +223,10 @@ class LocalRun:
             env["VIRTUAL_ENV"] = str(python.venv)
         env |= {f"STOKER_INPUT_{name}": text for name, text in self._inputs.items()}
         env |= {f"STOKER_OUTPUT_{name}": str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
-        return env | {str(name): str(value) for name, value in record["env"].items()}
+        # The secret inputs by the names that the shell gave them are not the command's.
+        for name in [name for name in env if name.startswith(secret_values.FRONT)]:
+            del env[name]
+        return env | {str(name): str(value) for name, value in record["env"].items()} | dict(self._job.drawn)
 
     # -- After it.
 

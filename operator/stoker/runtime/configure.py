@@ -33,7 +33,9 @@ class LaunchConfig(NamedTuple):
 def pod_config(job: Mapping[str, Any], scratch: Scratch, inputs: Mapping[str, str], attempt: int = 1) -> LaunchConfig:
     """The configuration of a pod from its job.json. inputs: paths of single-file inputs by name: only fetch knows
     the file's own name, so `STOKER_INPUT_<name>` is set by launch."""
-    limits, users = job.get("limits") or {}, job.get("env") or {}
+    limits = job.get("limits") or {}
+    users = {**(job.get("env") or {}), **(job.get("envReferences") or {})}
+    own = _single_node(job, scratch, attempt)
     # The container's runtime always sets HOME; for a uid without a passwd entry that is `/`, which nobody may write.
     home = {} if "HOME" in users else {"HOME": scratch.home}
     return LaunchConfig(
@@ -42,7 +44,12 @@ def pod_config(job: Mapping[str, Any], scratch: Scratch, inputs: Mapping[str, st
         timeout_seconds=limits.get("timeoutSeconds"),
         log_bytes=limits.get("logBytes") or DEFAULT_LOG_BYTES,
         scratch_bytes=limits.get("scratchBytes"),
-        set_env={**home, **{"STOKER_INPUT_" + name: path for name, path in inputs.items()}},
+        # Whatever is there: a Secret or ConfigMap with such a name among its keys does not say who we are.
+        set_env={
+            **home,
+            **{"STOKER_INPUT_" + name: path for name, path in inputs.items()},
+            **{name: text for name, text in own.items() if name.startswith("STOKER_")},
+        },
         default_env={
             # getpass.getuser() reads these before it looks for a passwd entry.
             "USER": "stoker",
@@ -50,7 +57,7 @@ def pod_config(job: Mapping[str, Any], scratch: Scratch, inputs: Mapping[str, st
             "XDG_CACHE_HOME": scratch.home + "/.cache",
             "TMPDIR": scratch.tmp,
             "PYTHONUNBUFFERED": "1",
-            **_single_node(job, scratch, attempt),
+            **{name: text for name, text in own.items() if not name.startswith("STOKER_")},
         },
     )
 

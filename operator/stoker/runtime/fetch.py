@@ -118,7 +118,8 @@ class Fetch:
         """Bring every input; the paths of those that are one file."""
         single: Dict[str, str] = {}
         for name, given in sorted(inputs.items()):
-            if given.get("type") == "literal":
+            # A secret the kubelet hands to the command itself.
+            if given.get("type") in ("literal", "secret"):
                 continue
             if wire.path_problem(name) or "/" in name:
                 raise FetchFailed("BadInput", "inputs: %r cannot name a folder" % name)

@@ -189,6 +189,10 @@ def _set_input(
         hint = did_you_mean(name, set(inputs)) if isinstance(inputs, dict) and inputs else "declare it under inputs"
         raise BadInput("--set", f"{'.'.join(path)}: {document.source} declares no input {shown(name)}", hint)
     current = inputs[path[1]]
+    if isinstance(current, dict) and {"secretRef", "secret_ref"} & current.keys():
+        # What is set would be stored with the run.
+        fix = f"change the Secret; for a local run export STOKER_SECRET_{path[1]}"
+        raise BadInput("--set", f"inputs.{path[1]} is a secret and takes no value here", fix)
     if len(path) > 2:
         inputs[path[1]] = {**(current if isinstance(current, dict) else {}), ".".join(path[2:]): given}
     elif isinstance(current, dict) and "path" in current:
@@ -258,8 +262,8 @@ def _pairs(texts: Sequence[str], flag: str) -> list[tuple[str, str]]:
     return found
 
 
-def _merged_env(current: Sequence[Mapping[str, str]], texts: Sequence[str]) -> list[dict[str, str]]:
-    merged = {item["name"]: item.get("value", "") for item in current}
+def _merged_env(current: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> list[dict[str, Any]]:
+    merged: dict[str, Mapping[str, Any]] = {item["name"]: item for item in current}
     for text in texts:
         key, equals, value = text.partition("=")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", key):
@@ -268,8 +272,8 @@ def _merged_env(current: Sequence[Mapping[str, str]], texts: Sequence[str]) -> l
             raise BadInput("-e", f"{key}: names that start with STOKER_ are Stoker's own", "choose another")
         if not equals and key not in os.environ:
             raise BadInput("-e", f"{key} is not set in this shell", f"write -e {key}=VALUE, or export it first")
-        merged[key] = value if equals else os.environ[key]
-    return [{"name": key, "value": value} for key, value in merged.items()]
+        merged[key] = {"name": key, "value": value if equals else os.environ[key]}
+    return [dict(item) for item in merged.values()]
 
 
 # -- What is wrong before anything is read.

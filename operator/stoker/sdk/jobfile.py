@@ -42,6 +42,7 @@ _INPUT_TYPES = ("uri_folder", "uri_file")
 _ASSET_TYPES = ("mltable", "mlflow_model", "custom_model", "triton_model")
 _RESERVED = frozenset({"path", "ld_library_path", "user", "logname", "home", "pwd", "shell"})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SECRET = {"name": re.compile(r"[a-z0-9.-]{1,253}\Z"), "key": re.compile(r"[-._A-Za-z0-9]{1,253}\Z")}
 _SHM = re.compile(r"(\d+(?:\.\d+)?)([bkmg])\Z", re.IGNORECASE)
 _QUANTITY = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]+)?\Z")
 _REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -294,11 +295,31 @@ class _JobFile:
                     "has no value" if item is None else f"{shown(item)} is a list",
                     "write a literal, or type and path",
                 )
+            elif isinstance(item, dict) and "secret_ref" in item:
+                if (secret := self._secret(at, item)) is not None:
+                    found[name] = {"secretRef": secret}
             elif not isinstance(item, dict):
                 found[name] = {"value": text_of(item)}
             elif (data := self._data(at, name, item)) is not None:
                 found[name] = data
         return found
+
+    def _secret(self, at: FieldPath, item: dict[str, Any]) -> dict[str, str] | None:
+        """The key of a Secret that an input names. None when it has a problem."""
+        before = len(self.problems)
+        for key in item.keys() - {"secret_ref"}:
+            self._bad((*at, key), "does not belong beside secret_ref", "remove it: a secret has secret_ref alone")
+        here = (*at, "secret_ref")
+        given = self._mapping(here, item["secret_ref"])
+        self._keys(here, given, frozenset({"name", "key"}), {})
+        for key, pattern in _SECRET.items():
+            if key not in given:
+                self._bad(here, f"{key} is missing", "write secret_ref: {name: THE_SECRET, key: A_KEY_IN_IT}")
+            elif not isinstance(given[key], str) or not pattern.match(given[key]):
+                self._bad(
+                    (*here, key), f"{shown(given[key])} is not the {key} of a Secret", "see `kubectl get secrets`"
+                )
+        return None if len(self.problems) > before else {key: str(given[key]) for key in _SECRET}
 
     def _data(self, at: FieldPath, name: str, item: dict[str, Any]) -> dict[str, Any] | None:
         """An input with a path; a local one is kept apart, to be sent as a snapshot. None when it has a problem."""

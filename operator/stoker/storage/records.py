@@ -58,6 +58,8 @@ class JobRecord(TypedDict):
     pip: list[str]
     instanceCount: int
     env: dict[str, str]
+    envReferences: NotRequired[dict[str, Any]]
+    envFrom: NotRequired[list[dict[str, Any]]]
     inputs: dict[str, dict[str, Any]]
     outputs: dict[str, dict[str, Any]]
     limits: Limits

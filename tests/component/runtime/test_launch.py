@@ -72,6 +72,36 @@ def test_home_of_the_user_stays(pod: Pod, path: str) -> None:
     assert pod.run("echo $HOME", PATH=path, HOME="/data")[2] == "/data\n"
 
 
+def test_home_that_comes_from_a_configmap_stays(pod: Pod, path: str) -> None:
+    drawn = {"HOME": {"configMapKeyRef": {"name": "c", "key": "home"}}}
+    write_config(pod.scratch, pod_config({"envReferences": drawn}, pod.scratch, {}))
+
+    assert pod.run("echo $HOME", PATH=path, HOME="/data")[2] == "/data\n"
+
+
+def test_a_secret_with_our_names_among_its_keys_replaces_none_of_them(pod: Pod, path: str) -> None:
+    write_config(pod.scratch, pod_config({"key": "iris-1"}, pod.scratch, {}, attempt=2))
+    forged = {"STOKER_JOB": "other", "STOKER_ATTEMPT": "9", "STOKER_RANK": "5", "STOKER_HOSTS": "evil"}
+
+    _, _, output = pod.run(
+        'echo "$STOKER_JOB $STOKER_ATTEMPT $STOKER_RANK $STOKER_HOSTS $MASTER_PORT"',
+        PATH=path,
+        MASTER_PORT="1",
+        **forged,
+    )
+
+    assert output == "iris-1 2 0 localhost 1\n"
+
+
+def test_a_secret_input_is_the_commands_whatever_is_in_it(pod: Pod, path: str) -> None:
+    write_config(pod.scratch, pod_config({}, pod.scratch, {}))
+    value = "a b$(echo no)`echo no`'\"*"
+
+    _, _, output = pod.run('printf "%s" "${STOKER_INPUT_token}"', PATH=path, STOKER_INPUT_token=value)
+
+    assert output == value
+
+
 def test_getuser_works_for_a_uid_without_a_passwd_entry(pod: Pod) -> None:
     write_config(pod.scratch, pod_config({}, pod.scratch, {}))
     script = "import getpass, os, pathlib; pathlib.Path('~/x').expanduser().touch(); print(getpass.getuser())"

@@ -1,5 +1,6 @@
 """What a person types becomes a draft: targets, flags over files, scripts, environments."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,40 @@ def test_a_manifest_is_taken_as_it_is(tmp_path: Path) -> None:
     assert {"inline": {"t.py": "print(1)"}} == document["spec"]["command"]["code"]
     assert {"lr": {"value": "0.2"}} == document["spec"]["inputs"]
     assert "cpu" == document["spec"]["compute"]
+
+
+def with_secrets(folder: Path) -> Path:
+    (folder / "train.py").write_text("print(1)\n")
+    (folder / "job.yaml").write_text(
+        "command: python train.py ${{inputs.token}}\ncode: .\ninputs: {token: {secret_ref: {name: hf, key: token}}}\n"
+    )
+    return folder
+
+
+def test_a_secret_of_a_job_file_is_an_input_by_reference(tmp_path: Path) -> None:
+    made = written(ask(with_secrets(tmp_path), (), Flags(compute="cpu"), tmp_path))
+
+    assert made["spec"]["inputs"] == {"token": {"secretRef": {"name": "hf", "key": "token"}}}
+
+
+def test_a_secret_is_not_set_on_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"inputs\.token is a secret.*export STOKER_SECRET_token") as refused:
+        ask(with_secrets(tmp_path), (), Flags(set=("inputs.token=canary",)), tmp_path)
+
+    assert "canary" not in str(refused.value)
+
+
+def test_a_variable_on_the_command_line_leaves_those_from_secrets_as_they_are(tmp_path: Path) -> None:
+    drawn = {"name": "WANDB", "valueFrom": {"secretKeyRef": {"name": "w", "key": "k"}}}
+    document = {
+        "apiVersion": "stoker.dev/v1alpha1", "kind": "TrainingJob", "metadata": {"name": "iris"},
+        "spec": {
+            "compute": "cpu",
+            "command": {"command": "true", "environment": {"spec": {"image": "ml:1"}}, "env": [drawn]},
+        },
+    }  # fmt: skip
+    (tmp_path / "iris.yaml").write_text(json.dumps(document))
+
+    made = written(ask(tmp_path / "iris.yaml", (), Flags(env=("A=1",)), tmp_path))
+
+    assert made["spec"]["command"]["env"] == [drawn, {"name": "A", "value": "1"}]

@@ -100,6 +100,49 @@ def test_a_gang_of_two_with_everything_said() -> None:
     matches("gang-service", podspec.make_service(child))
 
 
+def test_secrets_reach_the_command_alone_and_by_reference() -> None:
+    job = build.job(
+        command={
+            "command": 'train --token "${{inputs.token}}" --lr ${{inputs.lr}}',
+            "env": [
+                {"name": "A", "value": "1"},
+                {"name": "WANDB", "valueFrom": {"secretKeyRef": {"name": "wandb", "key": "api-key", "optional": True}}},
+                {"name": "URL", "valueFrom": {"configMapKeyRef": {"name": "urls", "key": "main"}}},
+            ],
+            "envFrom": [
+                {"secretRef": {"name": "more", "optional": True}, "prefix": "MORE_"},
+                {"configMapRef": {"name": "urls"}},
+            ],
+        },
+        inputs={"lr": {"value": "0.1"}, "token": {"secretRef": {"name": "hf", "key": "token"}}},
+    )
+    pod = pod_of(job)
+    references = [{**container, "name": ""} for container in pod["initContainers"]]
+
+    matches("secrets", podspec.make_child(child_of(job)))
+    assert "secretKeyRef" not in str(references)
+    assert "envFrom" not in str(references)
+    # Kubernetes turns `$$` into `$`; the user's own quotes hold.
+    assert pod["containers"][0]["command"][-1] == 'train --token "$${STOKER_INPUT_token}" --lr 0.1'
+
+
+def test_what_comes_from_a_secret_replaces_no_variable_of_ours_in_a_gang() -> None:
+    job = build.job(
+        nodes=2,
+        command={
+            "env": [{"name": "NODE_RANK", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}],
+            "envFrom": [{"secretRef": {"name": "s"}}],
+        },
+    )
+    main = main_of(job, nodes=("n0", "n1"))
+    told = [entry["name"] for entry in main["env"]]
+
+    ours = {"STOKER_JOB", "STOKER_ATTEMPT", "STOKER_RANK", "STOKER_NODE_COUNT", "STOKER_HOSTS", "STOKER_CHECKPOINT_DIR"}
+    assert ours <= set(told)
+    assert len(told) == len(set(told)), "a variable that the user draws from elsewhere replaces ours"
+    assert main["command"][2:4] == ["--dir", "/stoker"]
+
+
 def test_a_pool_that_owns_no_nodes_gives_a_selector_and_no_names() -> None:
     job = build.job(nodes=2)
     matches("external", podspec.make_child(child_of(job, cluster=build.cluster(provider="External"), nodes=())))

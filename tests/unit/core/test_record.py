@@ -55,6 +55,30 @@ def test_a_snapshot_input_is_recorded_by_digest() -> None:
     }  # fmt: skip
 
 
+def test_a_secret_is_recorded_by_where_it_is() -> None:
+    told = job_json(
+        command={
+            "command": "t ${{inputs.token}}",
+            "env": [
+                {"name": "A", "value": "1"},
+                {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "b"}}},
+            ],
+            "envFrom": [{"configMapRef": {"name": "c"}, "prefix": "C_"}],
+        },
+        inputs={"token": {"secretRef": {"name": "s", "key": "k"}}},
+    )
+
+    assert told["command"] == "t ${STOKER_INPUT_token}"
+    assert told["inputs"]["token"] == {"type": "secret", "secretRef": {"name": "s", "key": "k"}}
+    assert told["env"] == {"A": "1"}
+    assert told["envReferences"] == {"B": {"secretKeyRef": {"name": "s", "key": "b"}}}
+    assert told["envFrom"] == [{"configMapRef": {"name": "c"}, "prefix": "C_"}]
+
+
+def test_the_record_of_a_job_without_secrets_says_nothing_of_them() -> None:
+    assert not {"envReferences", "envFrom"} & job_json().keys()
+
+
 def test_nothing_is_recorded_before_everything_is_known() -> None:
     seen = view(
         job(command={"code": {"inline": {"b.py": "2", "a.py": "1"}}}, inputs={"d": {"path": f"{build.STORAGE}/d/"}}),

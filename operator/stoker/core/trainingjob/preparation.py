@@ -145,8 +145,8 @@ def job_json(
     )  # fmt: skip
     text = command.resolve(
         job.spec.command.command if job.spec.command else "",
-        # The shell knows the place of a single file, as launch tells it; nobody else does.
-        {name: f"${{STOKER_INPUT_{name}}}" if place is None else place for name, place in texts.items()},
+        # The shell knows the place of a single file, as launch tells it, and a secret; nobody else does.
+        {name: podspec.input_reference(name) if place is None else place for name, place in texts.items()},
         {name: podspec.output_text(name) for name in job.spec.outputs},
     )
     pinned = record.Pinned(
@@ -214,6 +214,8 @@ def _former(view: JobView, key: str, ranks: int, now: float) -> Need:
 
 
 def _recorded_input(entry: Input, need: Need | None) -> dict[str, Any]:
+    if entry.secret_ref is not None:
+        return record.secret_input(entry.secret_ref)
     if entry.path is None:
         return {"type": "literal", "value": entry.value or ""}
     told: dict[str, Any] = {"type": entry.type or "uri_folder", "mode": entry.mode or "download", "source": entry.path}

@@ -12,6 +12,7 @@ from stoker.core import times
 from stoker.core.plan import Answer, Posted, Refused, ResultWritten, Unavailable
 from stoker.core.trainingjob import attempts
 from stoker.core.trainingjob.attempts import Attempt
+from stoker.core.trainingjob.lacking import lacking
 from stoker.core.trainingjob.obstacles import Wait
 from stoker.core.trainingjob.preparation import Need
 from stoker.core.trainingjob.seen import Seen, pull_failure
@@ -167,6 +168,11 @@ def image_pull_failed(seen: Seen) -> Wait | None:
     return None
 
 
+def container_not_created(seen: Seen) -> Wait | None:
+    pods = (rank.pod for rank in _attempt(seen).ranks if rank.pod is not None and not rank.over)
+    return next((wait for pod in pods if (wait := lacking(pod, seen.view.job))), None)
+
+
 def scheduler_disagrees(seen: Seen) -> Wait | None:
     if seen.view.cluster is not None and seen.view.cluster.spec.provider.type == "External":
         return None
@@ -221,6 +227,7 @@ WAITS_OF_AN_ATTEMPT: tuple[Policy, ...] = (
     saving,
     pods_rejected,
     image_pull_failed,
+    container_not_created,
     scheduler_disagrees,
     waiting_for_autoscaler,
     pods_starting,

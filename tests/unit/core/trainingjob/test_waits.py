@@ -208,6 +208,73 @@ def test_a_result_that_cannot_be_written_keeps_the_run_from_being_over() -> None
     assert made.status.phase == "Finalizing"
 
 
+SECRET_JOB = job(
+    inputs={"token": {"secretRef": {"name": "hf", "key": "token"}}},
+    command={
+        "env": [
+            {"name": "WANDB", "valueFrom": {"secretKeyRef": {"name": "hf", "key": "wandb"}}},
+            {"name": "URL", "valueFrom": {"configMapKeyRef": {"name": "urls", "key": "main"}}},
+        ],
+        "envFrom": [{"secretRef": {"name": "more"}}, {"configMapRef": {"name": "urls"}}],
+    },
+)
+LACKING = [
+    (
+        'secret "hf" not found', "SecretNotFound",
+        'there is no Secret "hf" in namespace team; '
+        "spec.inputs.token.secretRef, spec.command.env[WANDB].valueFrom needs it",
+        "kubectl create secret generic hf -n team --from-literal=token=…",
+    ),
+    (
+        "couldn't find key wandb in Secret team/hf", "SecretKeyNotFound",
+        'Secret "hf" in namespace team has no key "wandb"; spec.command.env[WANDB].valueFrom needs it',
+        "kubectl edit secret hf -n team",
+    ),
+    (
+        'secret "more" not found', "SecretNotFound", "spec.command.envFrom[0] needs it",
+        "kubectl create secret generic more -n team --from-literal=KEY=…",
+    ),
+    (
+        'configmap "urls" not found', "ConfigMapNotFound", "spec.command.env[URL].valueFrom, spec.command.envFrom[1]",
+        "kubectl create configmap urls -n team --from-literal=main=…",
+    ),
+    (
+        "couldn't find key main in ConfigMap team/urls", "ConfigMapKeyNotFound", 'ConfigMap "urls" in namespace team',
+        "kubectl edit configmap urls -n team",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "reason", "words", "fix"), LACKING, ids=[row[0] for row in LACKING])
+def test_a_secret_that_is_missing_is_told_with_the_field_and_how_to_make_it(
+    told: str, reason: str, words: str, fix: str
+) -> None:
+    stuck = pod(of=SECRET_JOB, main={"waiting": {"reason": "CreateContainerConfigError", "message": told}})
+
+    made = plan(view(SECRET_JOB, children=(child(SECRET_JOB),), pods=(stuck,)), build.T0 + 9).status
+
+    assert made is not None
+    assert made.waiting is not None
+    assert made.waiting.reason == reason
+    assert words in made.waiting.message
+    assert fix in made.waiting.fix
+    assert "starts by itself" in made.waiting.fix
+    assert {entry.type: entry.status for entry in made.conditions}["Stalled"] == "True"
+
+
+def test_a_container_that_cannot_be_made_for_another_cause_is_told_in_the_nodes_words() -> None:
+    told = "container has runAsNonRoot and image will run as root"
+    stuck = pod(main={"waiting": {"reason": "CreateContainerConfigError", "message": told}})
+
+    made = plan(view(children=(child(),), pods=(stuck,)), build.T0 + 9).status
+
+    assert made is not None
+    assert made.waiting is not None
+    assert made.waiting.reason == "ContainerNotCreated"
+    assert told in made.waiting.message
+    assert {entry.type: entry.status for entry in made.conditions}["Stalled"] == "False"
+
+
 @pytest.mark.parametrize("late", [0.0, 3600.0])
 def test_a_question_whose_time_has_come_is_asked_and_does_not_wake_the_plan_again(late: float) -> None:
     """While the old answer stands, a moment that has passed would make the plan come back at once, for ever."""
