@@ -15,7 +15,7 @@ from stoker.runtime.layout import Scratch, read_json, write_termination_message
 from stoker.runtime.saving import Settings
 from stoker.runtime.ship import Ship
 from stoker.runtime.transport import Transport
-from stoker.runtime.web import Refused, Transient, patiently
+from stoker.runtime.web import Refused, Transient, Web, patiently
 
 READY_PORT = 8079
 
@@ -95,7 +95,8 @@ def _transport(options: argparse.Namespace) -> Transport:
         return FolderTransport(folder_of_url(options.store), options.job, options.attempt, options.rank)
     from stoker.runtime.grants import Server, ServerTransport
 
-    server = Server(options.server, options.token_file)
+    web = Web(timeout=_seconds("STOKER_NETWORK_SECONDS", 60.0))
+    server = Server(options.server, options.token_file, web)
     threading.Thread(target=_ask_early, args=(server,), name="grant", daemon=True).start()
     return ServerTransport(server)
 

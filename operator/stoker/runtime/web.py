@@ -10,14 +10,18 @@ import contextlib
 import http.client
 import json
 import random
+import select
 import socket
 import ssl
+import sys
 import threading
 import time
 from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Protocol, Tuple, TypeVar, Union, cast
 from urllib.parse import urlsplit
 
 _CHUNK = 256 * 1024
+#: Sent at once. Python counts the timeout over one whole send: a large one would not get through a slow network.
+_SEND_BYTES = 16 * 1024
 #: Longest answer that is kept in memory.
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 Body = Union[bytes, Callable[[], Iterator[bytes]], None]
@@ -57,7 +61,8 @@ class Sink(Protocol):
 
 
 class Web:
-    """Connections kept per thread and host. Safe to share between threads."""
+    """Connections kept per thread and host. Safe to share between threads. timeout: seconds without a byte in either
+    direction, after which a connection is given up; a slow one that moves is not."""
 
     def __init__(self, timeout: float = 60.0) -> None:
         self._timeout = timeout
@@ -86,7 +91,8 @@ class Web:
             try:
                 # A server that refuses a body may close before it has read all: its answer is there to be read.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    connection.request(method, target, body() if callable(body) else body, sent)
+                    connection.request(method, target, _in_pieces(body), sent)
+                    self._await_sent(connection)
                 response = connection.getresponse()
                 return self._answer(method, url, connection, response, into, limit)
             except (OSError, http.client.HTTPException) as error:
@@ -134,6 +140,14 @@ class Web:
         self._kept()[(scheme, host)] = new
         return new, False
 
+    def _await_sent(self, connection: http.client.HTTPConnection) -> None:
+        """Wait while the network still takes what we have sent: over a slow one that is longer than the timeout."""
+        left = _unsent_bytes(connection.sock)
+        while left and not select.select([connection.sock], [], [], self._timeout)[0]:
+            before, left = left, _unsent_bytes(connection.sock)
+            if left >= before:
+                raise socket.timeout("no byte was taken for %g s" % self._timeout)
+
     def _forget(self, scheme: str, host: str) -> None:
         kept = self._kept().pop((scheme, host), None)
         if kept is not None:
@@ -159,6 +173,30 @@ class Web:
         if response.status < 400:
             return Answer(response.status, headers, body)
         raise _failure(method, url, response.status, headers, body)
+
+
+def _in_pieces(body: Body) -> Union[bytes, Iterator[Any], None]:
+    if isinstance(body, bytes):
+        return body if len(body) <= _SEND_BYTES else _pieces(iter([body]))
+    return _pieces(body()) if body is not None else None
+
+
+def _pieces(chunks: Iterator[bytes]) -> Iterator[Any]:
+    for chunk in chunks:
+        view = memoryview(chunk)
+        for start in range(0, len(view), _SEND_BYTES):
+            yield view[start : start + _SEND_BYTES]
+
+
+def _unsent_bytes(connected: Any) -> int:
+    """Bytes that the kernel holds for the other side and that this has not confirmed; 0 where nobody can tell."""
+    if sys.platform != "linux":
+        return 0
+    import fcntl
+    import struct
+    import termios
+
+    return int(struct.unpack("i", fcntl.ioctl(connected.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
 
 
 def _copy(response: http.client.HTTPResponse, into: Sink, headers: Mapping[str, str]) -> None:

@@ -49,8 +49,7 @@ class Cloud:
         class Handler(_Handler):
             owner = cloud
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -97,7 +96,12 @@ class Cloud:
 
     def _signed(self, entry: dict[str, Any]) -> dict[str, Any]:
         assert wire.path_problem(entry["path"]) is None
+        there = self.stored.get(entry["path"])
+        if there is not None and hashlib.sha256(there).hexdigest() == entry["sha256"]:
+            return {"path": entry["path"], "stored": True}
         headers = {"x-sha256": entry["sha256"], "Content-Length": str(entry["size"])}
+        # As the server signs: a URL works for the object that it saw, and so works once.
+        headers.update({"If-None-Match": "*"} if there is None else {"If-Match": etag(there)})
         return {"path": entry["path"], "url": f"{self.url}/o/{self.prefix}{_quoted(entry['path'])}", "headers": headers}
 
     def _multipart(self, asked: dict[str, Any]) -> tuple[int, Any]:
@@ -152,6 +156,15 @@ class Cloud:
         return 200, {"seal": seal}
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is no error here."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     owner: Cloud
@@ -181,8 +194,13 @@ class _Handler(BaseHTTPRequestHandler):
                 _, _, upload, number = self.path.split("/")
                 self.owner.uploads[upload][int(number)] = body
             else:
-                self.owner.objects[unquote(self.path[len("/o/") :])] = body
-        return self._answer(200, b"", {"ETag": '"e"'})
+                key = unquote(self.path[len("/o/") :])
+                there = self.owner.objects.get(key)
+                seen = self.headers.get("If-Match")
+                if seen != (None if there is None else etag(there)):
+                    return self._answer(412, b"PreconditionFailed")
+                self.owner.objects[key] = body
+        return self._answer(200, b"", {"ETag": etag(body)})
 
     def do_POST(self) -> None:
         if self._failed():
@@ -221,6 +239,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
+
+
+def etag(body: bytes) -> str:
+    """The store's name for these bytes."""
+    return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
 
 def _error(reason: str, message: str) -> dict[str, Any]:
