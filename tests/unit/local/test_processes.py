@@ -76,3 +76,12 @@ def test_children_are_found_without_ps(monkeypatch: pytest.MonkeyPatch) -> None:
         assert child.pid in processes._children(os.getpid())
     finally:
         child.communicate(b"\n")
+
+
+def test_a_variable_is_named_as_the_shell_that_runs_the_command_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes.reference("STOKER_INPUT_token") == "${STOKER_INPUT_token}"
+
+    monkeypatch.setattr(processes, "_WINDOWS", True)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+    assert processes.reference("STOKER_INPUT_token") == "%STOKER_INPUT_token%"

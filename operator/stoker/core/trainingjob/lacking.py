@@ -11,7 +11,7 @@ from stoker.api.trainingjob import DataKey, DataObject, SecretKey, TrainingJob
 from stoker.core.trainingjob.obstacles import Wait
 
 _CANNOT = "CreateContainerConfigError"
-_NO_OBJECT = re.compile(r'(?P<kind>secret|configmap) "(?P<name>[^"]+)" not found', re.IGNORECASE)
+_NO_OBJECT = re.compile(r'(?P<kind>secret|configmap)s? "(?P<name>[^"]+)" not found', re.IGNORECASE)
 _NO_KEY = re.compile(
     r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) [^/\s]+/(?P<name>[^\s,;]+)", re.IGNORECASE
 )

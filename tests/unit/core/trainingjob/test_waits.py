@@ -235,6 +235,10 @@ LACKING = [
         "kubectl create secret generic more -n team --from-literal=KEY=…",
     ),
     (
+        # As the API server says it, where the kubelet keeps no cache.
+        'secrets "more" not found', "SecretNotFound", 'there is no Secret "more"', "kubectl create secret generic more",
+    ),
+    (
         'configmap "urls" not found', "ConfigMapNotFound", "spec.command.env[URL].valueFrom, spec.command.envFrom[1]",
         "kubectl create configmap urls -n team --from-literal=main=…",
     ),
