@@ -27,7 +27,7 @@ class LaunchConfig(NamedTuple):
     @property
     def training_grace_seconds(self) -> float:
         """The command's share of the grace period; the rest belongs to saving what it wrote."""
-        return max(5.0, 0.2 * self.grace_seconds)
+        return max(2.0, 0.2 * self.grace_seconds)
 
 
 def pod_config(job: Mapping[str, Any], scratch: Scratch, inputs: Mapping[str, str], attempt: int = 1) -> LaunchConfig:

@@ -107,6 +107,9 @@ class Ship:
         while not self.has_ended:
             now = time.monotonic()
             urgent = self._told_to_stop or os.path.exists(self._scratch.stopping)
+            if urgent:
+                # What was due after an ordinary pause is due sooner now.
+                scan_due = min(scan_due, now + 0.5)
             if now >= scan_due:
                 found = self._scan().files
                 # Two looks with the same stamp: a file that is being written is left alone.

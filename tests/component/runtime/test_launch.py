@@ -135,7 +135,7 @@ def test_a_term_reaches_the_command_which_may_save_and_end(pod: Pod, path: str) 
 
 
 def test_a_command_that_ignores_term_is_killed_after_its_share_of_the_grace(pod: Pod, path: str) -> None:
-    write_config(pod.scratch, LaunchConfig(grace_seconds=1))  # the share is never under 5 s
+    write_config(pod.scratch, LaunchConfig(grace_seconds=10))
     process = pod.launch("sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done", PATH=path)
     eventually(lambda: os.path.exists(pod.scratch.raw_log) and b"ready" in pod.log)
     begun = time.monotonic()
@@ -143,7 +143,7 @@ def test_a_command_that_ignores_term_is_killed_after_its_share_of_the_grace(pod:
     process.send_signal(signal.SIGTERM)
 
     assert process.wait(15) == 137
-    assert 4.5 < time.monotonic() - begun < 9
+    assert 1.5 < time.monotonic() - begun < 6, "a fifth of the grace period"
 
 
 def test_other_signals_are_passed_on(pod: Pod, path: str) -> None:
