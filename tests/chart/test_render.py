@@ -168,6 +168,38 @@ def test_rights_to_write_are_given_in_the_named_namespaces_alone(render: Render)
     ]
 
 
+@pytest.mark.parametrize(("replicas", "budgets"), [(1, []), (2, [1]), (3, [1])])
+def test_a_drain_leaves_one_operator_where_there_are_several(render: Render, replicas: int, budgets: list[int]) -> None:
+    text = render({"operator": {"replicas": replicas}})
+
+    assert replicas == one(text, "Deployment", "stoker-operator")["spec"]["replicas"]
+    found = [budget["spec"] for budget in objects(text) if budget["kind"] == "PodDisruptionBudget"]
+    assert budgets == [spec["minAvailable"] for spec in found]
+    pods = one(text, "Deployment", "stoker-operator")["spec"]["template"]["metadata"]["labels"]
+    assert all(spec["selector"]["matchLabels"].items() <= pods.items() for spec in found)
+
+
+def test_an_update_brings_a_new_operator_before_it_takes_one_away(render: Render) -> None:
+    spec = one(render(), "Deployment", "stoker-operator")["spec"]
+
+    assert 2 == spec["replicas"]
+    assert {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}} == spec["strategy"]
+    (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert ("kubernetes.io/hostname", "ScheduleAnyway") == (spread["topologyKey"], spread["whenUnsatisfiable"])
+
+
+def test_the_operator_may_change_no_lease_but_its_own(render: Render) -> None:
+    text = render()
+    found = [(name, rule) for name, rule in rules(text) if "leases" in rule["resources"]]
+
+    assert [
+        ("Role/stoker-operator-lease", ["stoker-operator"], ["get", "patch"]),
+        ("Role/stoker-operator-lease", None, ["create"]),
+    ] == [(name, rule.get("resourceNames"), rule["verbs"]) for name, rule in found]
+    binding = one(text, "RoleBinding", "stoker-operator-lease")
+    assert "stoker-operator" == binding["subjects"][0]["name"]
+
+
 def test_people_may_reach_the_servers_pods_by_name_and_nothing_else_there(render: Render) -> None:
     role = one(render(EVERYTHING), "Role", "stoker-public")
 

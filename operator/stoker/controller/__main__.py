@@ -7,9 +7,11 @@ import sys
 from stoker import __version__
 from stoker.controller.app import Operator, PartEnded
 from stoker.controller.config import ConfigError, read_config
+from stoker.controller.gate import NotLeading
 from stoker.controller.logs import configure_logs
 from stoker.controller.preflight import Unfit
 from stoker.kube.access import AccessError
+from stoker.kube.elector import LeaseLost
 from stoker.kube.errors import KubeError
 
 LOG = logging.getLogger("stoker.controller")
@@ -42,7 +44,10 @@ def main(arguments: list[str]) -> int:
         LOG.error("%s", error)
         return EXIT_UNAVAILABLE
     except PartEnded as error:
-        LOG.error("%s: %r", error, error.__cause__, exc_info=error.__cause__)
+        if isinstance(error.__cause__, (LeaseLost, NotLeading)):
+            LOG.error("this process ends, another replica takes over: %s", error.__cause__)
+        else:
+            LOG.error("%s: %r", error, error.__cause__, exc_info=error.__cause__)
         return EXIT_FAILED
     LOG.info("stopped")
     return 0

@@ -10,7 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-from stoker.controller.gate import Gate
+from stoker.controller.gate import Gate, NotLeading
 from stoker.core.plan import Answer, Found, ImageDigest, Question, Refused, Unavailable
 from stoker.kube.store import Key
 
@@ -161,6 +161,9 @@ class Answers:
             await self._gate.wait()
             try:
                 answer = await self._oracle(question)
+            except NotLeading:
+                # The process is about to end; the next leader asks for itself.
+                return
             except Exception as error:
                 # A defect of ours must not leave a job waiting in silence.
                 LOG.exception("cannot answer %s", question)

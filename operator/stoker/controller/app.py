@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import signal
+import socket
 import time
+import uuid
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -16,7 +18,7 @@ from stoker.controller.answers import Answers
 from stoker.controller.asking import Asking, outcome_name, question_name
 from stoker.controller.config import Config
 from stoker.controller.executor import Executor
-from stoker.controller.gate import AlwaysOpen, Gate
+from stoker.controller.gate import check
 from stoker.controller.ledger import Ledger
 from stoker.controller.metrics import Metrics
 from stoker.controller.pools import Pools
@@ -31,7 +33,9 @@ from stoker.controller.views import Views
 from stoker.controller.workspaces import Workspaces
 from stoker.core.plan import Answer, Question
 from stoker.images.registry import Registry
+from stoker.kube.access import from_kubeconfig, in_cluster
 from stoker.kube.client import KubeClient
+from stoker.kube.elector import Elector
 from stoker.kube.events import Recorder
 from stoker.kube.reflector import Reflector
 from stoker.kube.resources import EVENTS, JOBS, NAMESPACES, NODES, PODS
@@ -41,6 +45,8 @@ from stoker.kube.workqueue import WorkQueue
 LOG = logging.getLogger(__name__)
 
 USER_AGENT = f"stoker-operator/{__version__}"
+#: The Lease in the operator's own namespace whose holder works.
+LEASE = "stoker-operator"
 #: A stream that is silent for so long is dead: bookmarks come about once a minute.
 DEAF_SECONDS = 300.0
 #: A key that waits for so long means that the workers are stuck.
@@ -54,17 +60,13 @@ class PartEnded(Exception):
 class Operator:
     """Everything of one operator process. `run` returns when it was told to stop, and raises when a part died."""
 
-    def __init__(self, config: Config, gate: Gate | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
-        self.gate: Gate = gate or AlwaysOpen()
         self.metrics = Metrics()
-        observe = self.metrics.api_request
-        if config.kubeconfig is not None:
-            self.client = KubeClient.from_kubeconfig(
-                config.kubeconfig, config.context, user_agent=USER_AGENT, observe=observe
-            )
-        else:
-            self.client = KubeClient.in_cluster(user_agent=USER_AGENT, observe=observe)
+        # The Lease has a client of its own: it is what opens the gate, and no burst of writes may delay it.
+        self._lease_client = self._client(tries=1)
+        self.gate = Elector(self._lease_client, config.namespace, LEASE, _identity())
+        self.client = self._client(before_write=lambda: check(self.gate))
         self.store = Store()
         self.queue = WorkQueue(waited=self.metrics.queue_seconds.observe)
         self.registry = Registry(insecure=config.insecure_registries, user_agent=USER_AGENT)
@@ -72,7 +74,7 @@ class Operator:
         self.sweeper = Sweeper(self.client, self.store, config.job_namespaces)
         self.reflectors = tuple(self._reflectors())
         self._stop = asyncio.Event()
-        workspaces = Workspaces(self.store, config)
+        workspaces = Workspaces(self.store, config, self.gate)
         asking = Asking(workspaces, self.registry, PullSecrets(self.client))
         self.answers = Answers(asking, self._wake, self.gate, observe=self._answered)
         self.ledger = Ledger(self.store, self._wake)
@@ -87,6 +89,13 @@ class Operator:
         self.accounts = Accounts(self.client, self.store, config.job_namespaces, self.gate)
         self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics)
         self.metrics.count_jobs(lambda: (job.status.phase for job in self.store.all("TrainingJob")))
+
+    def _client(self, **options: Any) -> KubeClient:
+        config = self.config
+        options |= {"user_agent": USER_AGENT, "observe": self.metrics.api_request}
+        if config.kubeconfig is not None:
+            return KubeClient(from_kubeconfig(config.kubeconfig, config.context), **options)
+        return KubeClient(in_cluster(), **options)
 
     def _reflectors(self) -> Iterator[Reflector]:
         """Only what is ours of pods and jobs, and of events only why a child has no pods."""
@@ -117,7 +126,8 @@ class Operator:
         for reflector in self.reflectors:
             if (silent := now - reflector.heard_at) > DEAF_SECONDS:
                 yield f"the watch of {reflector.resource.plural} {reflector.namespace} is silent for {silent:.0f} s"
-        if self.gate.open and (waits := self.queue.schedule.oldest(time.time())) > STUCK_SECONDS:
+        # On a replica that does not lead keys wait for as long as that lasts.
+        if (waits := min(self.queue.schedule.oldest(time.time()), self.gate.led_seconds)) > STUCK_SECONDS:
             yield f"a key waits for a worker for {waits:.0f} s"
 
     def _unready(self) -> Iterator[str]:
@@ -128,6 +138,7 @@ class Operator:
             yield "Stoker's own kinds are not listed yet"
 
     def _before_metrics(self) -> None:
+        self.metrics.leader.set(self.gate.open)
         self.metrics.queue_depth.set(len(self.queue.schedule))
         self.metrics.queue_delayed.set(self.queue.schedule.waiting)
 
@@ -137,13 +148,17 @@ class Operator:
         """Until SIGTERM or SIGINT. Raises Unfit, KubeError, or PartEnded for a part that died."""
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.registry.close)
+            closing.push_async_callback(self._lease_client.close)
             closing.push_async_callback(self.client.close)
+            # Given back only when nothing of ours writes any more.
+            closing.push_async_callback(self.gate.release)
             closing.push_async_callback(self.answers.close)
             await check_cluster(self.client)
             parts = await closing.enter_async_context(_Parts())
             for reflector in self.reflectors:
                 parts.start(f"watch of {reflector.resource.plural}", reflector.run())
             parts.start("probes", self.probes.run(self.config.probe_host, self.config.probe_port))
+            parts.start("election", self.gate.run())
             parts.start("sweeper", self.sweeper.run())
             parts.start("kopf", self._kopf())
             parts.start("events", self.recorder.run())
@@ -186,6 +201,11 @@ class Operator:
             started.cancel()
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+
+
+def _identity() -> str:
+    """This process, as the Lease names it: a container that starts again in the same pod is another one."""
+    return f"{socket.gethostname()}_{uuid.uuid4().hex[:8]}"
 
 
 class _Parts:

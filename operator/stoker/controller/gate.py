@@ -6,6 +6,9 @@ from typing import Protocol
 class NotLeading(Exception):
     """A write was about to be made by a replica that may not make it."""
 
+    def __str__(self) -> str:
+        return "this replica does not lead"
+
 
 class Gate(Protocol):
     """Asked before every write. `wait` returns once writes are allowed."""

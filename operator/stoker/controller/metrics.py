@@ -19,6 +19,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.leader = Gauge("stoker_leader", "1 while this replica leads, else 0.", registry=self.registry)
         self.queue_depth = Gauge("stoker_queue_depth", "Keys that wait for a worker.", registry=self.registry)
         self.queue_delayed = Gauge("stoker_queue_delayed", "Keys that are due later.", registry=self.registry)
         self.loop_lag = Gauge(

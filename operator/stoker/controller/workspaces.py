@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from stoker.api.workspace import Defaults, Workspace
 from stoker.controller.config import Config
+from stoker.controller.gate import Gate
+from stoker.controller.gated_store import GatedStore
 from stoker.core.claims import storage_claim
 from stoker.core.trainingjob.view import WorkspaceView
 from stoker.kube.store import Store
@@ -13,8 +15,9 @@ from stoker.storage.objects import BadStoreUrl, ObjectStore, StoreOptions, open_
 class Workspaces:
     """Settings by namespace: those of its Workspace, with the chart's where it says nothing."""
 
-    def __init__(self, store: Store, config: Config) -> None:
+    def __init__(self, store: Store, config: Config, gate: Gate) -> None:
         self._store = store
+        self._gate = gate
         self._config = config
         self._options = replace(StoreOptions.from_env(), endpoint=config.storage_endpoint, region=config.storage_region)
         self._opened: dict[str, ObjectStore] = {}
@@ -58,5 +61,6 @@ class Workspaces:
             raise BadStoreUrl(view.problem[1])
         store = self._opened.get(view.storage_url)
         if store is None:
-            store = self._opened[view.storage_url] = open_store(view.storage_url, self._options)
+            opened = open_store(view.storage_url, self._options)
+            store = self._opened[view.storage_url] = GatedStore(opened, self._gate)
         return store

@@ -61,12 +61,24 @@ class KubeClient:
     """The API server, over one pool of connections. Close it, or use it as an async context manager.
 
     user_agent: `stoker-operator/<version>` or the like, as audit logs show it. observe: told of every request.
+    before_write: called right before each request that changes something, repeats too; what it raises ends the call.
+    tries: how often a request is sent until the API server has answered it.
     """
 
-    def __init__(self, access: Access, *, user_agent: str, observe: Observer | None = None) -> None:
+    def __init__(
+        self,
+        access: Access,
+        *,
+        user_agent: str,
+        observe: Observer | None = None,
+        before_write: Callable[[], None] | None = None,
+        tries: int = TRIES,
+    ) -> None:
         self.access = access
         self.user_agent = user_agent
         self._observe = observe
+        self._before_write = before_write
+        self._tries = tries
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
@@ -237,9 +249,11 @@ class KubeClient:
         payload = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": content} if payload is not None else {}
         failure: KubeError = Unavailable("not tried")
-        for attempt in range(TRIES):
+        for attempt in range(self._tries):
             if attempt:
                 await asyncio.sleep(_pause(attempt, failure))
+            if self._before_write is not None and method != "GET":
+                self._before_write()
             started = time.monotonic()
             try:
                 async with self._http().request(

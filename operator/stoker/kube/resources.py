@@ -9,6 +9,7 @@ from stoker.api.kube import BatchJob, Event, Lean, Node, ObjectMeta, Pod
 from stoker.api.names import API_VERSION
 from stoker.api.trainingjob import TrainingJob
 from stoker.api.workspace import Workspace
+from stoker.kube.shapes import LeaseObject
 
 
 class MetaOnly(Lean, frozen=True):
@@ -46,6 +47,7 @@ SERVICES = Resource("Service", "v1", "services", MetaOnly)
 SECRETS = Resource("Secret", "v1", "secrets", dict)
 NAMESPACES = Resource("Namespace", "v1", "namespaces", MetaOnly, namespaced=False)
 SERVICE_ACCOUNTS = Resource("ServiceAccount", "v1", "serviceaccounts", MetaOnly)
+LEASES = Resource("Lease", "coordination.k8s.io/v1", "leases", LeaseObject)
 JOBS = Resource("Job", "batch/v1", "jobs", BatchJob)
 TRAINING_JOBS = Resource("TrainingJob", API_VERSION, "trainingjobs", TrainingJob)
 ENVIRONMENTS = Resource("Environment", API_VERSION, "environments", Environment)

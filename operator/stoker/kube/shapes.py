@@ -53,6 +53,19 @@ class Status(Lean, frozen=True):
     code: int = 0
 
 
+class LeaseSpec(Lean, frozen=True):
+    """Members that nobody has written yet may be null. lease_duration_seconds: whole seconds."""
+
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    lease_transitions: int | None = None
+
+
+class LeaseObject(Lean, frozen=True):
+    metadata: VersionMeta = VersionMeta()
+    spec: LeaseSpec = LeaseSpec()
+
+
 class ReviewedUser(Lean, frozen=True):
     username: str = ""
     uid: str = ""
