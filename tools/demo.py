@@ -53,6 +53,8 @@ def install(lab: embedded.Lab, progress: Progress = print) -> Mapping[str, str]:
             "secretKey": lab.s3.secret_key,
         },
         "insecureRegistries": [lab.registry],
+        # One node cannot fail over to another.
+        "operator": {"replicas": 1},
         "rbac": {"scaleResources": [{"apiGroup": "lab.stoker.dev", "resources": ["nodepools"]}]},
     }
     chart.install(lab, values)

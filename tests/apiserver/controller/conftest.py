@@ -20,6 +20,8 @@ from tests.support import labs
 #: The lab that the tests of the API server share; no chart is installed there.
 NAME = "stoker-api"
 POOL = "wide"
+#: Where the operators' Lease is.
+SYSTEM = "stoker-system"
 Json = dict[str, Any]
 
 
@@ -107,6 +109,7 @@ class Operator:
             "AWS_ACCESS_KEY_ID": lab.s3.access_key,
             "AWS_SECRET_ACCESS_KEY": lab.s3.secret_key,
             "STOKER_INSECURE_REGISTRIES": lab.registry,
+            "STOKER_NAMESPACE": SYSTEM,
             "STOKER_PROBE_ADDRESS": f"127.0.0.1:{self._port}",
         }
         log = (self._folder / "operator.log").open("ab")
@@ -125,12 +128,22 @@ class Operator:
         except OSError:
             return ""
 
+    @property
+    def leads(self) -> bool:
+        return "stoker_leader 1.0" in self.probe("metrics")
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and wait; returns the exit code."""
         if self._process is None:
             return 0
         process, self._process = self._process, None
         process.send_signal(number)
+        process.send_signal(signal.SIGCONT)  # one that a test has stopped could not end
         return process.wait(30)
 
     @property
@@ -146,6 +159,7 @@ def cluster(repository: Path) -> Cluster:
     lab.kubectl("apply", "-f", str(repository / "crds"))
     lab.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     found.apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}},
         {
             "apiVersion": "lab.stoker.dev/v1",
             "kind": "NodePool",
