@@ -32,6 +32,7 @@ class Ledger:
         self._held_of: dict[str, tuple[str, ...]] = {}  # uid -> clusters
         self._stale: set[str] = set()
         self._freed_at: dict[str, Mapping[str, float]] = {}
+        self._first: dict[str, tuple[tuple[str, int], ...]] = {}  # cluster -> (uid, attempt)
 
     # -- told by the planning of jobs
 
@@ -82,6 +83,10 @@ class Ledger:
     def freed_at(self, cluster: str) -> Mapping[str, float]:
         return self._freed_at.get(cluster, {})
 
+    def first(self, cluster: str) -> tuple[tuple[str, int], ...]:
+        """For whom the pool's last plan kept nodes, in its order."""
+        return self._first.get(cluster, ())
+
     def holdings(self, cluster: str) -> tuple[Holding, ...]:
         """Nodes that attempts have: by children, by pods, and by assignments that have no child yet."""
         self._refresh()
@@ -92,12 +97,15 @@ class Ledger:
                 continue
             if not any(holding.attempt == attempt for holding in held.get(uid, ())):
                 demand = self._demands[cluster][uid]
-                found.append(Holding(uid, attempt, placement.nodes, bound=False, count=demand.count))
+                found.append(
+                    Holding(uid, attempt, placement.nodes, bound=False, count=demand.count, namespace=demand.namespace)
+                )
         return tuple(found)
 
     def planned(self, cluster: str, plan: ClusterPlan) -> None:
         """Take over what the plan of a pool says, and wake the jobs for which it says something new."""
         self._freed_at[cluster] = plan.freed_at
+        self._first[cluster] = plan.first
         for uid, demand in self._demands.get(cluster, {}).items():
             placement = _placement(plan, uid, demand.attempt)
             if placement is None:
@@ -110,6 +118,7 @@ class Ledger:
     def drop_cluster(self, cluster: str) -> None:
         """The pool has gone: nobody is placed there any more. The wishes stay, should it come again."""
         self._freed_at.pop(cluster, None)
+        self._first.pop(cluster, None)
         for uid in self._demands.get(cluster, {}):
             self._placements.pop(uid, None)
 

@@ -82,6 +82,7 @@ class Pools:
             freed_at=self._ledger.freed_at(name),
             occupied=foreign | self._with_our_pods(nodes),
             scale=scale,
+            first=self._ledger.first(name),
         )
 
     def _nodes(self, pool: NodePool) -> dict[str, Node]:

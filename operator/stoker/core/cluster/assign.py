@@ -1,6 +1,8 @@
 """Which jobs get which nodes: whole gangs or nothing, in order; what the first in line needs is kept for it."""
 
-from collections.abc import Iterable, Sequence
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from stoker.core.cluster.pool import Pool, PoolNode
@@ -12,12 +14,13 @@ Key = tuple[str, int]
 @dataclass(slots=True)
 class Assigned:
     """What came out. nodes: of each gang that is whole. waits: of each that is not. needed: nodes kept for gangs that
-    wait, by name. growth: nodes to be added for them."""
+    wait, by name. growth: nodes to be added for them. first: the gangs that wait and have nodes kept, in order."""
 
     nodes: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     waits: dict[Key, Wait] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
     growth: int = 0
+    first: list[Key] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -31,9 +34,31 @@ class _Stock:
     blocked: str = ""
 
 
-def in_order(demands: Iterable[Demand]) -> list[Demand]:
-    """Who comes first. Age alone for now; priority and a namespace's share come before it later, here."""
-    return sorted(demands, key=lambda demand: (demand.since, demand.namespace, demand.name, demand.uid))
+def in_order(demands: Iterable[Demand], running: Mapping[str, int], first: Iterable[Key] = ()) -> Iterator[Demand]:
+    """Who comes next: those for whom the last plan kept nodes, then the namespace with the fewest nodes, then age.
+
+    running: nodes by namespace; read anew after each demand, so that what it was given counts for those behind it.
+    """
+    left = {(demand.uid, demand.attempt): demand for demand in sorted(demands, key=_age)}
+    # Shares move with every job that ends: a gang that lost its place to that would wait for ever.
+    for key in first:
+        if (kept := left.pop(key, None)) is not None:
+            yield kept
+    lanes: dict[str, deque[Demand]] = {}
+    for demand in left.values():
+        lanes.setdefault(demand.namespace, deque()).append(demand)
+    line = [(running.get(namespace, 0), _age(lane[0]), namespace) for namespace, lane in lanes.items()]
+    heapq.heapify(line)
+    while line:
+        namespace = heapq.heappop(line)[2]
+        lane = lanes[namespace]
+        yield lane.popleft()
+        if lane:
+            heapq.heappush(line, (running.get(namespace, 0), _age(lane[0]), namespace))
+
+
+def _age(demand: Demand) -> tuple[float, str, str, str]:
+    return demand.since, demand.namespace, demand.name, demand.uid
 
 
 def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, ...]]:
@@ -57,21 +82,32 @@ def assign(view: ClusterView, pool: Pool, kept: dict[Key, tuple[str, ...]]) -> A
     """Serve every demand that has no nodes yet."""
     assigned = Assigned(nodes=dict(kept))
     bound = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound}
-    waiting = [
+    running = Counter[str]()
+    for holding in view.holdings:
+        if holding.bound and not holding.ending:
+            running[holding.namespace] += _count(holding)
+    for demand in view.demands:
+        if (demand.uid, demand.attempt) in kept:
+            running[demand.namespace] += demand.count
+    wanting = [
         demand
-        for demand in in_order(view.demands)
+        for demand in view.demands
         if (demand.uid, demand.attempt) not in kept and (demand.uid, demand.attempt) not in bound
     ]
+    waiting = in_order(wanting, running, view.first)
     if view.cluster.spec.provider.type == "External":
-        _grant(view, waiting, assigned)
+        _grant(view, waiting, assigned, running)
         return assigned
     stocks = _stocks(view, pool, kept)
     for demand in waiting:
         _serve(view, stocks, demand, assigned)
+        key = (demand.uid, demand.attempt)
+        if key in assigned.nodes or (assigned.first and assigned.first[-1] == key):
+            running[demand.namespace] += demand.count
     return assigned
 
 
-def _grant(view: ClusterView, waiting: Sequence[Demand], assigned: Assigned) -> None:
+def _grant(view: ClusterView, waiting: Iterable[Demand], assigned: Assigned, running: Counter[str]) -> None:
     """On a pool that owns no nodes: as many gangs as maxInstances allows, in order."""
     counts = {(demand.uid, demand.attempt): demand.count for demand in view.demands}
     held = sum(_count(holding) for holding in view.holdings if holding.bound)
@@ -86,8 +122,10 @@ def _grant(view: ClusterView, waiting: Sequence[Demand], assigned: Assigned) -> 
         elif demand.count <= room:
             assigned.nodes[key] = ()
             room -= demand.count
+            running[demand.namespace] += demand.count
         else:
             assigned.waits[key] = _full(view, demand)
+            assigned.first.append(key)
             first = demand
 
 
@@ -108,6 +146,7 @@ def _serve(view: ClusterView, stocks: dict[str, _Stock], demand: Demand, assigne
     coming = len(stock.preparing) + stock.unseen
     if len(stock.free) + coming + stock.room >= demand.count:
         assigned.waits[key] = _reserve(view, stock, demand, assigned)
+        assigned.first.append(key)
         return
     if view.cluster.spec.provider.type == "Static" and not _enough(view, demand, kind, stock):
         assigned.waits[key] = _no_such_nodes(view, demand, kind)
@@ -117,6 +156,7 @@ def _serve(view: ClusterView, stocks: dict[str, _Stock], demand: Demand, assigne
     assigned.needed |= {node.name for node in (*stock.free, *stock.preparing)}
     stock.free, stock.preparing, stock.unseen, stock.room = [], [], 0, 0
     stock.blocked = _turn(view, demand).message
+    assigned.first.append(key)
 
 
 def _reserve(view: ClusterView, stock: _Stock, demand: Demand, assigned: Assigned) -> Wait:

@@ -38,6 +38,7 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
         ),
         assignments=assigned.nodes,
         waits=assigned.waits,
+        first=tuple(assigned.first),
         freed_at={
             node.name: node.free_since
             for node in bare.nodes.values()

@@ -29,6 +29,7 @@ class Holding:
     nodes: by name. bound: False while no child exists (the assignment lives in memory only). count: nodes that the
     attempt takes in all, where a pool that owns no nodes has not placed each pod yet. ending: no unfinished child, and
     every pod is being deleted: what is left on a dead node, whose kubelet cannot confirm that the pods are gone.
+    namespace: whose share of the pool it counts to.
     """
 
     uid: str
@@ -37,6 +38,7 @@ class Holding:
     bound: bool = True
     count: int = 0
     ending: bool = False
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,8 @@ class ClusterView:
     nodes: the pool's nodes (by its label or its provider's selector), by name. occupied: nodes with pods on them that
     have not ended, are no DaemonSet's, and are not ours while being deleted (those are holdings), by name: never to be
     removed. Re-listed from the API server once a node has the leaving taint. demands: in no order. freed_at: when each node lost its
-    last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now.
+    last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now. first: (job uid,
+    attempt) of those for which the last plan kept nodes, in its order.
     """
 
     cluster: ComputeCluster
@@ -64,6 +67,7 @@ class ClusterView:
     freed_at: Mapping[str, float] = field(default_factory=dict)
     occupied: frozenset[str] = frozenset()
     scale: ScaleView | None = None
+    first: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +84,11 @@ class ClusterPlan:
     """What to do with the pool, and which jobs get which nodes.
 
     assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
-    gangs only. waits: the same keys -> why not yet. freed_at: to be kept for the next view.
+    gangs only. waits: the same keys -> why not yet. freed_at, first: to be kept for the next view.
     """
 
     plan: Plan[ComputeClusterStatus]
     assignments: Mapping[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
     waits: Mapping[tuple[str, int], Wait] = field(default_factory=dict)
     freed_at: Mapping[str, float] = field(default_factory=dict)
+    first: tuple[tuple[str, int], ...] = ()

@@ -62,6 +62,7 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
     counts: dict[tuple[str, int], int] = {}
     ended: dict[tuple[str, int], int] = {}
     live: set[tuple[str, int]] = set()
+    namespaces: dict[tuple[str, int], str] = {}
     for pod in pods:
         key = _attempt_key(pod.metadata.labels)
         if key is None:
@@ -70,6 +71,7 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
             ended[key] = ended.get(key, 0) + 1
             continue
         pools[key] = pod.metadata.labels.get(names.LABEL_COMPUTE, "")
+        namespaces[key] = pod.metadata.namespace
         counts[key] = counts.get(key, 0) + 1
         if pod.metadata.deletion_timestamp is None:
             live.add(key)
@@ -82,6 +84,7 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
         if key is None or attempts.finished(child) or ended.get(key, 0) >= child.spec.completions:
             continue
         pools[key] = child.metadata.labels.get(names.LABEL_COMPUTE, "")
+        namespaces[key] = child.metadata.namespace
         live.add(key)
         counts[key] = max(counts.get(key, 0), child.spec.completions)
         running.setdefault(key, set()).update(attempts.planned_nodes(child))
@@ -89,7 +92,9 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
     for (uid, attempt), pool in sorted(pools.items()):
         nodes = tuple(sorted(running[uid, attempt]))
         found.setdefault(pool, []).append(
-            Holding(uid, attempt, nodes, True, counts[uid, attempt], (uid, attempt) not in live)
+            Holding(
+                uid, attempt, nodes, True, counts[uid, attempt], (uid, attempt) not in live, namespaces[uid, attempt]
+            )
         )
     return {pool: tuple(held) for pool, held in found.items()}
 
