@@ -198,8 +198,10 @@ class Reconciler:
 
 
 def _may_want(view: JobView) -> bool:
-    """Whether it is worth asking what a job wants of its pool: not once it has ended or while an attempt is open."""
-    return view.job.status.phase not in FINISHED and all(finished(child) for child in view.children)
+    """Whether it is worth asking what a job wants of its pool: not once it has ended or while an attempt is open.
+    A child that is being deleted may take for ever where its node is dead: the next attempt does not wait for it."""
+    over = (finished(child) or child.metadata.deletion_timestamp is not None for child in view.children)
+    return view.job.status.phase not in FINISHED and all(over)
 
 
 def _earliest(plan: Plan[Any], outcome: Outcome) -> float | None:
