@@ -140,6 +140,13 @@ def test_failures_are_counted_in_status(status: dict[str, int], retry: dict[str,
     assert (found.again, found.words) == (again, words)
 
 
+def test_a_cancel_that_comes_while_an_interruption_is_sealed_keeps_another_attempt_from_following() -> None:
+    lost = seal(code=None, complete=False, reason="PodLost")
+
+    assert told(lost).again
+    assert not told(lost, cancel=True).again
+
+
 @pytest.mark.parametrize("losses", [0, 1, 2])
 @pytest.mark.parametrize(("lost_at", "early"), [(500.0, True), (700.0, False)])
 def test_from_the_third_on_an_early_node_loss_counts_as_the_commands(losses: int, lost_at: float, early: bool) -> None:
