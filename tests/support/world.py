@@ -39,7 +39,7 @@ from stoker.core.plan import (
     SnapshotPresent,
     TaintLeaving,
 )
-from stoker.core.trainingjob.attempts import planned_nodes
+from stoker.core.trainingjob.attempts import attempt_of, finished, planned_nodes
 from stoker.core.trainingjob.view import JobView, Placement, Settings, WorkspaceView
 from tests.support import build
 
@@ -70,7 +70,7 @@ class World:
     pool: ComputeCluster
     now: float = build.T0
     jobs: dict[str, TrainingJob] = field(default_factory=dict)
-    scripts: dict[str, Script] = field(default_factory=dict)
+    scripts: dict[str, tuple[Script, ...]] = field(default_factory=dict)
     children: dict[str, BatchJob] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -97,11 +97,12 @@ class World:
 
     # -- Making it.
 
-    def submit(self, job: TrainingJob, script: Script = Script()) -> TrainingJob:
+    def submit(self, job: TrainingJob, *scripts: Script) -> TrainingJob:
+        """scripts: one for each attempt, the last for all further ones."""
         metadata = msgspec.structs.replace(job.metadata, creation_timestamp=times.rfc3339(self.now))
         made = msgspec.structs.replace(job, metadata=metadata)
         self.jobs[made.metadata.uid] = made
-        self.scripts[made.metadata.uid] = script
+        self.scripts[made.metadata.uid] = scripts or (Script(),)
         return made
 
     def have_node(self, name: str) -> None:
@@ -130,6 +131,19 @@ class World:
         if name in self.nodes:
             self.lost.add(name)
             self.nodes[name] = _unready(self.nodes[name], self.now)
+
+    def restart(self) -> None:
+        """The operator is killed and started again: what it held in memory is gone."""
+        self.answers.clear()
+        self.asking.clear()
+        self.placements.clear()
+        self.assigned.clear()
+        self.freed_at = {}
+
+    def script(self, pod: Pod) -> Script:
+        """What a pod does, by its job and attempt."""
+        scripts = self.scripts[_job_of(pod)]
+        return scripts[min(attempt_of(pod.metadata.labels), len(scripts)) - 1]
 
     def phase(self, uid: str) -> str:
         return self.jobs[uid].status.phase
@@ -268,6 +282,8 @@ class World:
         self.asking.add(question)
 
         def answer() -> None:
+            if question not in self.asking:
+                return
             self.asking.discard(question)
             self.answers[question] = self.refusals.get(question) or self._answer(question)
 
@@ -291,7 +307,10 @@ class World:
             case Seals(key=key, attempt=attempt):
                 return Found(dict(self.seals.get((key, attempt), {})))
             case CloseRank(key=key, attempt=attempt, rank=rank, reason=reason, message=message):
-                closed = build.seal(rank, None, complete=False, reason=reason, message=message, files=())
+                closed = build.seal(
+                    rank, None, attempt=attempt, complete=False, reason=reason, message=message, files=(),
+                    at=self.now - build.T0,
+                )  # fmt: skip
                 return Found(self.seals.setdefault((key, attempt), {}).setdefault(rank, closed))
         return None
 
@@ -304,6 +323,8 @@ class World:
         owner = manifest["metadata"]["ownerReferences"][0]["uid"]
         key = names.job_key(self.jobs[owner].metadata.name, owner)
         assert ("Recorded", key) in self.stored, "a child before job.json"
+        others = [child.metadata.name for child in self.children.values() if _job_of(child) == owner]
+        assert all(finished(self.children[other]) for other in others), f"{name} beside an open one of {others}"
         self.made.append(name)
         child = msgspec.convert(manifest, BatchJob)
         metadata = msgspec.structs.replace(
@@ -365,9 +386,10 @@ class World:
             return
         given = planned_nodes(self.children[child])
         here = given[rank] if rank < len(given) else ""
-        made = build.pod(rank, self.jobs[uid], on=here, created=self.now - build.T0, phase="Pending")
+        attempt = attempt_of(self.children[child].metadata.labels)
+        made = build.pod(rank, self.jobs[uid], attempt=attempt, on=here, created=self.now - build.T0, phase="Pending")
         self.pods[made.metadata.name] = made
-        script = self.scripts[uid]
+        script = self.script(made)
         if script.starts:
             self.later(START_SECONDS, lambda: self._start(uid, made.metadata.name, rank))
         if script.vanish is not None:
@@ -378,24 +400,32 @@ class World:
         if pod is None or pod.metadata.deletion_timestamp or self._silent(pod):
             return
         self.pods[name] = _redo(
-            pod, build.pod(rank, self.jobs[uid], on=pod.spec.node_name, started=self.now - build.T0)
+            pod,
+            build.pod(
+                rank,
+                self.jobs[uid],
+                attempt=attempt_of(pod.metadata.labels),
+                on=pod.spec.node_name,
+                started=self.now - build.T0,
+            ),
         )
-        script = self.scripts[uid]
+        script = self.script(pod)
         self.later(script.seconds, lambda: self._seal(uid, name, rank, script.code(rank), None))
 
     def _seal(self, uid: str, name: str, rank: int, code: int, reason: str | None) -> None:
         pod = self.pods.get(name)
         if pod is None or (pod.metadata.deletion_timestamp and reason is None) or self._silent(pod) or _over(pod):
             return
-        script, key = self.scripts[uid], names.job_key(self.jobs[uid].metadata.name, uid)
+        script, key = self.script(pod), names.job_key(self.jobs[uid].metadata.name, uid)
         record = build.exit_record(code, reason=reason, at=self.now - build.T0)
         complete = script.sealing == "complete"
         if script.sealing != "never":
+            attempt = attempt_of(pod.metadata.labels)
             made = build.seal(
-                rank, complete=complete, reason=None if complete else "OutputsNotSaved", exit=record,
+                rank, attempt=attempt, complete=complete, reason=None if complete else "OutputsNotSaved", exit=record,
                 at=self.now + SAVE_SECONDS - build.T0,
             )  # fmt: skip
-            self.seals.setdefault((key, 1), {}).setdefault(rank, made)
+            self.seals.setdefault((key, attempt), {}).setdefault(rank, made)
         self.later(SAVE_SECONDS, lambda: self._end(uid, name, rank, code))
 
     def _end(self, uid: str, name: str, rank: int, code: int) -> None:
@@ -408,7 +438,7 @@ class World:
         started = pod.status.container_statuses[0].state.running
         begun = times.seconds(started.started_at) if started else None
         ended = build.pod(
-            rank, self.jobs[uid], on=pod.spec.node_name, exit_code=code, ended=self.now - build.T0,
+            rank, self.jobs[uid], attempt=attempt_of(pod.metadata.labels), on=pod.spec.node_name, exit_code=code, ended=self.now - build.T0,
             started=(begun or self.now) - build.T0,
         )  # fmt: skip
         self.pods[name] = _redo(pod, ended)

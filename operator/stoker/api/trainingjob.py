@@ -22,6 +22,8 @@ Phase = Literal[
     "Failed",
     "Canceled",
 ]
+#: Failures that are the user's own, besides exit codes.
+RetryCause = Annotated[Literal["OOMKilled", "Evicted", "NodeLost"], field("A cause.")]
 FINISHED: frozenset[str] = frozenset({"Completed", "Failed", "Canceled"})
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
 #: What Kubernetes allows as a key in a Secret's or ConfigMap's data.
@@ -300,11 +302,66 @@ class Limits(Spec):
 
     timeout_seconds: Annotated[
         int | None,
-        field("Longest run of the command; missing: the workspace's, else 2592000 (30 days).", ge=1, le=31536000),
+        field(
+            "Longest run of the command in each attempt; missing: the workspace's, else 2592000 (30 days).",
+            ge=1,
+            le=31536000,
+        ),
     ] = None
     grace_seconds: Annotated[
         int, field("From a stop to the end of the pod: one fifth for the command, the rest to save.", ge=10, le=86400)
     ] = 600
+
+
+class Retry(Spec):
+    """When a run that was cut off or failed is tried again. A cancel and a timeout end it whatever stands here."""
+
+    limit: Annotated[
+        int,
+        field(
+            "How many failures of the command's own are tried again, after 10 s, 20 s and so on up to 5 min.",
+            ge=0,
+            le=100,
+        ),
+    ] = 0
+    causes: Annotated[
+        tuple[RetryCause, ...],
+        field(
+            "Which failures count for `limit`: OOMKilled; Evicted, for more disk than allowed; NodeLost, from the third "
+            "node on that is lost within 10 min of its attempt's start. Without causes and exitCodes: these and every "
+            "exit code.",
+            max_length=8,
+            list_is_set=True,
+        ),
+    ] = ()
+    exit_codes: Annotated[
+        tuple[int, ...],
+        field(
+            "Exit codes of the command that count for `limit`.",
+            max_length=64,
+            list_is_set=True,
+            rules=(
+                Rule(
+                    "self.all(code, code >= 1 && code <= 255)",
+                    "an exit code is not from 1 to 255",
+                    "write what the command exits with when it wants another try, such as 75",
+                ),
+            ),
+        ),
+    ] = ()
+    interruption_limit: Annotated[
+        int,
+        field(
+            "How often a run may be cut off from outside (node lost, pod evicted, preempted or deleted) and go on; these "
+            "are tried again at once.",
+            ge=0,
+            le=1000,
+        ),
+    ] = 20
+    restore: Annotated[
+        Literal["Checkpoints", "Nothing"],
+        field("What a new attempt finds: `./outputs/checkpoints` of the newest that saved any, or nothing."),
+    ] = "Checkpoints"
 
 
 @rules(*SPEC_RULES)
@@ -329,6 +386,7 @@ class TrainingJobSpec(Spec):
     ] = None
     cancel: Annotated[bool, field("True ends the run; what it saved stays.")] = False
     limits: Annotated[Limits, field("Bounds in time.")] = Limits()
+    retry: Annotated[Retry, field("When to try again.")] = Retry()
     inputs: Annotated[dict[str, Input], field("Inputs by name.", max_length=64, rules=NAME_RULES)] = msgspec.field(
         default_factory=dict
     )
@@ -363,6 +421,10 @@ class AttemptStatus(Spec):
     started_at: Annotated[str, field("When its command started on every node (RFC 3339).", max_length=40)] = ""
     ended_at: Annotated[str, field("When its last command ended (RFC 3339).", max_length=40)] = ""
     reason: Annotated[str, field("How it ended, one CamelCase word.", max_length=64)] = ""
+    counted: Annotated[
+        Literal["Failure", "Interruption"] | None,
+        field("Set once the next attempt is decided: what this one counts as, for retry's two limits."),
+    ] = None
 
 
 class SavedOutput(Spec):
@@ -392,11 +454,14 @@ class TrainingJobStatus(Spec):
         tuple[AttemptStatus, ...],
         field("Tries, newest last; the oldest are dropped.", max_length=32, list_map_key="number"),
     ] = ()
+    failures: Annotated[int, field("Attempts that counted for retry.limit.")] = 0
+    interruptions: Annotated[int, field("Attempts that counted for retry.interruptionLimit.")] = 0
+    early_node_losses: Annotated[int, field("Attempts that lost a node within 10 min of their start.")] = 0
     outputs: Annotated[
         tuple[SavedOutput, ...], field("The first saved files; the record has all.", max_length=100)
     ] = ()
     logs: Annotated[str, field("Storage URL of the log.", max_length=2048)] = ""
-    started_at: Annotated[str, field("When the command started (RFC 3339).", max_length=40)] = ""
+    started_at: Annotated[str, field("When the last attempt's command started (RFC 3339).", max_length=40)] = ""
     finished_at: Annotated[str, field("When the run ended (RFC 3339).", max_length=40)] = ""
     duration: Annotated[str, field("From start to end, for people (`1m12s`); at the end only.", max_length=32)] = ""
     timings: Annotated[dict[str, float], field("Seconds spent in each phase; at the end only.", max_length=16)] = (

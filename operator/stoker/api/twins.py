@@ -135,6 +135,7 @@ _TWINS: dict[str, Twin] = {
         spec["compute"] if spec.get("compute") in ("local", "serverless") else None
     ),
     "the command has a placeholder ${{...}} that names no declared input or output": _undeclared,
+    "an exit code is not from 1 to 255": lambda codes: next((code for code in codes if not 1 <= code <= 255), None),
     "a TrainingJob's name has at most 63 lower-case letters, digits and dashes, for it becomes a label": (
         _long_or_dotted
     ),

@@ -127,7 +127,7 @@ class Reconciler:
             self._uids[key] = uid
             now = self._clock()
             plan = trainingjob_core.plan(view, now)
-            demand = trainingjob_core.demand(view, now) if _may_want(view) else None
+            demand = trainingjob_core.demand(view, now) if may_want(view) else None
             self._ledger.want(uid, view.cluster.metadata.name if view.cluster is not None else "", demand)
             outcome = await self._executor.do(key, view.job, plan)
             if outcome.planned_anew and left:
@@ -197,9 +197,11 @@ class Reconciler:
         self._cluster_status_at.pop(key.name, None)
 
 
-def _may_want(view: JobView) -> bool:
-    """Whether it is worth asking what a job wants of its pool: not once it has ended or while an attempt is open."""
-    return view.job.status.phase not in FINISHED and all(finished(child) for child in view.children)
+def may_want(view: JobView) -> bool:
+    """Whether it is worth asking what a job wants of its pool: not once it has ended or while an attempt is open.
+    A child that is being deleted may take for ever where its node is dead: the next attempt does not wait for it."""
+    over = (finished(child) or child.metadata.deletion_timestamp is not None for child in view.children)
+    return view.job.status.phase not in FINISHED and all(over)
 
 
 def _earliest(plan: Plan[Any], outcome: Outcome) -> float | None:

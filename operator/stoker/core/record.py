@@ -106,6 +106,8 @@ def job_record(identity: Identity, spec: TrainingJobSpec, pinned: Pinned) -> dic
             "logBytes": LOG_BYTES,
             "scratchBytes": pinned.scratch_bytes,
         },
+        # Left out where it says what fetch does by itself, as in `_references`.
+        **({"restore": spec.retry.restore} if spec.retry.restore != "Checkpoints" else {}),
         "spec": msgspec.to_builtins(spec),
     }
 

@@ -87,7 +87,7 @@ class Fetch:
         write_json(scratch.job, job)
         entries = self._snapshot(job["snapshot"], scratch.work) if job.get("snapshot") else ()
         single_files = self._inputs(job.get("inputs") or {})
-        restored = self._checkpoints(job["key"]) if self._attempt > 1 else {}
+        restored = self._checkpoints(job["key"]) if self._attempt > 1 and job.get("restore") != "Nothing" else {}
         make_output_folders(scratch.work)
         write_json(scratch.carried, {**carried_by_snapshot(entries), **restored})
         write_config(scratch, pod_config(job, scratch, single_files, self._attempt))

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from stoker.api.kube import BatchJob
 from stoker.controller import reconciler as reconciler_module
 from stoker.controller.executor import Outcome
 from stoker.controller.gate import AlwaysOpen
@@ -15,6 +16,7 @@ from stoker.core.plan import Plan
 from stoker.kube.errors import Unavailable
 from stoker.kube.store import Key, Store
 from stoker.kube.workqueue import WorkQueue
+from tests.support import build
 
 KEY = Key("Environment", "n", "torch")
 
@@ -71,3 +73,18 @@ async def test_a_defect_in_a_plan_ends_no_worker(monkeypatch: pytest.MonkeyPatch
         raise ZeroDivisionError
 
     assert 1 <= await worked_for(0.3, broken, monkeypatch) <= 3
+
+
+@pytest.mark.parametrize(
+    ("children", "expected"),
+    [
+        ((), True),
+        ((build.child(),), False),
+        ((build.child(ended="Failed"),), True),
+        # Where its node is dead, the deletion may take for ever; the next attempt does not wait for it.
+        ((build.child(deleting=True),), True),
+        ((build.child(deleting=True), build.child(attempt=2)), False),
+    ],
+)
+def test_a_job_may_want_nodes_while_no_attempt_is_open(children: tuple[BatchJob, ...], expected: bool) -> None:
+    assert reconciler_module.may_want(build.view(children=children)) == expected

@@ -225,6 +225,16 @@ def test_checkpoints_of_the_newest_attempt_that_has_any_come_back(pod: Pod, clou
     assert b"new" == (pod.work / "outputs/checkpoints/e/2.pt").read_bytes()
 
 
+def test_a_job_that_restores_nothing_starts_every_attempt_empty(pod: Pod, cloud: Cloud) -> None:
+    seal(cloud, 1, 0, {"outputs/checkpoints/1.pt": b"w"})
+    cloud.attempt = 2
+    cloud.job["restore"] = "Nothing"
+
+    assert 0 == pod.fetch()[0]
+
+    assert [] == list((pod.work / "outputs").iterdir())
+
+
 def test_restored_checkpoints_are_saved_again_so_that_the_next_attempt_has_them(pod: Pod, cloud: Cloud) -> None:
     seal(cloud, 1, 0, {"outputs/checkpoints/1.pt": b"w"})
     cloud.attempt = 2

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from stoker.core import record, trainingjob
 from stoker.core.plan import Ask, InlineSnapshot, InputFiles, Recorded
 from stoker.core.record import Ending, Identity, RankEnd
@@ -45,6 +47,13 @@ def test_the_record_pins_what_the_run_is_made_of() -> None:
 
 def test_a_timeout_that_the_job_does_not_say_is_thirty_days() -> None:
     assert job_json()["limits"]["timeoutSeconds"] == 30 * 86400
+
+
+@pytest.mark.parametrize(("retry", "told"), [({}, None), ({"limit": 1}, None), ({"restore": "Nothing"}, "Nothing")])
+def test_what_a_new_attempt_finds_is_recorded_where_it_is_not_its_checkpoints(
+    retry: dict[str, Any], told: str | None
+) -> None:
+    assert told == job_json(retry=retry).get("restore")
 
 
 def test_a_snapshot_input_is_recorded_by_digest() -> None:

@@ -108,14 +108,17 @@ class Attempt:
 
 
 def observe(view: JobView, key: str, ranks: int, now: float) -> Attempt | None:
-    """The newest attempt of which there is any trace: a child, pods, an entry in status, or seals."""
+    """The newest attempt of which there is any trace: a child, pods, an entry in status, or seals. None where there is
+    no trace but of attempts that another follows."""
+    last = last_closed(view)
+    done = last.number if last else 0
     entry = max(view.job.status.attempts, key=lambda attempt: attempt.number, default=None)
     children = {attempt_of(child.metadata.labels): child for child in view.children}
     number = max((*children, *(attempt_of(pod.metadata.labels) for pod in view.pods), entry.number if entry else 0))
-    former = view.answers.get(former_seals(view, key, ranks)) if number == 0 else None
+    former = view.answers.get(former_seals(view, key, ranks)) if number <= done else None
     if isinstance(former, Found) and former.value:
-        number = 1
-    if number == 0:
+        number = done + 1
+    if number <= done:
         return None
     child = children.get(number)
     if entry is not None and entry.number != number:
@@ -134,9 +137,16 @@ def observe(view: JobView, key: str, ranks: int, now: float) -> Attempt | None:
     return _with_seals(view, key, attempt, now) if all(rank.done for rank in bare) else _with_closed(view, key, attempt)
 
 
+def last_closed(view: JobView) -> AttemptStatus | None:
+    """The newest attempt that is over and that another follows, as status has it."""
+    closed = (entry for entry in view.job.status.attempts if entry.counted is not None)
+    return max(closed, key=lambda entry: entry.number, default=None)
+
+
 def former_seals(view: JobView, key: str, ranks: int) -> Seals:
-    """Was the first attempt made and forgotten, its child gone with its time to live while nobody looked?"""
-    return Seals(view.job.metadata.namespace, key, 1, ranks, "before")
+    """Was the next attempt made and forgotten, its child gone with its time to live while nobody looked?"""
+    last = last_closed(view)
+    return Seals(view.job.metadata.namespace, key, last.number + 1 if last else 1, ranks, "before")
 
 
 def attempt_of(labels: Mapping[str, str]) -> int:

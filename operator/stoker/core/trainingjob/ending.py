@@ -3,12 +3,14 @@
 Completed = every rank sealed complete with exit 0, never a pod's phase. Else the rank that failed first says why.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from stoker.api.kube import Pod
+from stoker.api.trainingjob import AttemptStatus
 from stoker.core import record, times
 from stoker.core.record import Ending, RankEnd
-from stoker.core.trainingjob.attempts import Attempt, Rank, container
+from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, Attempt, Rank, condition, container
 from stoker.core.trainingjob.preparation import timeout_seconds
 from stoker.core.trainingjob.seen import Seen
 
@@ -16,37 +18,79 @@ from stoker.core.trainingjob.seen import Seen
 _SIGNALS = {2: "SIGINT", 6: "SIGABRT", 7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
 #: What launch says when it was told to stop before the command's end: who told it is the reason, not this.
 _STOPPED = "Stopped"
+#: A pod that was told to stop, nobody knows by whom; one that had to make room.
+POD_STOPPED, PREEMPTED = "PodStopped", "Preempted"
+#: Why Kubernetes itself ended a pod, by the reason of its condition DisruptionTarget.
+_DISRUPTIONS = {
+    "PreemptionByScheduler": PREEMPTED,
+    "EvictionByEvictionAPI": EVICTED,
+    "TerminationByKubelet": EVICTED,
+    "DeletionByTaintManager": NODE_LOST,
+    "DeletionByPodGC": NODE_LOST,
+}
 #: A status that waits is first written within this time of the submission, in seconds.
 FIRST_WRITE = 7.0
 #: Most text of a message; status.message holds 8192.
 _MOST_MESSAGE = 6000
 
 
-def of_attempt(seen: Seen, attempt: Attempt) -> Ending:
-    """The end of a run whose last attempt has every rank sealed."""
-    finished_at = _finished_at(attempt, seen.now)
-    code: int | None
-    if all(rank.complete for rank in attempt.ranks):
-        phase, reason, message, code = "Completed", "Completed", "", 0
-    else:
-        phase, reason, message, code = _failure(seen, attempt)
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How an attempt ended that did not complete. words: what happened. tail: the last lines of the log."""
+
+    phase: str
+    reason: str
+    words: str
+    exit_code: int | None
+    tail: str = ""
+
+
+#: How a former attempt ended, as the record lists it: its number, its reason, its ranks.
+Former = tuple[int, str, tuple[RankEnd, ...]]
+
+
+def of_attempt(seen: Seen, attempt: Attempt, former: tuple[Former, ...] = (), limits: str = "") -> Ending:
+    """The end of a run whose last attempt has every rank sealed. limits: why it is not tried again, if it could be."""
+    finished_at = finished(attempt, seen.now)
+    end = Failure("Completed", "Completed", "", 0)
+    if not all(rank.complete for rank in attempt.ranks):
+        end = failure(seen, attempt)
+    said = f"{end.words} ({limits})" if limits else end.words
+    message = said + (f"\nlast lines of the log:\n{end.tail}" if end.tail else "")
     ranks = tuple(RankEnd(rank.number, rank.seal) for rank in attempt.ranks)
     return Ending(
-        phase=phase, reason=reason, message=message[:_MOST_MESSAGE], exit_code=code,
+        phase=end.phase, reason=end.reason, message=message[:_MOST_MESSAGE], exit_code=end.exit_code,
         started_at=times.rfc3339(started_at(attempt)), finished_at=times.rfc3339(finished_at),
-        timings=timings(seen, attempt, finished_at), attempts=((attempt.number, reason, ranks),),
+        timings=timings(seen, attempt, finished_at), attempts=(*former, (attempt.number, end.reason, ranks)),
     )  # fmt: skip
 
 
-def unstarted(seen: Seen) -> Ending:
-    """The end of a run that was canceled before its first attempt."""
+def unstarted(seen: Seen, former: tuple[Former, ...] = ()) -> Ending:
+    """The end of a run that was canceled before its first attempt, or between two."""
+    last = seen.last_closed
+    if last is None:
+        message, timing = "canceled by spec.cancel before it started", {"Preparing": seen.created}
+    else:
+        message = f"canceled by spec.cancel after attempt {last.number}, before the next had started"
+        timing = {"FormerAttempts": seen.created}
     return Ending(
         phase="Canceled",
         reason="Canceled",
-        message="canceled by spec.cancel before it started",
+        message=message,
+        started_at=last.started_at if last else "",
         finished_at=times.rfc3339(seen.now),
-        timings={"Preparing": round(max(0.0, seen.now - seen.created), 3)},
+        timings={phase: round(max(0.0, seen.now - begun), 3) for phase, begun in timing.items()},
+        attempts=former,
     )
+
+
+def former_end(entry: AttemptStatus, seals: Any, ranks: int) -> Former:
+    """A former attempt as the record lists it, from its entry in status and its seals by rank."""
+    found = seals if isinstance(seals, dict) else {}
+    ends = tuple(
+        RankEnd(rank, found[rank] if isinstance(found.get(rank), dict) else None) for rank in range(ranks)
+    )  # fmt: skip
+    return entry.number, entry.reason, ends
 
 
 def result_of(seen: Seen, end: Ending) -> dict[str, Any]:
@@ -74,7 +118,7 @@ def timings(seen: Seen, attempt: Attempt, finished_at: float) -> dict[str, float
     Preparing ends when code and image were ready, as far as that was ever written (a run that does not wait writes
     nothing before it runs: then Preparing holds the little there is); Queued ends when the child was made.
     """
-    child = attempt.created
+    child, last = attempt.created, seen.last_closed
     prepared = _prepared_at(seen)
     if prepared is not None and prepared - seen.created <= FIRST_WRITE:
         # True at the first write already, which comes seconds after the submission.
@@ -84,9 +128,14 @@ def timings(seen: Seen, attempt: Attempt, finished_at: float) -> dict[str, float
     started = started_at(attempt)
     exits = [times.seconds(_text(rank.exit.get("finishedAt"))) or rank.ended for rank in attempt.ranks]
     ended = max((moment for moment in exits if moment is not None), default=None)
+    closed = times.seconds(last.ended_at) if last else None
+    before = (
+        (("FormerAttempts", seen.created, closed), ("Queued", closed, child))
+        if last
+        else (("Preparing", seen.created, prepared if prepared is not None else child), ("Queued", prepared, child))
+    )
     marks = (
-        ("Preparing", seen.created, prepared if prepared is not None else child),
-        ("Queued", prepared, child),
+        *before,
         ("Starting", child, started),
         ("Running", started, ended if ended is not None else finished_at),
         ("Finalizing", ended, finished_at),
@@ -106,14 +155,15 @@ def _prepared_at(seen: Seen) -> float | None:
     return max(known) if len(known) == 2 else None
 
 
-def _finished_at(attempt: Attempt, now: float) -> float:
+def finished(attempt: Attempt, now: float) -> float:
+    """When the last rank was sealed."""
     moments = [times.seconds(_text((rank.seal or {}).get("sealedAt"))) for rank in attempt.ranks]
     known = [moment for moment in moments if moment is not None]
     return max(known) if known else now
 
 
-def _failure(seen: Seen, attempt: Attempt) -> tuple[str, str, str, int | None]:
-    """Phase, reason, message and exit code of an attempt that did not complete."""
+def failure(seen: Seen, attempt: Attempt) -> Failure:
+    """The end of an attempt that is sealed and did not complete."""
     blamed = _blamed(attempt)
     reason, words = _rank_failure(blamed)
     if attempt.stopped:
@@ -122,21 +172,39 @@ def _failure(seen: Seen, attempt: Attempt) -> tuple[str, str, str, int | None]:
         words = stopped_words if blamed.exit_reason in ("", _STOPPED) and not blamed.lost else words
     where = f"rank {blamed.number}: " if len(attempt.ranks) > 1 else ""
     tail = _text(blamed.exit.get("logTail")).rstrip()
-    message = f"{where}{words}" + (f"\nlast lines of the log:\n{tail}" if tail else "")
-    return "Canceled" if attempt.stopped == "Canceled" else "Failed", reason, message, blamed.exit_code
+    phase = "Canceled" if attempt.stopped == "Canceled" else "Failed"
+    return Failure(phase, reason, f"{where}{words}", blamed.exit_code, tail)
 
 
 def _blamed(attempt: Attempt) -> Rank:
     """The rank that failed first: the others are stopped because of it."""
     failed = [rank for rank in attempt.ranks if not rank.complete]
 
-    def order(rank: Rank) -> tuple[int, float, int]:
-        own = rank.exit_code not in (None, 0) and rank.exit_reason != _STOPPED
-        kind = 0 if own else (1 if rank.exit_reason not in ("", _STOPPED) else 2)
-        ended = times.seconds(_text(rank.exit.get("finishedAt")))
-        return kind, ended if ended is not None else float("inf"), rank.number
+    def own(rank: Rank) -> bool:
+        return rank.exit_code not in (None, 0) and rank.exit_reason != _STOPPED
 
+    def ended(rank: Rank) -> float:
+        moment = times.seconds(_text(rank.exit.get("finishedAt")))
+        return moment if moment is not None else float("inf")
+
+    def order(rank: Rank) -> tuple[int, float, int]:
+        kind = 0 if own(rank) else (1 if rank.exit_reason not in ("", _STOPPED) else 2)
+        return kind, ended(rank), rank.number
+
+    first_failure = min((ended(rank) for rank in failed if own(rank)), default=float("inf"))
+    # Of a rank that Kubernetes took away the others notice, and mostly fail on their own account.
+    taken = [(moment, rank.number, rank) for rank in failed if (moment := _disrupted_at(rank.pod)) is not None]
+    if taken and min(taken)[0] <= first_failure:
+        return min(taken)[2]
     return min(failed, key=order)
+
+
+def _disrupted_at(pod: Pod | None) -> float | None:
+    """Since when Kubernetes itself ends a pod."""
+    told = condition(pod.status.conditions, "DisruptionTarget") if pod else None
+    if told is None or told.status != "True" or told.reason not in _DISRUPTIONS:
+        return None
+    return times.seconds(told.last_transition_time)
 
 
 def _rank_failure(rank: Rank) -> tuple[str, str]:
@@ -151,7 +219,7 @@ def _rank_failure(rank: Rank) -> tuple[str, str]:
             return "OOMKilled", said or "the command used more memory than its node allows it and was killed"
         return "CommandFailed", said or _exit_words(code)
     if rank.exit_reason == _STOPPED:
-        return pod_reason or "PodStopped", said or "the pod was stopped before the command had ended"
+        return pod_reason or POD_STOPPED, said or "the pod was stopped before the command had ended"
     if code is None:
         fetched = _fetch_failure(rank.pod)
         if fetched and not seal.get("reason"):
@@ -178,9 +246,12 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
 
 
 def _pod_reason(pod: Pod | None) -> str:
-    """What the kubelet says of a pod's end: Evicted, OOMKilled, or nothing."""
+    """What Kubernetes says of a pod's end: Preempted, Evicted, OOMKilled and the like, or nothing."""
     if pod is None:
         return ""
+    told = condition(pod.status.conditions, "DisruptionTarget")
+    if told is not None and told.status == "True" and told.reason in _DISRUPTIONS:
+        return pod.status.reason or _DISRUPTIONS[told.reason]
     if pod.status.reason:
         return pod.status.reason
     main = container(pod.status.container_statuses, "main")

@@ -1,6 +1,9 @@
 """The plan of one TrainingJob: look, say where it stands, take that stand's step, show it if it is worth a write."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+
+import msgspec
 
 from stoker.api import names
 from stoker.api.kube import BatchJob, Pod
@@ -9,8 +12,11 @@ from stoker.core.cluster.view import Demand, Holding
 from stoker.core.plan import Plan
 from stoker.core.times import earliest
 from stoker.core.trainingjob import attempts, status, waits
+from stoker.core.trainingjob.attempts import Attempt
+from stoker.core.trainingjob.retry import Verdict
 from stoker.core.trainingjob.seen import Seen, look
 from stoker.core.trainingjob.stands import where
+from stoker.core.trainingjob.steps import Step
 from stoker.core.trainingjob.view import JobView
 
 
@@ -24,6 +30,8 @@ def plan(view: JobView, now: float) -> Plan[TrainingJobStatus]:
     step = stand.then(seen)
     if seen.finished:
         return Plan(step.actions, None, step.wake_at)
+    if step.closed is not None and seen.attempt is not None:
+        return Plan(step.actions, _closed(seen, seen.attempt, step.closed), step.wake_at)
     shown = status.status_of(seen, stand, step)
     if shown == view.job.status:
         return Plan(step.actions, None, step.wake_at)
@@ -31,6 +39,14 @@ def plan(view: JobView, now: float) -> Plan[TrainingJobStatus]:
     if now < show_at:
         return Plan(step.actions, None, earliest(step.wake_at, show_at if show_at < status.NEVER else None))
     return Plan(step.actions, shown, step.wake_at)
+
+
+def _closed(seen: Seen, attempt: Attempt, verdict: Verdict) -> TrainingJobStatus:
+    """The status in which an attempt is closed, and which says how the job stands thereafter."""
+    job = seen.view.job
+    closed = msgspec.structs.replace(job, status=status.closed(seen, attempt, verdict))
+    after = look(replace(seen.view, job=closed, placement=None), seen.now)
+    return status.status_of(after, where(after), Step())
 
 
 def demand(view: JobView, now: float) -> Demand | None:
@@ -101,7 +117,8 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
 
 def _wants_nodes(seen: Seen) -> bool:
     waits_for_nothing_else = seen.obstacle is None and seen.preparation.ready
-    return not seen.finished and not seen.cancel and seen.attempt is None and waits_for_nothing_else
+    between = seen.backing_off or bool(seen.leftovers)
+    return not (seen.finished or seen.cancel or between) and seen.attempt is None and waits_for_nothing_else
 
 
 def _attempt_key(labels: dict[str, str]) -> tuple[str, int] | None:

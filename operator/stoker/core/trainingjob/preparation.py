@@ -24,11 +24,11 @@ from stoker.core.plan import (
     ask_again_at,
     is_due,
 )
-from stoker.core.trainingjob.attempts import former_seals
+from stoker.core.trainingjob.attempts import former_seals, last_closed
 from stoker.core.trainingjob.view import JobView
 
 #: An older job may have had an attempt that nobody remembers: its seals are looked for first. In seconds. A younger
-#: one cannot: its child would still be there.
+#: one cannot: its child would still be there. The same from the end of an attempt that another follows.
 FORGETTABLE_SECONDS = 30.0
 #: 30 days.
 DEFAULT_TIMEOUT = 2592000
@@ -206,8 +206,9 @@ def _image(view: JobView, spec: CommandJob) -> Need:
 
 
 def _former(view: JobView, key: str, ranks: int, now: float) -> Need:
-    created = times.seconds(view.job.metadata.creation_timestamp)
-    if created is not None and now - created < FORGETTABLE_SECONDS:
+    last = last_closed(view)
+    begun = times.seconds(last.ended_at if last else view.job.metadata.creation_timestamp)
+    if begun is not None and now - begun < FORGETTABLE_SECONDS:
         return Need(None, Found({}))
     question = former_seals(view, key, ranks)
     return Need(question, view.answers.get(question))

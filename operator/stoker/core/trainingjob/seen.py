@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from stoker.api import names
-from stoker.api.trainingjob import FINISHED
+from stoker.api.kube import BatchJob
+from stoker.api.trainingjob import FINISHED, AttemptStatus
 from stoker.core import times
 from stoker.core.trainingjob import attempts
 from stoker.core.trainingjob.attempts import Attempt
@@ -13,13 +14,15 @@ from stoker.core.trainingjob.view import JobView, Placement
 
 #: An image that a node cannot pull for this long ends the attempt: its nodes cost, and a tag was resolved long before.
 PULL_PATIENCE = 600.0
+#: The shortest and the longest wait before a failure of the user's own is tried again; each doubles the one before.
+SHORTEST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 _PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A view, and what follows from it. key: the run's folder. compute: the pool it uses, by name. obstacle: what only
-    the user can mend."""
+    the user can mend. attempt: the newest that no other follows; last_closed: the newest that another follows."""
 
     view: JobView
     now: float
@@ -30,6 +33,7 @@ class Seen:
     attempt: Attempt | None
     obstacle: Wait | None
     preparation: Preparation
+    last_closed: AttemptStatus | None = None
 
     @property
     def finished(self) -> bool:
@@ -41,7 +45,35 @@ class Seen:
     @property
     def next_attempt(self) -> int:
         """The number of the attempt that the next child is for."""
-        return (self.attempt.number if self.attempt else 0) + 1
+        former = self.attempt or self.last_closed
+        return (former.number if former else 0) + 1
+
+    @property
+    def retry_at(self) -> float | None:
+        """When the next attempt may begin, after a failure of the user's own; None for at once."""
+        last = self.last_closed
+        if last is None or last.counted != "Failure":
+            return None
+        ended = times.seconds(last.ended_at)
+        return (self.now if ended is None else ended) + back_off_seconds(self.view.job.status.failures)
+
+    @property
+    def backing_off(self) -> bool:
+        return self.attempt is None and self.retry_at is not None and self.now < self.retry_at
+
+    @property
+    def leftovers(self) -> tuple[BatchJob, ...]:
+        """What has to go before the next attempt: former children that stand."""
+        return self.standing if self.attempt is None and self.last_closed is not None else ()
+
+    @property
+    def standing(self) -> tuple[BatchJob, ...]:
+        """Children that are neither finished nor being deleted."""
+        return tuple(
+            child
+            for child in self.view.children
+            if child.metadata.deletion_timestamp is None and not attempts.finished(child)
+        )
 
     @property
     def cancel(self) -> bool:
@@ -117,7 +149,16 @@ def look(view: JobView, now: float) -> Seen:
     hindered = None if over else obstacle(view)
     preparation = Preparation() if over else prepare(view, key, compute, possible=hindered is None, now=now)
     created = times.seconds(job.metadata.creation_timestamp)
-    return Seen(view, now, key, compute, ranks, now if created is None else created, attempt, hindered, preparation)
+    return Seen(
+        view, now, key, compute, ranks, now if created is None else created, attempt, hindered, preparation,
+        attempts.last_closed(view),
+    )  # fmt: skip
+
+
+def back_off_seconds(failures: int) -> float:
+    """How long to wait after so many failures of the user's own before the next attempt."""
+    # A larger exponent changes nothing and could be one that no float holds.
+    return min(SHORTEST_BACK_OFF * 2.0 ** min(max(failures - 1, 0), 10), LONGEST_BACK_OFF)
 
 
 def _ended_by_itself(attempt: Attempt) -> bool:

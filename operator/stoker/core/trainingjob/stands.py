@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stoker.api.trainingjob import Phase
-from stoker.core.trainingjob import steps
+from stoker.core.trainingjob import retry, steps
 from stoker.core.trainingjob.seen import Seen
 from stoker.core.trainingjob.steps import Step
 
@@ -44,6 +44,10 @@ def canceled_and_sealed(seen: Seen) -> bool:
     return seen.attempt is not None and seen.attempt.sealed and seen.attempt.stopped == "Canceled"
 
 
+def all_ranks_sealed_and_may_try_again(seen: Seen) -> bool:
+    return seen.attempt is not None and seen.attempt.sealed and retry.verdict(seen, seen.attempt).again
+
+
 def all_ranks_sealed(seen: Seen) -> bool:
     return seen.attempt is not None and seen.attempt.sealed
 
@@ -76,6 +80,14 @@ def attempt_open(seen: Seen) -> bool:
     return seen.attempt is not None
 
 
+def backing_off(seen: Seen) -> bool:
+    return seen.backing_off
+
+
+def former_child_stands(seen: Seen) -> bool:
+    return bool(seen.leftovers)
+
+
 def only_the_user_can_mend(seen: Seen) -> bool:
     return seen.obstacle is not None
 
@@ -96,6 +108,7 @@ STANDS: tuple[Stand, ...] = (
     Stand("Finished", "Completed", finished, then=steps.tidy),
     Stand("Completed", "Finalizing", all_ranks_sealed_with_exit_0, then=steps.finish),
     Stand("Canceled", "Canceling", canceled_and_sealed, then=steps.finish),
+    Stand("Retrying", "Finalizing", all_ranks_sealed_and_may_try_again, then=steps.close_attempt),
     Stand("Failed", "Finalizing", all_ranks_sealed, then=steps.finish),
     Stand("CanceledBeforeStart", "Canceling", cancel_wanted_and_no_attempt, then=steps.finish_unstarted),
     Stand("Canceling", "Canceling", cancel_wanted_and_attempt_open, then=steps.end_attempt),
@@ -104,6 +117,8 @@ STANDS: tuple[Stand, ...] = (
     Stand("Saving", "Finalizing", all_commands_ended, then=steps.watch),
     Stand("Running", "Running", every_rank_started, then=steps.watch),
     Stand("Starting", "Starting", attempt_open, then=steps.watch),
+    Stand("BackingOff", "Queued", backing_off, then=steps.back_off),
+    Stand("Clearing", "Queued", former_child_stands, then=steps.clear),
     Stand("Hindered", "Pending", only_the_user_can_mend, then=steps.prepare),
     Stand("Preparing", "Preparing", not_prepared, then=steps.prepare),
     Stand("Granted", "Starting", nodes_granted, then=steps.create_child),

@@ -19,9 +19,10 @@ from stoker.api.trainingjob import (
     Waiting,
 )
 from stoker.core import times
-from stoker.core.trainingjob import conditions, preparation, waits
+from stoker.core.trainingjob import conditions, ending, preparation, waits
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.obstacles import Wait
+from stoker.core.trainingjob.retry import Verdict
 from stoker.core.trainingjob.seen import Seen
 from stoker.core.trainingjob.stands import Stand
 from stoker.core.trainingjob.steps import Step
@@ -48,9 +49,31 @@ def status_of(seen: Seen, stand: Stand, step: Step) -> TrainingJobStatus:
         environment=_image(seen),
         attempts=_attempts(seen, step),
         logs=_logs(seen),
-        started_at=times.rfc3339(seen.attempt.started) or job.status.started_at if seen.attempt else "",
+        failures=job.status.failures,
+        interruptions=job.status.interruptions,
+        early_node_losses=job.status.early_node_losses,
+        started_at=_started_at(seen, seen.attempt) if seen.attempt else "",
     )
     return common if result is None else _ended(common, result)
+
+
+def closed(seen: Seen, attempt: Attempt, verdict: Verdict) -> TrainingJobStatus:
+    """The stored status with an attempt closed: it is over, and another follows."""
+    former = seen.view.job.status
+    entry = _attempt(seen, attempt, _entry(seen, attempt.number), "")
+    # A clock that is ahead on a node must not make the next attempt wait for it.
+    ended = min(attempt.ended if attempt.ended is not None else ending.finished(attempt, seen.now), seen.now)
+    over = msgspec.structs.replace(
+        entry, ended_at=times.rfc3339(ended), reason=verdict.reason[:64], counted=verdict.counted
+    )
+    return msgspec.structs.replace(
+        former,
+        waiting=None,
+        attempts=_with_entry(former.attempts, over),
+        failures=former.failures + (verdict.counted == "Failure"),
+        interruptions=former.interruptions + (verdict.counted == "Interruption"),
+        early_node_losses=former.early_node_losses + verdict.early,
+    )
 
 
 def waiting(seen: Seen, wait: Wait | None) -> Waiting | None:
@@ -85,7 +108,8 @@ def _began(seen: Seen) -> float:
     """When what a job waits for now began, as far as objects tell."""
     attempt = seen.attempt
     if attempt is None:
-        return seen.created
+        closed_at = times.seconds(seen.last_closed.ended_at) if seen.last_closed else None
+        return seen.created if closed_at is None else closed_at
     if all(rank.done for rank in attempt.ranks):
         return attempt.ended if attempt.ended is not None else seen.now
     return attempt.created if attempt.created is not None else seen.created
@@ -99,7 +123,7 @@ def _ended(status: TrainingJobStatus, result: Mapping[str, Any]) -> TrainingJobS
     code = result.get("exitCode")
     reason = str(result.get("reason") or "")
     attempts = status.attempts
-    if attempts:
+    if attempts and attempts[-1].counted is None:
         last = msgspec.structs.replace(attempts[-1], reason=reason)
         attempts = (*attempts[:-1], last)
     return msgspec.structs.replace(
@@ -146,9 +170,21 @@ def _attempts(seen: Seen, step: Step) -> tuple[AttemptStatus, ...]:
     former, attempt = seen.view.job.status.attempts, seen.attempt
     if attempt is None:
         return former
-    entry = _attempt(seen, attempt, next((old for old in former if old.number == attempt.number), None), step.stop)
-    others = [old for old in former if old.number != attempt.number]
+    return _with_entry(former, _attempt(seen, attempt, _entry(seen, attempt.number), step.stop))
+
+
+def _entry(seen: Seen, number: int) -> AttemptStatus | None:
+    return next((entry for entry in seen.view.job.status.attempts if entry.number == number), None)
+
+
+def _with_entry(former: tuple[AttemptStatus, ...], entry: AttemptStatus) -> tuple[AttemptStatus, ...]:
+    others = [old for old in former if old.number != entry.number]
     return (*others, entry)[-_MOST_ATTEMPTS:]
+
+
+def _started_at(seen: Seen, attempt: Attempt) -> str:
+    entry = _entry(seen, attempt.number)
+    return times.rfc3339(attempt.started) or (entry.started_at if entry else "")
 
 
 def _attempt(seen: Seen, attempt: Attempt, former: AttemptStatus | None, stop: str) -> AttemptStatus:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoker.api import names
+from stoker.api.kube import BatchJob
 from stoker.core import podspec, record, times
 from stoker.core.plan import (
     Action,
@@ -16,48 +17,76 @@ from stoker.core.plan import (
     Question,
     Recorded,
     ResultWritten,
+    Seals,
     ask_again_at,
     is_due,
 )
-from stoker.core.trainingjob import ending, preparation, waits
+from stoker.core.trainingjob import ending, preparation, retry, waits
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.seen import PULL_PATIENCE, Seen
 
 #: A child that the Job controller has not finished this long after the run's end is deleted, in seconds.
 TIDY_SECONDS = 60.0
+#: The same before a next attempt, which waits for it: the Job controller takes a second or two.
+CLEAR_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """actions: in order. wake_at: seconds since the epoch. result: result.json as stored, once it is; `unrecorded`
-    stands for a run that ended where there is no storage to keep a result. stop: an attempt's end to be recorded."""
+    stands for a run that ended where there is no storage to keep a result. stop: an attempt's end to be recorded.
+    closed: the attempt is over and another follows; to be recorded."""
 
     actions: tuple[Action, ...] = ()
     wake_at: float | None = None
     result: Mapping[str, Any] | None = None
     stop: str = ""
+    closed: retry.Verdict | None = None
 
 
 def tidy(seen: Seen) -> Step:
     """A finished run never runs again; a child that still stands is taken away."""
-    attempt = seen.attempt
-    if attempt is None or attempt.child is None or not attempt.child_open:
+    if not seen.standing:
         return Step()
     ended = times.seconds(seen.view.job.status.finished_at) or 0.0
     if seen.now < ended + TIDY_SECONDS:
         # The Job controller finishes the child of an ordinary run within seconds, which saves us a write.
         return Step(wake_at=ended + TIDY_SECONDS)
-    return Step(actions=(_delete_child(attempt),))
+    return Step(actions=tuple(_delete_child(child) for child in seen.standing))
 
 
 def finish(seen: Seen) -> Step:
     """Write the result, then show it: result.json comes before a terminal status."""
     attempt = _attempt(seen)
-    return _with_result(seen, ending.of_attempt(seen, attempt), _delete_service(seen, attempt))
+    former = _former_ends(seen)
+    if isinstance(former, Step):
+        return former
+    limits = "" if all(rank.complete for rank in attempt.ranks) else retry.verdict(seen, attempt).words
+    end = ending.of_attempt(seen, attempt, former, limits)
+    return _with_result(seen, end, _delete_service(seen, attempt.number))
+
+
+def close_attempt(seen: Seen) -> Step:
+    """Record that the attempt is over and that another follows; from then on only that record is believed."""
+    attempt = _attempt(seen)
+    return Step(_delete_service(seen, attempt.number), closed=retry.verdict(seen, attempt))
+
+
+def clear(seen: Seen) -> Step:
+    """No two attempts at once: a child that the Job controller does not finish is taken away before the next."""
+    ended = times.seconds(seen.last_closed.ended_at) if seen.last_closed else None
+    due = (ended or 0.0) + CLEAR_SECONDS
+    return Step(wake_at=due) if seen.now < due else Step(tuple(_delete_child(child) for child in seen.leftovers))
+
+
+def back_off(seen: Seen) -> Step:
+    """Let the time pass that a failure costs."""
+    return Step(wake_at=seen.retry_at)
 
 
 def finish_unstarted(seen: Seen) -> Step:
-    """Canceled before anything ran: the record is written all the same, where there is storage for it."""
+    """Canceled before anything ran, or between two attempts: the record is written all the same, where there is storage
+    for it."""
     if seen.view.workspace.problem is not None or not seen.view.workspace.storage_url:
         return Step(result=ending.result_of(seen, ending.unstarted(seen)))
     made = seen.preparation
@@ -68,7 +97,8 @@ def finish_unstarted(seen: Seen) -> Step:
     answer = seen.view.answers.get(question)
     if not isinstance(answer, Found):
         return _asking(seen, question)
-    return _with_result(seen, ending.unstarted(seen), ())
+    former = _former_ends(seen)
+    return former if isinstance(former, Step) else _with_result(seen, ending.unstarted(seen, former), ())
 
 
 def end_attempt(seen: Seen) -> Step:
@@ -79,7 +109,7 @@ def end_attempt(seen: Seen) -> Step:
         return Step(stop=seen.stop)
     actions: list[Action] = []
     if attempt.child is not None and attempt.child_open:
-        actions.append(_delete_child(attempt))
+        actions.append(_delete_child(attempt.child))
     sealing = wait_for_seals(seen)
     return Step(actions=(*actions, *sealing.actions), wake_at=sealing.wake_at)
 
@@ -142,6 +172,22 @@ def _with_result(seen: Seen, end: record.Ending, cleaning: tuple[Action, ...]) -
     return _asking(seen, question)
 
 
+def _former_ends(seen: Seen) -> tuple[ending.Former, ...] | Step:
+    """How former attempts ended, for the record; a step as long as seals of one are not known."""
+    closed = [entry for entry in seen.view.job.status.attempts if entry.counted is not None]
+    namespace = seen.view.job.metadata.namespace
+    questions = [Seals(namespace, seen.key, entry.number, seen.ranks, "record") for entry in closed]
+    answers = [seen.view.answers.get(question) for question in questions]
+    if all(isinstance(answer, Found) for answer in answers):
+        values = [answer.value if isinstance(answer, Found) else None for answer in answers]
+        return tuple(
+            ending.former_end(entry, value, seen.ranks) for entry, value in zip(closed, values, strict=True)
+        )  # fmt: skip
+    asked = [_asking(seen, question) for question in questions]
+    actions = tuple(action for step in asked for action in step.actions)
+    return Step(actions, times.earliest(*(step.wake_at for step in asked)))
+
+
 def _asking(seen: Seen, question: Question) -> Step:
     """Ask what has no answer, and again what had none worth keeping, once it may be asked again."""
     answer = seen.view.answers.get(question)
@@ -162,17 +208,16 @@ def _closing(seen: Seen, attempt: Attempt) -> Step:
     return Step(actions, times.earliest(*(step.wake_at for step in asked)))
 
 
-def _delete_child(attempt: Attempt) -> Delete:
-    assert attempt.child is not None, "asked only of an attempt whose child stands"
-    metadata = attempt.child.metadata
+def _delete_child(child: BatchJob) -> Delete:
+    metadata = child.metadata
     return Delete("Job", metadata.namespace, metadata.name, metadata.uid)
 
 
-def _delete_service(seen: Seen, attempt: Attempt) -> tuple[Action, ...]:
+def _delete_service(seen: Seen, attempt: int) -> tuple[Action, ...]:
     metadata = seen.view.job.metadata
     if seen.ranks < 2:
         return ()
-    name = names.child_name(metadata.name, metadata.uid, attempt.number)
+    name = names.child_name(metadata.name, metadata.uid, attempt)
     return (Delete("Service", metadata.namespace, name, ""),)
 
 

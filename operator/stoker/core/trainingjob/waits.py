@@ -35,11 +35,33 @@ def why(seen: Seen) -> Wait | None:
     return next((wait for policy in table if (wait := policy(seen))), None)
 
 
-# -- Before the first attempt.
+# -- Before an attempt.
 
 
 def canceling(seen: Seen) -> Wait | None:
     return Wait("Canceling", "the run is being canceled; its record is being written") if seen.cancel else None
+
+
+def retry_backoff(seen: Seen) -> Wait | None:
+    """After a failure of the user's own: when it is tried again."""
+    last, status = seen.last_closed, seen.view.job.status
+    if not seen.backing_off or last is None:
+        return None
+    return Wait(
+        "RetryBackoff",
+        f"attempt {last.number} ended with {last.reason} (failure {status.failures} of "
+        f"{seen.view.job.spec.retry.limit} that are tried again); attempt {seen.next_attempt} begins at "
+        f"{times.rfc3339(seen.retry_at)}",
+    )
+
+
+def former_pods_stopping(seen: Seen) -> Wait | None:
+    if not seen.leftovers:
+        return None
+    listed = ", ".join(child.metadata.name for child in seen.leftovers)
+    return Wait(
+        "StoppingPods", f"the former attempt is over and Job {listed} not yet finished; it is deleted if need be"
+    )
 
 
 def obstacle(seen: Seen) -> Wait | None:
@@ -212,6 +234,8 @@ def pods_starting(seen: Seen) -> Wait | None:
 #: Before an attempt. The last policy always answers: a job without an attempt waits for something.
 WAITS_BEFORE: tuple[Policy, ...] = (
     canceling,
+    retry_backoff,
+    former_pods_stopping,
     obstacle,
     snapshot_refused,
     input_refused,

@@ -25,6 +25,7 @@ def asked(after: float = 20.0, **members: Any) -> list[Any]:
 NO_SEALS = {"silent": (Seals, CloseRank)}
 
 
+CLOSED = {"number": 1, "reason": "PodLost", "counted": "Interruption", "endedAt": build.stamp(15)}
 #: What is seen, and where the job stands then: one line at least for each line of the table.
 PLACES: list[tuple[dict[str, Any], str]] = [
     ({}, "Queued"),
@@ -49,6 +50,17 @@ PLACES: list[tuple[dict[str, Any], str]] = [
         {"children": (child(),), "pods": (pod(started=3, exit_code=3),), "answers": Answering(seals={0: seal(0, 3)})},
         "Failed",
     ),
+    (
+        {
+            "of": job(retry={"limit": 1}),
+            "children": (child(),),
+            "pods": (pod(started=3, exit_code=3),),
+            "answers": Answering(seals={0: seal(0, 3)}),
+        },
+        "Retrying",
+    ),
+    ({"of": job(status={"attempts": [CLOSED | {"counted": "Failure"}], "failures": 1})}, "BackingOff"),
+    ({"of": job(status={"attempts": [CLOSED]}), "children": (child(),)}, "Clearing"),
     ({"of": job(status={"phase": "Completed"})}, "Finished"),
     ({"of": job(status={"phase": "Failed"}, cancel=True), "children": (child(),)}, "Finished"),
     (

@@ -11,8 +11,8 @@ from tests.support.build import Answering, child, exit_record, job, pod, seal, v
 
 
 def end(*seals: dict[str, Any], pods: Any = None, status: Any = None, after: float = 20.0) -> TrainingJobStatus:
-    """The terminal status of a run with these seals, one for each rank."""
-    run = job(nodes=len(seals), status=status)
+    """The terminal status of a run with these seals, one for each rank; an interruption ends it too."""
+    run = job(nodes=len(seals), status=status, retry={"interruptionLimit": 0})
     given = (
         tuple(pod(rank, run, started=3, exit_code=0, ended=12) for rank in range(len(seals))) if pods is None else pods
     )

@@ -74,13 +74,15 @@ def test_a_job_canceled_before_it_starts_has_a_record_and_a_result() -> None:
 
 
 def test_a_lost_node_fails_the_run_with_its_name_and_goes() -> None:
-    world = world_of(nodes=1, ready=1, script=Script(seconds=600))
+    world = world_of(ready=1)
+    world.submit(build.job(retry={"interruptionLimit": 0}), Script(seconds=600))
     world.later(30, lambda: world.lose_node("r0"))
 
     world.run(1000)
 
     status = world.jobs[build.UID].status
-    assert (status.phase, status.reason, status.message) == ("Failed", "NodeLost", "node r0 is not ready")
+    assert (status.phase, status.reason) == ("Failed", "NodeLost")
+    assert status.message == "node r0 is not ready (this was interruption 1; spec.retry.interruptionLimit is 0)"
     assert world.nodes == {}
 
 
@@ -156,7 +158,7 @@ def test_every_life_keeps_the_promises(world: World) -> None:
     assert all(not running for name, running in world.removed if not name_was_lost(world, name))
     for uid, job in world.jobs.items():
         status = job.status
-        seals = world.seals.get((trainingjob.plan(world.view(uid), world.now) and status.key, 1), {})
+        seals = world.seals.get((status.key, max((entry.number for entry in status.attempts), default=1)), {})
         if status.phase == "Completed":
             assert all(seal["complete"] and seal["exit"]["code"] == 0 for seal in seals.values())
             assert len(seals) == world.jobs[uid].spec.command.resources.instance_count  # type: ignore[union-attr]

@@ -68,6 +68,8 @@ def jobs(draw: st.DrawFn) -> TrainingJob:
             {"phase": "Running", "attempts": [{"number": 1}]},
             {"phase": "Canceling", "attempts": [{"number": 1, "reason": "Canceled"}]},
             {"phase": "Finalizing", "attempts": [{"number": 2, "reason": "NodeLost"}]},
+            {"phase": "Queued", "failures": 1, "attempts": [{"number": 1, "counted": "Failure", "endedAt": build.stamp(20)}]},
+            {"phase": "Queued", "interruptions": 1, "attempts": [{"number": 1, "counted": "Interruption"}]},
             {"phase": "Completed"}, {"conditions": [{"type": "Failed", "status": "True", "reason": "x"}]},
         ])
     )  # fmt: skip
@@ -78,6 +80,7 @@ def jobs(draw: st.DrawFn) -> TrainingJob:
             {"pod": {"securityContext": {"runAsUser": 0}}},
         ])) | {"resources": {"instanceCount": nodes}},
         inputs=draw(st.sampled_from([{}, {"x": {"value": "1"}}, {"x": {"path": "s3://runs/team/d/"}}, {"x": {"path": "s3://no/"}}])),
+        retry=draw(st.sampled_from([{}, {"limit": 1}, {"interruptionLimit": 0}])),
         limits=draw(st.sampled_from([{}, {"timeoutSeconds": 30, "graceSeconds": 10}])),
     )  # fmt: skip
 
@@ -148,7 +151,7 @@ def test_every_observation_has_a_plan(view: JobView, after: float) -> None:
     if (
         not seen.finished
         and stand.phase not in ("Running", "Completed")
-        and stand.name not in ("Completed", "Failed", "Canceled")
+        and stand.name not in ("Completed", "Failed", "Canceled", "Retrying")
     ):
         assert waiting is not None, f"{stand.name} says nothing"
     assert not any(isinstance(action, Ask) for action in made.actions) or not seen.finished
