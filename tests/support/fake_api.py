@@ -27,6 +27,8 @@ class Fault:
     message: str = "by request of the test"
     headers: dict[str, str] = field(default_factory=dict)
     cut: bool = False
+    #: The whole answer, in the place of a Status object.
+    text: str | None = None
 
 
 class FakeApi:
@@ -37,19 +39,22 @@ class FakeApi:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.bodies: list[Any] = []
         self.version = 100
+        #: What every request is answered with, until it is None again.
+        self.outage: Fault | None = None
         #: The oldest version from which a watch may go on.
         self.oldest = 0
         self._log: list[tuple[int, str, str, Json]] = []
         self._changed = asyncio.Condition()
         self._faults: dict[str, deque[Fault]] = {}
         self._runner: web.AppRunner | None = None
-        self._watches: list[asyncio.Queue[bytes | None]] = []
+        self._watches: list[tuple[str, asyncio.Queue[bytes | None]]] = []
         self.url = ""
+        self.port = 0
 
     # -- what tests do
 
     def fail(self, method: str, *faults: Fault) -> None:
-        """Answer the next requests of a method (WATCH for watches) with these."""
+        """Answer the next requests of a method (WATCH for watches, CONTINUE for later pages) with these."""
         self._faults.setdefault(method, deque()).extend(faults)
 
     async def put(self, path: str, **members: Any) -> Json:
@@ -63,6 +68,11 @@ class FakeApi:
         self.objects[path] = {**(old or {}), **members, "metadata": meta}
         await self._tell("MODIFIED" if old else "ADDED", path)
         return self.objects[path]
+
+    def vanish(self, path: str) -> None:
+        """Remove an object of which no watch is told: only a list shows that it has gone."""
+        self.version += 1
+        del self.objects[path]
 
     async def remove(self, path: str) -> None:
         self.version += 1
@@ -78,14 +88,26 @@ class FakeApi:
         self.oldest = self.version + 1
         self._log.clear()
 
-    async def send(self, line: Json | None) -> None:
-        """Put a line into every open watch; None cuts their connections."""
-        for queue in self._watches:
-            queue.put_nowait(None if line is None else json.dumps(line).encode() + b"\n")
+    async def send_half(self, line: Json) -> None:
+        """Cut every open watch in the middle of a line."""
+        whole = json.dumps(line).encode()
+        for _, queue in self._watches:
+            queue.put_nowait(whole[: len(whole) // 2])
+            queue.put_nowait(None)
+
+    async def send(self, line: Json | None, to: str = "") -> None:
+        """Put a line into every open watch, or into those of one collection; None cuts their connections."""
+        for path, queue in self._watches:
+            if path.endswith(to):
+                queue.put_nowait(None if line is None else json.dumps(line).encode() + b"\n")
 
     @property
     def watching(self) -> int:
         return len(self._watches)
+
+    def watchers(self, collection: str) -> int:
+        """Open watches of one collection."""
+        return sum(path.endswith(collection) for path, _ in self._watches)
 
     def seen(self, method: str) -> list[str]:
         """The paths of the requests of a method."""
@@ -93,13 +115,15 @@ class FakeApi:
 
     # -- serving
 
-    async def start(self) -> None:
+    async def start(self, port: int = 0) -> None:
+        """Listen; a port that was had before makes a server that was stopped come back."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()
+        self.port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
@@ -121,8 +145,11 @@ class FakeApi:
         body = await request.read()
         self.requests.append((method, request.path, query))
         self.bodies.append(json.loads(body) if body else None)
-        if self._faults.get(method):
-            return await self._fault(request, self._faults[method].popleft())
+        if self.outage is not None:
+            return await self._fault(request, self.outage)
+        later = self._faults.get("CONTINUE") if "continue" in query else None
+        if faults := later or self._faults.get(method):
+            return await self._fault(request, faults.popleft())
         if method == "WATCH":
             return await self._watch(request)
         handler: Callable[[web.Request], Any] = getattr(self, f"_{method.lower()}")
@@ -133,6 +160,8 @@ class FakeApi:
         if fault.cut:
             assert request.transport is not None
             request.transport.abort()
+        if fault.text is not None:
+            return web.Response(text=fault.text, status=fault.status, headers=fault.headers)
         return _status(fault.status, fault.reason, fault.message, fault.headers)
 
     def _get(self, request: web.Request) -> web.Response:
@@ -188,12 +217,15 @@ class FakeApi:
 
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         since = int(request.query["resourceVersion"])
-        if since + 1 < self.oldest:
-            return _status(410, "Expired", "too old resource version")
         response = web.StreamResponse()
         await response.prepare(request)
+        if since + 1 < self.oldest:  # as an API server tells it: in the stream
+            expired = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+            await response.write(json.dumps({"type": "ERROR", "object": expired}).encode() + b"\n")
+            return response
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._watches.append(queue)
+        entry = (request.path, queue)
+        self._watches.append(entry)
         feeder = asyncio.create_task(self._feed(queue, request.path, since))
         try:
             while (line := await queue.get()) is not None:
@@ -203,7 +235,7 @@ class FakeApi:
             if request.transport is not None:
                 request.transport.abort()
         finally:
-            self._watches.remove(queue)
+            self._watches.remove(entry)
             feeder.cancel()
         return response
 

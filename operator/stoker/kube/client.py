@@ -6,6 +6,7 @@ are whole. So all of them are retried on connection errors, 429 and 5xx.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -109,7 +110,7 @@ class KubeClient:
     # -- reading
 
     async def get(self, path: str, shape: type[T] = _PLAIN, **query: str) -> T:
-        return _decoder(shape).decode(await self._send("GET", path, query=query))
+        return _read(shape, f"GET {path}", await self._send("GET", path, query=query))
 
     async def pages(
         self,
@@ -123,7 +124,7 @@ class KubeClient:
         """A list page by page; raises Gone when the list outlives the server's memory of it: begin anew."""
         query = _selectors(label_selector, field_selector) | {"limit": str(limit)}
         while True:
-            page = _decoder(Page[shape]).decode(await self._send("GET", path, query=query))  # type: ignore[valid-type]
+            page = _read(Page[shape], f"GET {path}", await self._send("GET", path, query=query))  # type: ignore[valid-type]
             yield Listing(page.items or [], page.metadata.resource_version)
             if not page.metadata.continue_:
                 return
@@ -204,7 +205,7 @@ class KubeClient:
     async def create(self, path: str, body: Any, shape: type[T] = _PLAIN, *, strict: bool = False) -> T:
         """POST to a collection; raises Conflict (name_taken) for a name in use. strict: unknown members are refused."""
         query = {"fieldManager": FIELD_MANAGER} | ({"fieldValidation": "Strict"} if strict else {})
-        return _decoder(shape).decode(await self._send("POST", path, query=query, body=body))
+        return _read(shape, f"POST {path}", await self._send("POST", path, query=query, body=body))
 
     async def apply(
         self, path: str, body: Any, shape: type[T] = _PLAIN, *, force: bool = True, field_manager: str = FIELD_MANAGER
@@ -215,7 +216,8 @@ class KubeClient:
         a missing object is a Conflict.
         """
         query = {"fieldManager": field_manager} | ({"force": "true"} if force else {})
-        return _decoder(shape).decode(await self._send("PATCH", path, query=query, body=body, content=APPLY))
+        answer = await self._send("PATCH", path, query=query, body=body, content=APPLY)
+        return _read(shape, f"PATCH {path}", answer)
 
     async def apply_status(
         self, path: str, body: Any, shape: type[T] = _PLAIN, *, field_manager: str = FIELD_MANAGER
@@ -226,7 +228,8 @@ class KubeClient:
     async def patch(self, path: str, body: Any, shape: type[T] = _PLAIN) -> T:
         """JSON merge patch (None removes a member)."""
         query = {"fieldManager": FIELD_MANAGER}
-        return _decoder(shape).decode(await self._send("PATCH", path, query=query, body=body, content=MERGE_PATCH))
+        answer = await self._send("PATCH", path, query=query, body=body, content=MERGE_PATCH)
+        return _read(shape, f"PATCH {path}", answer)
 
     async def delete(self, path: str, *, uid: str | None = None, propagation: str = "Background") -> None:
         """Delete; with a uid only the object that has it (Conflict otherwise). Raises NotFound when it is gone."""
@@ -320,6 +323,14 @@ def _decoder(shape: type[T]) -> msgspec.json.Decoder[T]:
     return decoder
 
 
+def _read(shape: type[T], request: str, answer: bytes) -> T:
+    """An answer as the caller's type. One that is none, such as a proxy's page, is a trouble that passes."""
+    try:
+        return _decoder(shape).decode(answer)
+    except msgspec.DecodeError as error:
+        raise Unavailable(f"{request}: the answer cannot be read: {error}") from error
+
+
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
     chosen = {"labelSelector": label_selector, "fieldSelector": field_selector}
     return {name: value for name, value in chosen.items() if value}
@@ -328,7 +339,7 @@ def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
 def _pause(attempt: int, failure: KubeError) -> float:
     """Seconds before the next try: what the server asked for, else exponential; jittered, so that clients spread."""
     if isinstance(failure, Unavailable) and failure.retry_after:
-        return min(failure.retry_after, LONGEST_RETRY_AFTER_SECONDS) * random.uniform(1.0, 1.25)
+        return failure.retry_after * random.uniform(1.0, 1.25)
     return min(BACKOFF_SECONDS * 2.0 ** (attempt - 1), LONGEST_BACKOFF_SECONDS) * random.uniform(0.5, 1.5)
 
 
@@ -365,9 +376,14 @@ def _error(response: aiohttp.ClientResponse, answer: bytes) -> KubeError:
         status = _decoder(Status).decode(answer)
     except msgspec.DecodeError:
         status = Status(message=answer[:500].decode(errors="replace"))
-    try:
-        retry_after = float(response.headers.get("Retry-After", "0"))
-    except ValueError:
-        retry_after = 0.0
     message = status.message or f"HTTP {response.status} for {response.method} {response.url.path}"
-    return error_for(response.status, status.reason, message, retry_after)
+    return error_for(response.status, status.reason, message, _retry_after(response.headers.get("Retry-After", "")))
+
+
+def _retry_after(text: str) -> float:
+    """Seconds that the server asked for, within bounds: nobody may silence a watch or a job for a day. 0: not told."""
+    try:
+        asked = float(text)
+    except ValueError:  # the API server never sends a date
+        return 0.0
+    return 0.0 if math.isnan(asked) else min(max(asked, 0.0), LONGEST_RETRY_AFTER_SECONDS)

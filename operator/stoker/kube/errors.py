@@ -43,7 +43,7 @@ class Rejected(KubeError):
 
 
 class Unavailable(KubeError):
-    """Connection errors, 429 and 5xx that outlasted the retries. retry_after: seconds the server asked for, or 0."""
+    """Connection errors, 429 and 5xx that outlasted the retries. retry_after: seconds the server asked for, bounded, or 0."""
 
     def __init__(self, message: str, *, reason: str = "", status: int = 0, retry_after: float = 0.0) -> None:
         super().__init__(message, reason=reason, status=status)

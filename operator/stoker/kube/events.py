@@ -106,6 +106,11 @@ class Recorder:
         if note is not None and not self._waiting.full():
             self._waiting.put_nowait(note)
 
+    @property
+    def waiting(self) -> int:
+        """Events that are not sent yet."""
+        return self._waiting.qsize()
+
     async def run(self) -> None:
         while True:
             note = await self._waiting.get()

@@ -41,7 +41,7 @@ class Reflector:
     """One list-and-watch. `run` ends only by cancellation: whatever the API server does, it tries again.
 
     namespace: empty for all. synced: set once the first list is in the sink. heard_at: when the API server last
-    answered on this stream (time.monotonic).
+    answered on this stream (time.monotonic). failures: lists and watches that failed in a row.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Reflector:
         self._path = resource.path(namespace)
         self._labels = label_selector
         self._fields = field_selector
-        self._failures = 0
+        self.failures = 0
 
     async def run(self) -> None:
         while True:
@@ -73,9 +73,9 @@ class Reflector:
                 await self._follow(version)
             except Gone as gone:
                 LOG.info("watch of %s is too far behind, listing anew: %s", self.resource.plural, gone.message)
-                self._failures += 1
+                self.failures += 1
                 # The first time at once; a server that always answers so must not be hammered.
-                if self._failures > 1:
+                if self.failures > 1:
                     await self._pause()
             except KubeError as error:
                 await self._failed("list", error)
@@ -130,13 +130,13 @@ class Reflector:
 
     def _heard(self) -> None:
         self.heard_at = time.monotonic()
-        self._failures = 0
+        self.failures = 0
 
     async def _failed(self, what: str, error: KubeError) -> None:
-        self._failures += 1
-        LOG.warning("%s of %s failed (%d in a row): %s", what, self.resource.plural, self._failures, error)
+        self.failures += 1
+        LOG.warning("%s of %s failed (%d in a row): %s", what, self.resource.plural, self.failures, error)
         await self._pause(error.retry_after if isinstance(error, Unavailable) else 0.0)
 
     async def _pause(self, at_least: float = 0.0) -> None:
-        doubled = FIRST_BACKOFF_SECONDS * 2.0 ** min(self._failures - 1, 10)
+        doubled = FIRST_BACKOFF_SECONDS * 2.0 ** min(self.failures - 1, 10)
         await asyncio.sleep(max(at_least, min(doubled, LONGEST_BACKOFF_SECONDS)) * random.uniform(0.75, 1.25))

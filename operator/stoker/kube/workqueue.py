@@ -31,7 +31,7 @@ class Schedule:
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []  # may hold entries that `_due` no longer means
         self._order = itertools.count()
-        self._running: set[Key] = set()
+        self._running: dict[Key, float] = {}  # since when
         self._again: set[Key] = set()
         self._failures: dict[Key, int] = {}
 
@@ -45,8 +45,8 @@ class Schedule:
         return len(self._due)
 
     def oldest(self, now: float) -> float:
-        """Seconds that the longest waiting ready key has waited; 0 when none waits."""
-        return now - min(self._ready_since.values(), default=now)
+        """Seconds that a key has waited to be done with at the longest: for a worker, or for the one that has it."""
+        return now - min((*self._ready_since.values(), *self._running.values()), default=now)
 
     def add(self, key: Key, now: float) -> None:
         """The key has work now."""
@@ -96,7 +96,7 @@ class Schedule:
         since = self._ready_since.pop(key)
         # Whatever it was to come back for is looked at now.
         self._due.pop(key, None)
-        self._running.add(key)
+        self._running[key] = now
         return key, now - since
 
     def done(self, key: Key, now: float, wake_at: float | None = None) -> None:
@@ -125,7 +125,7 @@ class Schedule:
         self._failures.pop(key, None)
 
     def _end(self, key: Key, now: float) -> None:
-        self._running.discard(key)
+        self._running.pop(key, None)
         if key in self._again:
             self._again.discard(key)
             self.add(key, now)

@@ -22,6 +22,8 @@ NAME = "stoker-api"
 POOL = "wide"
 #: Where the operators' Lease is.
 SYSTEM = "stoker-system"
+#: What the operator's log says once kopf has started.
+KOPF_STARTED = b"Activity 'registry.<locals>.login' succeeded"
 Json = dict[str, Any]
 
 
@@ -72,16 +74,20 @@ class Cluster:
 
     def writes(self, since: int, about: str) -> list[tuple[str, str, str]]:
         """The operator's writes on objects whose name has `about`, from the audit log: verb, resource, subresource."""
+        targets = [(event["verb"], event["objectRef"]) for event in self.audited(since, about)]
+        return [(verb, target["resource"], target.get("subresource", "")) for verb, target in targets]
+
+    def audited(self, since: int, about: str) -> list[Json]:
+        """The audit log's entries of those writes, from byte `since` on."""
         found = []
         with self.lab.audit_log.open() as log:
             log.seek(since)
             for line in log:
                 event = json.loads(line)
-                target = event.get("objectRef") or {}
                 if not event["userAgent"].startswith("stoker-operator/") or event["stage"] != "ResponseComplete":
                     continue
                 if event["verb"] in ("create", "update", "patch", "delete") and about in _names(event):
-                    found.append((event["verb"], target["resource"], target.get("subresource", "")))
+                    found.append(event)
         return found
 
 
@@ -91,10 +97,23 @@ def _names(event: Json) -> str:
 
 
 class Operator:
-    """One operator process; its probes' port is taken from its environment."""
+    """One operator process; its probes' port is taken from its environment.
 
-    def __init__(self, cluster: Cluster, folder: Path, port: int = 18181) -> None:
+    kubeconfig, storage_endpoint: other ways to the API server and to the object store than the lab's own.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        folder: Path,
+        port: int = 18181,
+        *,
+        kubeconfig: Path | None = None,
+        storage_endpoint: str = "",
+    ) -> None:
         self._cluster, self._folder, self._port = cluster, folder, port
+        self._kubeconfig = kubeconfig or cluster.lab.kubeconfig
+        self._storage_endpoint = storage_endpoint or cluster.lab.s3.endpoint
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -104,7 +123,7 @@ class Operator:
             "STOKER_AGENT_IMAGE": lab.images["base"],
             "STOKER_SERVER_URL": "http://stoker-server.stoker-system.svc:8080",
             "STOKER_STORAGE_URL": f"s3://{lab.s3.bucket}",
-            "STOKER_STORAGE_ENDPOINT": lab.s3.endpoint,
+            "STOKER_STORAGE_ENDPOINT": self._storage_endpoint,
             "STOKER_STORAGE_REGION": lab.s3.region,
             "AWS_ACCESS_KEY_ID": lab.s3.access_key,
             "AWS_SECRET_ACCESS_KEY": lab.s3.secret_key,
@@ -113,11 +132,14 @@ class Operator:
             "STOKER_PROBE_ADDRESS": f"127.0.0.1:{self._port}",
         }
         log = (self._folder / "operator.log").open("ab")
+        before = log.tell()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "stoker.controller", "--kubeconfig", str(lab.kubeconfig)], env=env, stderr=log
+            [sys.executable, "-m", "stoker.controller", "--kubeconfig", str(self._kubeconfig)], env=env, stderr=log
         )
         log.close()
         until("the operator is ready", lambda: self.probe("readyz") == "ok")
+        # It takes signals in good order only once kopf has started, which readiness does not wait for.
+        until("kopf has started", lambda: KOPF_STARTED in (self._folder / "operator.log").read_bytes()[before:])
 
     def probe(self, path: str) -> str:
         assert self._process is not None

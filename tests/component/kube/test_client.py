@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stoker.api.kube import Pod
-from stoker.kube.client import TRIES, KubeClient
+from stoker.kube.client import LONGEST_RETRY_AFTER_SECONDS, TRIES, KubeClient
 from stoker.kube.errors import Conflict, Gone, KubeError, NotFound, Rejected, Unavailable
 from tests.support.fake_api import FakeApi, Fault
 
@@ -66,6 +66,33 @@ async def test_a_server_that_asks_to_wait_is_obeyed(api: FakeApi) -> None:
         await client.get(f"{PODS}/a")
 
     assert time.monotonic() - started >= 1
+
+
+@pytest.mark.parametrize("asked", ["nan", "inf", "-1", "86400", "Fri, 31 Dec 2027 23:59:59 GMT"])
+async def test_no_wait_that_a_server_asks_for_is_without_bound(api: FakeApi, asked: str) -> None:
+    api.fail("WATCH", Fault(429, headers={"Retry-After": asked}))
+    async with api.client() as client:
+        with pytest.raises(Unavailable) as told:
+            await anext(client.watch(PODS, Pod, resource_version="1"))
+
+    assert 0 <= told.value.retry_after <= LONGEST_RETRY_AFTER_SECONDS
+
+
+@pytest.mark.parametrize("text", ["<html>a proxy's page</html>", "", '{"items": 7}'])
+async def test_an_answer_that_cannot_be_read_is_a_passing_trouble(api: FakeApi, text: str) -> None:
+    api.fail("GET", Fault(200, text=text))
+    async with api.client() as client:
+        with pytest.raises(Unavailable, match=f"GET {PODS}.*cannot be read"):
+            await client.list(PODS, Pod)
+
+
+@pytest.mark.parametrize("fault", [Fault(500), Fault(429), Fault(0, cut=True)])
+async def test_a_burst_costs_no_write_its_effect(api: FakeApi, fault: Fault) -> None:
+    api.fail("POST", *[fault] * (TRIES - 1))
+    async with api.client() as client:
+        await client.create(PODS, named("a"))
+
+    assert list(api.objects) == [f"{PODS}/a"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from stoker.kube import reflector as reflector_module
+from stoker.kube.client import PAGE, TRIES
 from stoker.kube.reflector import Reflector
 from stoker.kube.resources import PODS as POD_KIND
 from stoker.kube.store import Store
@@ -75,7 +77,7 @@ async def test_after_410_what_went_meanwhile_goes_here_too(api: FakeApi) -> None
         assert reflector.relists >= 2
 
 
-@pytest.mark.parametrize("code", [410, 500])
+@pytest.mark.parametrize("code", [400, 403, 409, 410, 429, 500, 504])
 async def test_an_error_event_does_not_end_it(api: FakeApi, code: int) -> None:
     async with following(api) as (_, store):
         await api.send(
@@ -85,6 +87,15 @@ async def test_an_error_event_does_not_end_it(api: FakeApi, code: int) -> None:
         await api.put(f"{PODS}/a")
 
         await until(lambda: names(store) == {"a"})
+
+
+async def test_a_watch_cut_in_the_middle_of_a_line_loses_nothing_of_it(api: FakeApi) -> None:
+    async with following(api) as (reflector, store):
+        await api.send_half({"type": "ADDED", "object": {"metadata": {"name": "half", "resourceVersion": "999"}}})
+        await api.put(f"{PODS}/a")
+
+        await until(lambda: names(store) == {"a"} and len(api.seen("WATCH")) == 2)
+        assert reflector.relists == 1
 
 
 async def test_a_line_that_is_not_json_does_not_end_it(api: FakeApi) -> None:
@@ -135,3 +146,68 @@ async def test_a_stale_list_takes_nothing_back(api: FakeApi) -> None:
         assert (store.get("Pod", "n", "a").status.phase, str(newest)) == (
             "Running", store.get("Pod", "n", "a").metadata.resource_version
         )  # fmt: skip
+
+
+async def test_a_stale_list_brings_back_nothing_that_was_seen_to_go(api: FakeApi) -> None:
+    gone = await api.put(f"{PODS}/a")
+    async with following(api) as (reflector, store):
+        await api.remove(f"{PODS}/a")
+        await until(lambda: names(store) == set())
+        gone["metadata"]["resourceVersion"] = "101"
+        api.objects[f"{PODS}/a"] = gone
+        api.fail("WATCH", Fault(410, "Expired"))
+        await api.send(None)
+        await until(lambda: reflector.relists == 2)
+
+        assert names(store) == set()
+
+
+async def test_410_between_the_pages_of_a_list_leaves_no_ghosts(api: FakeApi) -> None:
+    for number in range(PAGE + 2):
+        await api.put(f"{PODS}/{number}")
+    async with following(api) as (reflector, store):
+        api.fail("WATCH", Fault(410, "Expired"))
+        api.fail("CONTINUE", Fault(410, "Expired"))
+        api.vanish(f"{PODS}/0")
+        await api.send(None)
+        await until(lambda: reflector.relists == 2)
+
+        assert names(store) == {str(number) for number in range(1, PAGE + 2)}
+
+
+@pytest.mark.parametrize("fault", [Fault(429), Fault(500), Fault(503), Fault(0, cut=True), Fault(200, text="<html>")])
+async def test_a_long_burst_ends_nothing_and_leaves_no_ghosts(api: FakeApi, fault: Fault) -> None:
+    for name in "ab":
+        await api.put(f"{PODS}/{name}")
+    async with following(api) as (_, store):
+        api.fail("WATCH", Fault(410), *[fault] * 3)
+        api.fail("GET", *[fault] * 2 * TRIES)
+        await api.send(None)
+        await until(lambda: api.watching == 0)
+        await api.remove(f"{PODS}/a")
+        api.forget_history()
+        await api.put(f"{PODS}/c")
+
+        await until(lambda: names(store) == {"b", "c"} and api.watching == 1)
+
+
+async def test_a_server_that_is_away_and_comes_back_without_history_leaves_no_ghosts(api: FakeApi) -> None:
+    for name in "ab":
+        await api.put(f"{PODS}/{name}")
+    async with following(api) as (reflector, store):
+        await api.stop()
+        await until(lambda: reflector.failures >= 3)
+        await api.remove(f"{PODS}/a")
+        api.forget_history()
+        await api.start(api.port)
+
+        await until(lambda: names(store) == {"b"})
+
+
+async def test_a_stream_that_stays_silent_is_not_heard(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reflector_module, "SILENT_SECONDS", 0.02)
+    async with following(api) as (reflector, _):
+        heard = reflector.heard_at
+        await until(lambda: reflector.failures >= 2)
+
+        assert reflector.heard_at == heard

@@ -142,3 +142,33 @@ def test_the_oldest_waiting_key_is_known() -> None:
 
     assert queue.oldest(5) == 4
     assert queue.take(5) == (key("a"), 4)
+
+
+def test_a_key_that_is_worked_on_and_not_given_back_counts_as_waiting() -> None:
+    queue = schedule()
+    queue.add(key("a"), 1)
+    queue.take(2)
+    queue.add(key("b"), 6)
+    assert queue.oldest(7) == 5
+
+    queue.done(key("a"), 7)
+    assert queue.oldest(7) == 1
+
+
+def test_whatever_happens_to_a_key_it_is_held_once() -> None:
+    queue = schedule()
+    for now in range(1000):
+        for number in range(10):
+            queue.add(key(str(number)), now)
+            queue.add_at(key(str(number)), now + 50)
+        taken = queue.take(now)
+        assert taken is not None
+        queue.add(taken[0], now)
+        if now % 2:
+            queue.failed(taken[0], now)
+        else:
+            queue.done(taken[0], now, now + 1)
+
+        assert len(queue) <= 10
+        assert queue.waiting <= 10
+        assert len(queue._heap) <= 2 * 10 + 1001
