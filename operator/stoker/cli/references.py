@@ -42,6 +42,10 @@ class ClusterRun:
 Run = LocalRun | ClusterRun
 
 
+class NoSuchRun(BadInput):
+    """Nothing has that name, here or in the cluster."""
+
+
 def kept_url(common: Common, storage: str | None) -> str:
     """The storage URL of local runs: the flag, the project's setting, `./.stoker`."""
     chosen = storage or common.settings.storage
@@ -114,7 +118,7 @@ def _only(common: Common, reference: str, local: list[str], remote: list[str], s
 
     names = sorted({key[:-9] for key in (*local, *remote)})
     if not names:
-        raise BadInput("RUN", f"no run {reference!r} here or in the cluster", "`stoker ls` lists them")
+        raise NoSuchRun("RUN", f"no run {reference!r} here or in the cluster", "`stoker ls` lists them")
     if len(names) > 1 or (local and remote):
         shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
         raise BadInput(

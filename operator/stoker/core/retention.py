@@ -29,8 +29,7 @@ class Policy:
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run as its stored record tells it. finished_at: seconds since the epoch, None without a result. snapshots: the
-    digests that its record names. removing: its job.json is gone and its result is left, as a cut-off removal leaves it.
-    readable: whether all that the record names is known."""
+    digests that its record names. removing: a removal of it was begun. readable: whether all that the record names is known."""
 
     key: str
     experiment: str | None = None
