@@ -108,6 +108,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.api.put(path, {**job, "spec": {**job["spec"], **patch["spec"]}})
         self.answer(200, self.api.objects[path])
 
+    def do_DELETE(self) -> None:
+        self.note()
+        options = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        path = urlsplit(self.path).path
+        job = self.api.objects.get(path)
+        if job is None:
+            self.answer(404, {"message": f"{path} not found", "reason": "NotFound"})
+        elif options["preconditions"]["uid"] != job["metadata"]["uid"]:
+            self.answer(409, {"message": "the uid in the precondition does not match", "reason": "Conflict"})
+        else:
+            self.api.put(path, job, "DELETED")
+            self.answer(200, {"status": "Success"})
+
     def note(self) -> None:
         self.api.requests.append(f"{self.command} {urlsplit(self.path).path}")
         self.api.agents.add(self.headers["User-Agent"])

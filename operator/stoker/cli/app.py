@@ -21,6 +21,8 @@ COMMANDS = {
     "why": ("jobs", "Say why a run waits, or how it ended."),
     "cancel": ("jobs", "End a run; what it saved stays."),
     "pull": ("pull", "Copy a run's outputs to this machine."),
+    "rm": ("rm", "Remove finished runs: record, logs, outputs."),
+    "gc": ("gc", "Remove what retention does not keep, and unused snapshots."),
     "snapshot": ("snapshot", "List what of a folder is sent, and why."),
     "job": ("run", "job create -f FILE: submit without following."),
     "completion": ("start", "Print the shell's completion script."),

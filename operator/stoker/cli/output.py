@@ -131,7 +131,7 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def confirm(question: str, yes: bool, flag: str = "-y") -> None:
+def confirm(question: str, yes: bool, flag: str = "-y", stopped: str = "nothing was sent") -> None:
     """Ask for a yes on a terminal; off one the flag must say it. Raises BadInput when the answer is no."""
     from stoker.errors import BadInput
 
@@ -140,4 +140,4 @@ def confirm(question: str, yes: bool, flag: str = "-y") -> None:
     if not sys.stdin.isatty():
         raise BadInput("", question.rstrip("?"), f"add {flag} to say yes")
     if not click.confirm(f"  {question}", err=True):
-        raise BadInput("", "stopped; nothing was sent")
+        raise BadInput("", f"stopped; {stopped}")

@@ -42,6 +42,10 @@ class ClusterRun:
 Run = LocalRun | ClusterRun
 
 
+class NoSuchRun(BadInput):
+    """Nothing has that name, here or in the cluster."""
+
+
 def kept_url(common: Common, storage: str | None) -> str:
     """The storage URL of local runs: the flag, the project's setting, `./.stoker`."""
     chosen = storage or common.settings.storage
@@ -66,6 +70,7 @@ def resolve(common: Common, reference: str, compute: str | None = None, storage:
         if exact := _exact(local, reference, kept):
             return LocalRun(kept, exact)
     remote: list[str] = []
+    records: list[dict[str, Any]] = []
     if compute != LOCAL and (cluster := _cluster(common, needed=not local)) is not None:
         job = cluster.find(reference) if _is_name(reference) else None
         if job is not None:
@@ -77,7 +82,7 @@ def resolve(common: Common, reference: str, compute: str | None = None, storage:
         if exact := _newest_exact(remote, records, reference):
             return ClusterRun(cluster, exact, None)
         remote = _with_objects(cluster, remote, reference)
-    return _only(common, reference, local, remote, storage)
+    return _only(common, reference, local, remote, records, storage)
 
 
 def _is_name(reference: str) -> bool:
@@ -109,12 +114,15 @@ def _with_objects(cluster: "Cluster", keys: list[str], reference: str) -> list[s
     return sorted({*keys, *(key_of(job) for job in cluster.list() if job["metadata"]["name"].startswith(reference))})
 
 
-def _only(common: Common, reference: str, local: list[str], remote: list[str], storage: str | None) -> Run:
+def _only(
+    common: Common, reference: str, local: list[str], remote: list[str], records: list[dict[str, Any]],
+    storage: str | None,
+) -> Run:  # fmt: skip
     from stoker.local.kept import Kept
 
     names = sorted({key[:-9] for key in (*local, *remote)})
     if not names:
-        raise BadInput("RUN", f"no run {reference!r} here or in the cluster", "`stoker ls` lists them")
+        raise NoSuchRun("RUN", f"no run {reference!r} here or in the cluster", "`stoker ls` lists them")
     if len(names) > 1 or (local and remote):
         shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
         raise BadInput(
@@ -124,7 +132,13 @@ def _only(common: Common, reference: str, local: list[str], remote: list[str], s
         kept = Kept(kept_url(common, storage))
         return LocalRun(kept, _exact(local, names[0], kept) or local[-1])
     cluster = common.cluster()
-    return ClusterRun(cluster, remote[-1], cluster.find(names[0]))
+    job = cluster.find(names[0])
+    if job is not None:
+        from stoker.sdk.client import key_of
+
+        # Its own key: records of former runs of this name may be there too.
+        return ClusterRun(cluster, key_of(job), job)
+    return ClusterRun(cluster, _newest_exact(remote, records, names[0]) or remote[-1], None)
 
 
 def _last(common: Common, compute: str | None, storage: str | None) -> Run:

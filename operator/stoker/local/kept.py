@@ -2,14 +2,15 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stoker.storage import layout, records
+from stoker.core.retention import Plan, Policy, is_young
+from stoker.storage import layout, records, removal
 from stoker.storage.hashing import cache_folder
-from stoker.storage.objects import ObjectStore, open_store, run
+from stoker.storage.objects import ObjectStore, open_store, run, split_file_url
 
 
 class Kept:
@@ -91,6 +92,50 @@ class Kept:
         with target.open("ab") as file:
             async for piece in self.store.stream(key, start):
                 file.write(piece)
+
+    # -- Removal.
+
+    def contents(self) -> removal.Contents:
+        """Every run and snapshot that is kept."""
+        return run(removal.contents(self.store))
+
+    def plan(self, found: removal.Contents, policy: Policy, now: float, live: Set[str], named: Set[str]) -> Plan:
+        """What of the contents goes. live: keys of runs that exist elsewhere; those of this machine are found here."""
+        here = {one.key for one in found.runs if is_running(one.key)}
+        return run(removal.make_plan(self.store, found, policy, now, live | here, named))
+
+    def why_not(self, key: str, now: float) -> tuple[str, str] | None:
+        """Why a run may not be removed, and what to do; None when it may."""
+        if is_running(key):
+            return f"{key} is running", f"end it first: stoker cancel {key}"
+        found = run(removal.run_of(self.store, key))
+        if found is None or found[0].removing:
+            return None
+        namespace = found[1]
+        if namespace is not None:
+            return f"{key} is a run of namespace {namespace}", f"remove it there: stoker rm {key} -n {namespace}"
+        if found[0].finished_at is None and not self.url.startswith("file:"):
+            last = run(removal.last_written(self.store, key))
+            if last is not None and is_young(last, now):
+                return f"{key} has no result and may run on another machine", "ask again 24 h after its last write"
+        return None
+
+    def remove(self, key: str) -> removal.Removed:
+        """Remove all of a run."""
+        self._unpoint(key)
+        return run(removal.remove_run(self.store, key))
+
+    def sweep(self, digest: str, now: float) -> bool:
+        """Remove a snapshot; False when it was written again and stays."""
+        return run(removal.remove_snapshot(self.store, digest, now))
+
+    def _unpoint(self, key: str) -> None:
+        """`jobs/<name>` must not lead to a run that is gone."""
+        if not self.url.startswith("file:"):
+            return
+        link = split_file_url(self.url) / "jobs" / layout.split_job_key(key)[0]
+        if link.is_symlink() and link.readlink().parts[:1] == (key,):
+            link.unlink()
 
 
 def _interrupted(job: dict[str, Any]) -> dict[str, Any]:

@@ -289,7 +289,7 @@ async def _seal(store: ObjectStore, key: str, rank: int) -> dict[str, Any] | Non
 
 
 async def _keep_snapshot(store: ObjectStore, digest: str, manifest: bytes, packed: Path) -> None:
-    if await snapshots.present(store, digest):
+    if await snapshots.claim(store, digest):
         return
     await store.put(layout.snapshot_zip(digest), packed, only_if_absent=True)
     await snapshots.put_manifest(store, digest, manifest)

@@ -137,6 +137,18 @@ class Cluster:
         found: dict[str, Any] = self.kube.patch(self.path(name), {"spec": {"cancel": True}})
         return found
 
+    def delete(self, job: Mapping[str, Any]) -> None:
+        """Delete this very TrainingJob, and no later one of its name; one that is gone is no error."""
+        meta = job["metadata"]
+        options = {"preconditions": {"uid": meta["uid"]}, "propagationPolicy": "Background"}
+        try:
+            self.kube.delete(self.path(meta["name"]), options)
+        except Refused as error:
+            if error.status == 403:
+                raise StokerError(f"you may not delete TrainingJobs in namespace {self.namespace}: {error}") from error
+            if error.status not in (404, 409):
+                raise
+
 
 def key_of(job: Mapping[str, Any]) -> str:
     """The key of a TrainingJob's run."""

@@ -112,6 +112,10 @@ class Kube:
         """A JSON merge patch."""
         return self._do("PATCH", path, {"fieldManager": "stoker-cli"}, document, "application/merge-patch+json")
 
+    def delete(self, path: str, options: Mapping[str, Any]) -> None:
+        """Delete an object with these DeleteOptions."""
+        self._do("DELETE", path, {}, {"apiVersion": "v1", "kind": "DeleteOptions", **options})
+
     def _do(
         self, method: str, path: str, query: Mapping[str, str], document: Any = None, kind: str = "application/json"
     ) -> Any:

@@ -87,6 +87,14 @@ def last(here: Path) -> dict[str, Any] | None:
     return found if all(isinstance(found.get(one), str) for one in needed) else None
 
 
+def forget_last(here: Path, key: str) -> None:
+    """The run of this key is gone: `@last` means the newest of those that are left."""
+    noted = last(here)
+    # Of a cluster's run the note has the name alone; a key is the name, `-` and 8 digits.
+    if noted is not None and (noted["key"] == key if noted.get("compute") == LOCAL else noted["name"] == key[:-9]):
+        (here / FOLDER / "last.json").unlink(missing_ok=True)
+
+
 def keep_out_of_git(folder: Path) -> None:
     """Runs do not belong into a repository; the settings beside them do."""
     ignore = folder / ".gitignore"

@@ -148,6 +148,12 @@ class Server:
         found: dict[str, Any] = self._do("GET", f"/jobs/{quote(key)}").json()
         return found
 
+    def remove(self, key: str) -> dict[str, Any]:
+        """Remove a finished run's record, logs and outputs: {"key", "objects", "bytes", "uploads"}. Raises ServerError 409
+        for one that has not ended, 403 for a viewer."""
+        found: dict[str, Any] = self._do("DELETE", f"/jobs/{quote(key)}").json()
+        return found
+
     def files(self, key: str) -> list[dict[str, Any]]:
         """Every stored file of a run: path below the rank's folder, size, sha256, attempt, rank, sealed."""
         found: list[dict[str, Any]] = self._do("GET", f"/jobs/{quote(key)}/files").json()["files"]

@@ -21,7 +21,7 @@ from stoker.server.requests import rank_path
 from stoker.server.tokens import Tokens
 from stoker.server.uploads import Uploads
 from stoker.server.workspaces import Place, Workspaces
-from stoker.storage import layout, records
+from stoker.storage import layout, records, removal
 
 EDITOR, VIEWER = "stoker-editor", "stoker-viewer"
 #: Most bytes of a log in one answer; the client asks again from where it ends.
@@ -57,6 +57,7 @@ class PeopleSide:
             Route(snapshot + "/manifest", self.snapshot_manifest, methods=["PUT"]),
             Route(base + "/jobs", self.jobs, methods=["GET"]),
             Route(base + "/jobs/{key}", self.job, methods=["GET"]),
+            Route(base + "/jobs/{key}", self.remove, methods=["DELETE"]),
             Route(base + "/jobs/{key}/files", self.files, methods=["GET"]),
             Route(base + "/jobs/{key}/file", self.file, methods=["GET"]),
             Route(base + "/jobs/{key}/log", self.log, methods=["GET"]),
@@ -74,12 +75,14 @@ class PeopleSide:
         if request.method not in ("GET", "HEAD") and caller.account != EDITOR:
             raise Refusal(403, "Forbidden", f"{VIEWER} may only read; use a token of ServiceAccount {EDITOR}")
         request.scope["stoker.namespace"] = namespace
+        request.scope["stoker.editor"] = caller.account == EDITOR
         return await self._workspaces.of(namespace)
 
     # -- snapshots
 
     async def snapshot(self, request: Request) -> Response:
-        return await self._uploads.present(await self._place(request), _digest(request))
+        place = await self._place(request)
+        return await self._uploads.present(place, _digest(request), claim=request.scope["stoker.editor"])
 
     async def snapshot_begin(self, request: Request) -> Response:
         return await self._uploads.begin(await self._place(request), _digest(request), request)
@@ -124,6 +127,24 @@ class PeopleSide:
         url = await self._workspaces.url(request.path_params["ns"])
         storage = f"{url.rstrip('/')}/{layout.job_prefix(key)}".rstrip("/")
         return JSONResponse({"job": job, "result": result, "storage": storage})
+
+    async def remove(self, request: Request) -> Response:
+        """Remove a finished run's record, logs and outputs; one that is gone is no error, so that a lost answer may be
+        asked for again."""
+        place, key = await self._place(request), _key(request)
+        removing, result, job = await asyncio.gather(
+            *(
+                place.store.head(one)
+                for one in (layout.job_removing(key), layout.job_result(key), layout.job_record(key))
+            )
+        )
+        if removing is None and result is None and job is not None:
+            raise Refusal(409, "NotFinished", f"{key} has not ended: end it first with `stoker cancel`")
+        if removing is None and result is None and await records.ranks(place.store, key):
+            raise Refusal(409, "NotFinished", f"{key} has files and no result: its pods may still write")
+        removed = await removal.remove_run(place.store, key)
+        self._shorts.pop((place.store.url, key), None)
+        return JSONResponse({"key": key, "objects": removed.objects, "bytes": removed.size, "uploads": removed.uploads})
 
     async def files(self, request: Request) -> Response:
         place, key = await self._place(request), _key(request)

@@ -32,8 +32,10 @@ class Uploads:
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.uploads)
 
-    async def present(self, place: Place, digest: str) -> Response:
-        return JSONResponse({"present": await snapshots.present(place.store, digest)})
+    async def present(self, place: Place, digest: str, *, claim: bool) -> Response:
+        """claim: whether who asks may write, and so may be about to use it."""
+        ask = snapshots.claim if claim else snapshots.present
+        return JSONResponse({"present": await ask(place.store, digest)})
 
     async def begin(self, place: Place, digest: str, request: Request) -> Response:
         asked: SnapshotBody = await body(request, SnapshotBody)

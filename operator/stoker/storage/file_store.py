@@ -83,6 +83,20 @@ class FileStore:
     async def delete(self, keys: Iterable[str]) -> None:
         await asyncio.to_thread(self._delete, tuple(keys))
 
+    async def drop_leftovers(self, prefix: str) -> int | None:
+        check_prefix(prefix)
+        await asyncio.to_thread(self._drop_empty, prefix)
+        return 0
+
+    def _drop_empty(self, prefix: str) -> None:
+        base = self._root.joinpath(*prefix.rstrip("/").split("/"))
+        for folder, _, _ in os.walk(base, topdown=False):
+            try:
+                os.rmdir(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                    raise self._store_error(prefix, error) from error
+
     def _head(self, key: str) -> Stored | None:
         path = self.path(key)
         try:

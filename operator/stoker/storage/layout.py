@@ -4,6 +4,7 @@
     jobs/<key>/job.json, result.json                the record of a job; each written once
     jobs/<key>/attempts/<n>/<rank>/{logs,outputs,metrics}/...
     jobs/<key>/attempts/<n>/<rank>/seal.json        the checked list of what that rank left
+    jobs/<key>/removing.json                        while the run is being removed
     jobs/by-name/<name>                             which run took the name (runPolicy PerName)
 
 A job's key is `<name>-<uid8>`; attempts count from 1, ranks from 0.
@@ -97,6 +98,11 @@ def job_record(key: str) -> str:
 
 def job_result(key: str) -> str:
     return job_prefix(key) + "result.json"
+
+
+def job_removing(key: str) -> str:
+    """The note that a run is being removed: there from before the first of its objects goes until after the last."""
+    return job_prefix(key) + "removing.json"
 
 
 def by_name(name: str) -> str:

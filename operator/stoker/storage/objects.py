@@ -88,6 +88,11 @@ class ObjectStore(Protocol):
     async def delete(self, keys: Iterable[str]) -> None:
         """Remove these objects; one that is not there is no error."""
 
+    async def drop_leftovers(self, prefix: str) -> int | None:
+        """Remove what lies below the prefix (ending in `/`) and is no object: uploads in parts that nobody finished, and
+        empty folders. How many uploads; None where the store could not be asked (keys that are not in the environment).
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class StoreOptions:

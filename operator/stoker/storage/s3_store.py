@@ -21,6 +21,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store as RawStore
 
+from stoker.storage.leftovers import Uploads
 from stoker.storage.objects import (
     NoSuchObject,
     Stored,
@@ -57,7 +58,7 @@ class S3Store:
 
     def __init__(self, url: str, options: StoreOptions) -> None:
         bucket, prefix = split_s3_url(url)
-        self._bucket = bucket
+        self._bucket, self._prefix, self._options = bucket, prefix, options
         self._url = f"s3://{bucket}/{prefix}".rstrip("/")
         # Records and listings answer at once or not at all. A body may take as long as it takes to send.
         self._quick = _raw(bucket, prefix, options, timeout=30, retries=3)
@@ -176,6 +177,13 @@ class S3Store:
         for start in range(0, len(wanted), 1000):
             batch = wanted[start : start + 1000]
             await self._asked(batch[0], lambda batch=batch: obstore.delete(self._quick, batch))  # type: ignore[misc]
+
+    async def drop_leftovers(self, prefix: str) -> int | None:
+        check_prefix(prefix)
+        if not self._options.access_key:
+            return None
+        below = f"{self._prefix}/{prefix}" if self._prefix else prefix
+        return await _threads.call(lambda: Uploads(self._bucket, self._options).abort_below(below))
 
     async def _asked(self, key: str, call: Callable[[], T]) -> T | None:
         """The call's answer, None when the store says that the key holds nothing."""

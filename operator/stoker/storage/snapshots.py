@@ -7,10 +7,12 @@ is complete, and whoever comes second finds the work done.
 import asyncio
 import hashlib
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stoker.core.retention import GRACE
 from stoker.runtime.unpack import UnpackRefused, check_manifest, largest_archive, unpack
 from stoker.runtime.wire import Entry, WireError, decode_manifest, encode_manifest, manifest_digest, path_problem
 from stoker.storage import layout
@@ -41,6 +43,21 @@ async def present(store: ObjectStore, digest: str) -> bool:
     return await _stored_manifest(store, digest) is not None
 
 
+async def claim(store: ObjectStore, digest: str) -> bool:
+    """`present`, for one who is about to use it: an old snapshot is made young again, so that no sweep takes it before
+    the record that names it is written (core.retention)."""
+    content = await _stored_manifest(store, digest)
+    if content is None:
+        return False
+    key = layout.snapshot_manifest(digest)
+    found = await store.head(key)
+    if found is None or time.time() - found.modified > GRACE / 2:
+        await store.put(key, content)
+        # A sweep may have been at it just now. A zip that is gone is sent again.
+        return await store.head(layout.snapshot_zip(digest)) is not None
+    return True
+
+
 async def read_manifest(store: ObjectStore, digest: str) -> tuple[Entry, ...] | None:
     """The entries of a stored snapshot, None if there is none; raises SnapshotCorrupt."""
     content = await _stored_manifest(store, digest)
@@ -61,7 +78,7 @@ async def _stored_manifest(store: ObjectStore, digest: str) -> bytes | None:
 async def push(store: ObjectStore, root: Path, hashed: Hashed) -> Pushed:
     """Make the store hold the snapshot of a folder; sends nothing when it does. Raises SnapshotError when a file
     changed since it was hashed, StoreError when the store will not."""
-    if await present(store, hashed.digest):
+    if await claim(store, hashed.digest):
         return Pushed(hashed.digest, False)
     with tempfile.TemporaryDirectory(prefix="stoker-") as folder:
         packed = Path(folder, "snapshot.zip")
@@ -145,7 +162,7 @@ def inline_snapshot(files: Mapping[str, str]) -> tuple[Hashed, bytes]:
 async def push_inline(store: ObjectStore, files: Mapping[str, str]) -> Pushed:
     """`push` for code given as text."""
     hashed, packed = inline_snapshot(files)
-    if await present(store, hashed.digest):
+    if await claim(store, hashed.digest):
         return Pushed(hashed.digest, False)
     await store.put(layout.snapshot_zip(hashed.digest), packed, only_if_absent=True)
     await put_manifest(store, hashed.digest, hashed.manifest)

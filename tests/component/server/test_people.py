@@ -2,9 +2,12 @@
 
 import hashlib
 import io
+import os
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -294,3 +297,78 @@ def test_what_nobody_foresaw_is_an_error_with_an_id_and_a_trace_in_the_log(
     assert (500, "InternalError", "mine-2") == (answer.status, answer.reason, answer.json["error"]["requestId"])
     assert "a bug" not in answer.body.decode()
     assert any("a bug" in (record.exc_text or "") for record in caplog.records if record.name == "stoker.requests")
+
+
+# -- removal
+
+
+async def test_an_editor_removes_a_finished_run_and_again_without_an_error(served: Served) -> None:
+    await kept(served)
+    await served.store().put(layout.job_result(KEY), encode(result()))
+    assert 1 == len(edit(served, "GET", f"{TEAM}/jobs").json["jobs"])
+
+    first, again = (edit(served, "DELETE", f"{TEAM}/jobs/{KEY}") for _ in range(2))
+
+    assert (200, 3, 200, 0) == (first.status, first.json["objects"], again.status, again.json["objects"])
+    assert [] == edit(served, "GET", f"{TEAM}/jobs").json["jobs"]
+    assert 404 == edit(served, "GET", f"{TEAM}/jobs/{KEY}").status
+    assert [] == [one async for one in served.store().list()]
+
+
+@pytest.mark.parametrize("token", ["team-stoker-viewer", "other-stoker-editor", "team-default", "pod-token", ""])
+async def test_nobody_else_removes_anything(served: Served, token: str) -> None:
+    await kept(served)
+    await served.store().put(layout.job_result(KEY), encode(result()))
+
+    assert served.call("DELETE", f"{TEAM}/jobs/{KEY}", token=token).status in (401, 403)
+    assert 3 == len([one async for one in served.store().list()])
+
+
+async def test_a_run_without_a_result_is_not_removed(served: Served) -> None:
+    await kept(served)
+    answer = edit(served, "DELETE", f"{TEAM}/jobs/{KEY}")
+    assert (409, "NotFinished") == (answer.status, answer.reason)
+    assert "stoker cancel" in answer.json["error"]["message"]
+
+    await served.store().delete([layout.job_record(KEY)])
+    answer = edit(served, "DELETE", f"{TEAM}/jobs/{KEY}")
+    assert (409, "NotFinished") == (answer.status, answer.reason)
+    assert 1 == len([one async for one in served.store().list()])
+
+
+async def test_a_removal_that_was_cut_off_is_done_by_the_next(served: Served) -> None:
+    await kept(served)
+    await served.store().put(layout.job_removing(KEY), b"{}")
+
+    assert 200 == edit(served, "DELETE", f"{TEAM}/jobs/{KEY}").status
+    assert [] == [one async for one in served.store().list()]
+
+
+async def kept(served: Served) -> None:
+    await served.store().put(layout.job_record(KEY), encode(job_record()))
+    await served.store().put(layout.rank_prefix(KEY, 1, 0) + "outputs/model.bin", b"m")
+
+
+def result() -> dict[str, object]:
+    return {
+        "version": 1, "name": "iris", "namespace": "team", "uid": JOB_UID, "key": KEY, "phase": "Completed",
+        "reason": "Completed", "message": "", "exitCode": 0, "startedAt": None, "finishedAt": "2026-01-02T04:00:00Z",
+        "timings": {}, "attempts": [], "outputs": [],
+    }  # fmt: skip
+
+
+# -- a snapshot that is used again
+
+
+def test_only_an_editor_makes_an_old_snapshot_young(served: Served) -> None:
+    path = f"{TEAM}/snapshots/{HEX}"
+    edit(served, "PUT", path + "/zip", packed())
+    edit(served, "PUT", path + "/manifest", MANIFEST)
+    manifest = Path(unquote(urlsplit(served.store().url).path), layout.snapshot_manifest(f"sha256:{HEX}"))
+    ago = time.time() - 9 * 86_400
+    os.utime(manifest, (ago, ago))
+
+    assert {"present": True} == served.call("GET", path, token="team-stoker-viewer").json
+    assert manifest.stat().st_mtime < time.time() - 86_400
+    assert {"present": True} == edit(served, "GET", path).json
+    assert manifest.stat().st_mtime > time.time() - 86_400

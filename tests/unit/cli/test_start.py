@@ -24,7 +24,7 @@ def test_commands_import_no_cluster_client(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "run", "ls", "show", "logs", "why", "cancel", "pull", "snapshot", "completion"]
+    "command", ["init", "run", "ls", "show", "logs", "why", "cancel", "pull", "rm", "gc", "snapshot", "completion"]
 )
 def test_every_command_has_help_with_examples(command: str) -> None:
     done = subprocess.run(

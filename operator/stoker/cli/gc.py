@@ -1,0 +1,163 @@
+"""`stoker gc`: what retention does not keep, and snapshots that nothing names any more."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stoker.cli.options import Common, common
+from stoker.cli.output import confirm, human_bytes, plural, table
+from stoker.cli.references import kept_url
+from stoker.errors import BadInput, StokerError
+
+if TYPE_CHECKING:
+    from stoker.core.retention import Going, Plan
+    from stoker.local.kept import Kept
+    from stoker.storage.removal import Contents
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  stoker gc --dry-run                              what would go, and why
+  stoker gc --keep-last 10 --keep-days 30          runs that neither of the two keeps, and unused snapshots
+  stoker gc --storage s3://bucket/team -n team     a cluster's workspace: namespace team tells what still exists
+"""
+)
+@click.option(
+    "--keep-last", type=click.IntRange(0), metavar="N", help="Keep the newest N finished runs per experiment."
+)
+@click.option("--keep-days", type=click.FloatRange(0), metavar="N", help="Keep runs that ended within N days.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@click.option(
+    "--storage", metavar="URL|DIR", help="Where the runs are kept; else the project's setting, else ./.stoker."
+)
+@click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
+@common
+def gc(
+    common: Common, keep_last: int | None, keep_days: float | None, dry_run: bool, storage: str | None, yes: bool
+) -> None:
+    """Remove runs that retention does not keep, and snapshots that nothing names.
+
+    A run that has not ended, or whose TrainingJob exists, stays. With both --keep-last and --keep-days a run goes only
+    when neither keeps it; with none of them no run goes. A snapshot goes when no kept run and no TrainingJob names it
+    and it is older than 24 h.
+    """
+    from stoker.core.retention import Policy
+    from stoker.local.kept import Kept
+
+    if storage is None and (common.context or common.namespace):
+        fix = "give the Workspace's storage URL: --storage s3://…"
+        raise BadInput("--storage", "gc of a cluster's workspace needs it", fix)
+    now = time.time()
+    kept = Kept(kept_url(common, storage))
+    found = kept.contents()
+    live, named = _of_clusters(common, kept, found)
+    plan = kept.plan(found, Policy(keep_last, keep_days), now, live, named)
+    if common.output.is_table:
+        _table(common, plan)
+    if plan.held:
+        common.output.warn(f"no snapshot is removed: {plan.held}")
+    anything = bool(plan.runs or plan.snapshots)
+    if anything and not dry_run:
+        what = f"{plural(len(plan.runs), 'run')} and {plural(len(plan.snapshots), 'snapshot')}"
+        confirm(f"remove {what} of {kept.url} for good?", yes, stopped="nothing was removed")
+        plan = _carry_out(common, kept, _but(plan, *_of_clusters(common, kept, found)), now)
+    if not common.output.is_table:
+        value = _value(kept.url, plan, removed=not dry_run)
+        common.output.emit(value, lambda: None, [one.what for one in (*plan.runs, *plan.snapshots)])
+
+
+def _of_clusters(common: Common, kept: "Kept", found: "Contents") -> tuple[set[str], set[str]]:
+    """Keys of the TrainingJobs that exist in the namespaces whose runs are kept here, and the digests that they name.
+    Raises StokerError where that cannot be asked: what exists must not be guessed."""
+    spaces = set(found.namespaces)
+    if common.context or common.namespace:
+        spaces.add(common.cluster().namespace)
+    if not spaces and not found.runs and found.snapshots and not kept.url.startswith("file:"):
+        message = f"{kept.url} has snapshots and no run, so whose they are is not known"
+        raise BadInput("--namespace", message, "name the namespace that uses this storage: -n NAME")
+    live: set[str] = set()
+    named: set[str] = set()
+    for namespace in sorted(spaces):
+        for job in _jobs_of(common, namespace):
+            _note(job, live, named)
+    return live, named
+
+
+def _jobs_of(common: Common, namespace: str) -> list[dict[str, Any]]:
+    from stoker.sdk.client import Cluster
+
+    try:
+        return Cluster.connect(common.context or common.settings.context, namespace).list()
+    except StokerError as error:
+        raise StokerError(
+            f"nothing is removed: this storage has runs of namespace {namespace}, and which of them still exist cannot be "
+            f"asked ({error}); name their cluster with --context"
+        ) from error
+
+
+def _note(job: dict[str, Any], live: set[str], named: set[str]) -> None:
+    import json
+
+    from stoker.sdk.client import key_of
+    from stoker.storage.removal import digests_in
+
+    live.add(key_of(job))
+    named |= digests_in(json.dumps(job).encode())
+
+
+def _but(plan: "Plan", live: set[str], named: set[str]) -> "Plan":
+    """The plan without what exists, or is named, by now: a yes may be long in coming."""
+    from dataclasses import replace
+
+    runs = tuple(one for one in plan.runs if one.what not in live)
+    return replace(plan, runs=runs, snapshots=tuple(one for one in plan.snapshots if one.what not in named))
+
+
+def _table(common: Common, plan: "Plan") -> None:
+    rows = [
+        [kind, one.what.removeprefix("sha256:")[:40], human_bytes(one.size), one.reason]
+        for kind, many in (("run", plan.runs), ("snapshot", plan.snapshots))
+        for one in many
+    ]
+    if not rows:
+        common.output.note("nothing to remove")
+        return
+    table(rows, ["WHAT", "NAME", "SIZE", "WHY"])
+    print(
+        f"\n{plural(len(plan.runs), 'run')}, {plural(len(plan.snapshots), 'snapshot')}, {human_bytes(plan.size)} in all"
+    )
+
+
+def _carry_out(common: Common, kept: "Kept", plan: "Plan", now: float) -> "Plan":
+    """Remove what the plan says; the plan without the snapshots that stay after all."""
+    from dataclasses import replace
+
+    unasked = False
+    for run in plan.runs:
+        done = kept.remove(run.what)
+        unasked = unasked or done.uploads is None
+        common.output.step("removed", run.what, human_bytes(done.size))
+    swept: list[Going] = []
+    for one in plan.snapshots:
+        if kept.sweep(one.what, now):
+            swept.append(one)
+            common.output.step("removed", one.what[:27], human_bytes(one.size))
+        else:
+            common.output.note(f"{one.what} was sent again meanwhile and stays")
+    if unasked:
+        common.output.warn("the store was not asked for unfinished uploads: AWS_ACCESS_KEY_ID is not set here")
+    return replace(plan, snapshots=tuple(swept))
+
+
+def _value(url: str, plan: "Plan", *, removed: bool) -> dict[str, Any]:
+    """What `-o json` prints."""
+    return {
+        "storage": url,
+        "removed": removed,
+        "runs": [{"key": one.what, "bytes": one.size, "reason": one.reason} for one in plan.runs],
+        "snapshots": [{"digest": one.what, "bytes": one.size, "reason": one.reason} for one in plan.snapshots],
+        "bytes": plan.size,
+        "held": plan.held,
+    }
