@@ -40,3 +40,7 @@ class GatedStore:
     async def delete(self, keys: Iterable[str]) -> None:
         check(self._gate)
         await self._store.delete(keys)
+
+    async def drop_leftovers(self, prefix: str) -> int | None:
+        check(self._gate)
+        return await self._store.drop_leftovers(prefix)
