@@ -22,6 +22,7 @@ COMMANDS = {
     "cancel": ("jobs", "End a run; what it saved stays."),
     "pull": ("pull", "Copy a run's outputs to this machine."),
     "snapshot": ("snapshot", "List what of a folder is sent, and why."),
+    "doctor": ("doctor", "Say what works: cluster, way in, store."),
     "job": ("run", "job create -f FILE: submit without following."),
     "completion": ("start", "Print the shell's completion script."),
 }
