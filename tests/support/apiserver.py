@@ -18,13 +18,15 @@ _LISTS = (JOBS, PODS, POOL.rpartition("/")[0], JOBS.replace("trainingjobs", "env
 
 
 class ApiServer:
-    """Objects by path. `refuse` answers a POST with a Status object; `logs` are what pods print, None at their end."""
+    """Objects by path. `refuse` answers a POST with a Status object, `refuse_token` is the
+    status of every TokenRequest unless 0; `logs` are what pods print, None at their end."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {
             POOL: {"metadata": {"name": "cpu"}, "spec": {"maxInstances": 2}, "status": {"currentNodes": 1}}
         }
         self.refuse: dict[str, Any] | None = None
+        self.refuse_token = 0
         self.created: queue.Queue[dict[str, Any]] = queue.Queue()
         self.logs: queue.Queue[bytes | None] = queue.Queue()
         self.requests: list[str] = []
@@ -89,7 +91,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.note()
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = urlsplit(self.path).path
-        if path.endswith("/serviceaccounts/stoker-editor/token"):
+        if self.api.refuse_token and path.endswith("/token"):
+            self.answer(self.api.refuse_token, {"message": "token requests are refused", "reason": "Forbidden"})
+        elif path.endswith("/serviceaccounts/stoker-editor/token"):
             self.answer(201, {"status": {"token": "people"}})
         elif self.api.refuse is not None:
             self.answer(self.api.refuse["code"], self.api.refuse)

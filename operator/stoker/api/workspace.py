@@ -54,7 +54,14 @@ class WorkspaceStatus(Spec):
     """Whether the settings work."""
 
     observed_generation: Annotated[int, field("metadata.generation that this was computed from.")] = 0
-    conditions: Annotated[tuple[Condition, ...], field("Facts for machines.", max_length=16, list_map_key="type")] = ()
+    conditions: Annotated[
+        tuple[Condition, ...],
+        field(
+            "Facts for machines: Ready, Reconciling, Stalled, and StoragePreflight (which promises hold on the store).",
+            max_length=16,
+            list_map_key="type",
+        ),
+    ] = ()
 
 
 @resource(
@@ -65,6 +72,7 @@ class WorkspaceStatus(Spec):
     columns=(
         ("Storage", "string", ".spec.storage.url"),
         ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
+        ("Preflight", "string", '.status.conditions[?(@.type=="StoragePreflight")].reason'),
         ("Age", "date", ".metadata.creationTimestamp"),
     ),
 )

@@ -24,6 +24,7 @@ COMMANDS = {
     "rm": ("rm", "Remove finished runs: record, logs, outputs."),
     "gc": ("gc", "Remove what retention does not keep, and unused snapshots."),
     "snapshot": ("snapshot", "List what of a folder is sent, and why."),
+    "doctor": ("doctor", "Say what works: cluster, way in, store."),
     "job": ("run", "job create -f FILE: submit without following."),
     "completion": ("start", "Print the shell's completion script."),
 }

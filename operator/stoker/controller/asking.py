@@ -2,6 +2,7 @@
 
 import json
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,6 +23,7 @@ from stoker.core.plan import (
     ResultWritten,
     Seals,
     SnapshotPresent,
+    StoragePreflight,
     Unavailable,
 )
 from stoker.images.auth import BadCredentials
@@ -31,6 +33,7 @@ from stoker.kube.errors import KubeError, NotFound, Rejected
 from stoker.storage import records, snapshots
 from stoker.storage.listing import SnapshotError
 from stoker.storage.objects import BadStoreUrl, ObjectStore, StoreError, StoreRefused, StoreUnavailable
+from stoker.storage.preflight import Preflight, check_store
 
 #: An input folder has at most so many files.
 MOST_INPUT_FILES = 10_000
@@ -38,6 +41,8 @@ MOST_INPUT_FILES = 10_000
 AGAIN_SECONDS = 10.0
 #: What only a person can mend is looked at again after so long.
 MENDED_SECONDS = 60.0
+#: A store whose promises were tried is not tried again before so long, whatever becomes of its Workspace meanwhile.
+PREFLIGHT_SECONDS = 3600.0
 
 
 class Asking:
@@ -63,7 +68,10 @@ class Asking:
             Seals: self._seals,
             CloseRank: self._close_rank,
             ResultWritten: self._result_written,
+            StoragePreflight: self._storage_preflight,
         }
+        #: By storage URL: when it may be tried next, and what was found; None while it is being tried.
+        self._preflights: dict[str, tuple[float, Answer]] = {}
 
     async def __call__(self, question: Question) -> Answer:
         way = self._ways.get(type(question))
@@ -198,6 +206,42 @@ class Asking:
     async def _close_rank(self, question: CloseRank) -> Answer:
         store = self._open(question.namespace)
         return Found(await close_rank(store, question, self._clock()))
+
+    # -- the store itself
+
+    async def _storage_preflight(self, question: StoragePreflight) -> Answer:
+        view = self._workspaces.view(question.namespace)
+        if view.problem is not None or view.storage_url != question.url:
+            return None
+        next_try, known = self._preflights.get(question.url, (0.0, None))
+        if isinstance(known, Found) or self._clock() < next_try:
+            return known or self._untried(next_try)
+        next_try = self._clock() + PREFLIGHT_SECONDS
+        # Noted before it is tried: what fails on our side must not be tried again and again either.
+        self._preflights[question.url] = (next_try, None)
+        found = await check_store(question.url, secrets.token_hex(8), self._workspaces.options)
+        answer = _preflight_answer(found, next_try)
+        self._preflights[question.url] = (next_try, answer)
+        return answer
+
+    @staticmethod
+    def _untried(next_try: float) -> Unavailable:
+        message = "the store was tried within the last hour, and the trial came to no end"
+        return Unavailable("PreflightBroken", message, "see the operator's log", next_try)
+
+
+def _preflight_answer(found: Preflight, next_try: float) -> Answer:
+    if found.unreachable:
+        fix = "see whether the object store answers, and what its credentials allow; it is tried again within the hour"
+        return Unavailable("StorageUnreachable", found.unreachable, fix, next_try)
+    if not found.missing:
+        return Found(True)
+    lines = [
+        f"{probe.name} {'does not hold' if probe.holds is False else 'is not known'}: {probe.detail} ({probe.promise})"
+        for probe in found.missing
+    ]
+    fix = "use a store that keeps them, or see docs/explanation/security.md for what you give up"
+    return Refused("PromisesMissing", f"{found.url}: {'; '.join(lines)}", fix, next_try)
 
 
 def question_name(question: Question) -> str:

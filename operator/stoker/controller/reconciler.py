@@ -164,7 +164,8 @@ class Reconciler:
         if workspace is None:
             self._gone(key)
             return None
-        plan = workspace_core.plan(workspace, self._workspaces.view(key.namespace), self._clock())
+        view, answers = self._workspaces.view(key.namespace), self._answers.known_to(key)
+        plan = workspace_core.plan(workspace, view, answers, self._clock())
         return _earliest(plan, await self._executor.do(key, workspace, plan))
 
     async def _compute_cluster(self, key: Key) -> float | None:

@@ -13,13 +13,14 @@ from stoker.storage.objects import BadStoreUrl, ObjectStore, StoreOptions, open_
 
 
 class Workspaces:
-    """Settings by namespace: those of its Workspace, with the chart's where it says nothing."""
+    """Settings by namespace: those of its Workspace, with the chart's where it says nothing. options: how every store is
+    reached."""
 
     def __init__(self, store: Store, config: Config, gate: Gate) -> None:
         self._store = store
         self._gate = gate
         self._config = config
-        self._options = replace(StoreOptions.from_env(), endpoint=config.storage_endpoint, region=config.storage_region)
+        self.options = replace(StoreOptions.from_env(), endpoint=config.storage_endpoint, region=config.storage_region)
         self._opened: dict[str, ObjectStore] = {}
         self._views: dict[str, WorkspaceView] = {}
         store.listen(self._changed)
@@ -61,6 +62,6 @@ class Workspaces:
             raise BadStoreUrl(view.problem[1])
         store = self._opened.get(view.storage_url)
         if store is None:
-            opened = open_store(view.storage_url, self._options)
+            opened = open_store(view.storage_url, self.options)
             store = self._opened[view.storage_url] = GatedStore(opened, self._gate)
         return store

@@ -92,6 +92,16 @@ class ResultWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class StoragePreflight:
+    """Which promises hold on a workspace's store? Answer: True when all do; Refused PromisesMissing with those that do
+    not; Unavailable StorageUnreachable. Asked once per URL and operator start, and again after an hour while it is not
+    True. None when the namespace has another URL by now: nobody may write to a place that is not its own."""
+
+    namespace: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Posted:
     """What became of a Create. No plan asks this: when the API server refuses a Create, the executor leaves its words
     here as Refused (PodsRejected for a policy or a quota, NameTaken for someone else's object of that name) and forgets
@@ -103,7 +113,16 @@ class Posted:
 
 
 Question = (
-    SnapshotPresent | InlineSnapshot | InputFiles | ImageDigest | Recorded | Seals | CloseRank | ResultWritten | Posted
+    SnapshotPresent
+    | InlineSnapshot
+    | InputFiles
+    | ImageDigest
+    | Recorded
+    | Seals
+    | CloseRank
+    | ResultWritten
+    | StoragePreflight
+    | Posted
 )
 
 

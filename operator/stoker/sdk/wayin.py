@@ -38,6 +38,10 @@ class ServerError(StokerError):
         self.status, self.reason = status, reason
 
 
+class NoToken(StokerError):
+    """You may not use Stoker in this namespace, or it does not serve it."""
+
+
 class Server:
     """Stoker's server for one namespace. Used by one thread at a time."""
 
@@ -45,8 +49,8 @@ class Server:
         self._kube, self._namespace = kube, namespace
         self._token, self._token_until = "", 0.0
         self._url = self._find_url()
-        where = self._url or f"stoker's server (by port-forward to {SYSTEM_NAMESPACE}/{_POD})"
-        self._http = Http(where, self._connect, self._auth)
+        self._where = self._url or f"stoker's server (by port-forward to {SYSTEM_NAMESPACE}/{_POD})"
+        self._http = Http(self._where, self._connect, self._auth)
         self._base = f"{urlsplit(self._url).path.rstrip('/')}/v1/namespaces/{quote(namespace)}"
 
     # -- The road and the token.
@@ -88,16 +92,27 @@ class Server:
                 return str(self._kube.create(path, asked)["status"]["token"])
             except Refused as error:
                 if error.status == 404:
-                    raise StokerError(
+                    raise NoToken(
                         f"namespace {self._namespace} has no ServiceAccount {account}: Stoker is not installed, or does not "
                         "serve this namespace; choose another with -n, or see chart value jobNamespaces"
                     ) from error
                 if error.status != 403:
                     raise
                 first = first or error
-        raise StokerError(
+        raise NoToken(
             f"you may not use Stoker in namespace {self._namespace}: {first}; ask for a RoleBinding to ClusterRole stoker-editor"
         ) from first
+
+    def check_token(self) -> None:
+        """Get a token for this namespace, unless one is at hand. Raises NoToken, Refused, Unreachable."""
+        self._auth()
+
+    def check_way(self) -> str:
+        """Ask something small, once; returns where the server was reached. Raises StokerError."""
+        answer = self._http.call("GET", f"{self._base}/snapshots/{'0' * 64}")
+        if answer.status >= 400:
+            raise _error(answer.status, answer.json())
+        return self._where
 
     # -- Requests.
 

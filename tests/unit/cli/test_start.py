@@ -17,14 +17,16 @@ def test_version_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("run", "--help"), ("ls", "--compute", "local"), ("snapshot", "--help")]
+    "arguments",
+    [("--help",), ("run", "--help"), ("ls", "--compute", "local"), ("snapshot", "--help"), ("doctor", "--help")],
 )
 def test_commands_import_no_cluster_client(arguments: tuple[str, ...]) -> None:
     assert not {"kubernetes", "rich", "obstore", "uv", "websocket"} & imported(*arguments)
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "run", "ls", "show", "logs", "why", "cancel", "pull", "rm", "gc", "snapshot", "completion"]
+    "command",
+    ["init", "run", "ls", "show", "logs", "why", "cancel", "pull", "rm", "gc", "snapshot", "doctor", "completion"],
 )
 def test_every_command_has_help_with_examples(command: str) -> None:
     done = subprocess.run(
