@@ -40,7 +40,7 @@ def test_iris_goes_from_zero_nodes_to_saved_outputs_to_zero_nodes(stoker: Stoker
 def test_the_seal_lists_what_the_store_has(stoker: Stoker, cpu: str) -> None:
     record = stoker.run("examples/hello", "--compute", cpu, "--environment", stoker.lab.images["base"])
 
-    objects = stoker_objects(stoker, record["storage"])
+    objects = stoker.objects(record["storage"])
     seals = [key for key in objects if key.endswith("seal.json")]
     assert len(seals) == 1
     seal = json.loads(objects[seals[0]])
@@ -54,21 +54,3 @@ def test_the_seal_lists_what_the_store_has(stoker: Stoker, cpu: str) -> None:
     assert "logs/std_log.txt" in [file["path"] for file in seal["files"]]
     leftovers = [key for key in objects if "/.segments/" in key]
     assert leftovers == []
-
-
-def stoker_objects(stoker: Stoker, url: str) -> dict[str, bytes]:
-    """Every object below a storage URL, read past Stoker, with the store's own credentials."""
-    import boto3
-
-    s3 = stoker.lab.s3
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint,
-        region_name=s3.region,
-        aws_access_key_id=s3.access_key,
-        aws_secret_access_key=s3.secret_key,
-    )
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-    return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}

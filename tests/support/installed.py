@@ -29,14 +29,20 @@ class Stoker:
         self, *arguments: str, check: bool = True, cwd: Path | None = None, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """`stoker …` with this cluster's kubeconfig; output is kept apart as stdout and stderr."""
-        done = subprocess.run(
-            [sys.executable, "-m", "stoker.cli", *arguments],
-            cwd=cwd or self.root,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE * 2,
-            env={**os.environ, "KUBECONFIG": str(self.lab.kubeconfig), "COLUMNS": "120", **env},
-        )
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "stoker.cli", *arguments],
+                cwd=cwd or self.root,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE * 2,
+                env={**os.environ, "KUBECONFIG": str(self.lab.kubeconfig), "COLUMNS": "120", **env},
+            )
+        except subprocess.TimeoutExpired as late:
+            said = b"\n".join(text for text in (late.stdout, late.stderr) if text).decode(errors="replace")
+            raise AssertionError(
+                f"stoker {' '.join(arguments)} did not end in {late.timeout} s\n{said}\n{self.state()}"
+            ) from None
         if check and done.returncode != 0:
             raise AssertionError(f"stoker {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
@@ -55,6 +61,46 @@ class Stoker:
         value: dict[str, Any] = json.loads(self.lab.kubectl("get", kind, name, "-n", namespace, "-o", "json"))
         return value
 
+    def state(self) -> str:
+        """Who has the nodes and who waits for them: what a person would ask the cluster when a run does not end."""
+        asked = (
+            ("get", "trainingjobs,jobs,pods,nodes,nodepools", "-A", "-o", "wide"),
+            ("get", "computeclusters", "-o", "yaml"),
+            ("describe", "nodes", "-l", "lab.stoker.dev/nodepool"),
+            ("logs", "-n", "stoker-system", "deployment/stoker-operator", "--tail=60"),
+        )
+        told = []
+        for question in asked:
+            try:
+                told.append(self.lab.kubectl(*question))
+            except Exception as error:  # One answer that cannot be had must not hide the others.
+                told.append(f"kubectl {' '.join(question)}: {error}")
+        return "\n\n".join(told)
+
+    def items(self, kind: str, selector: str, namespace: str = "default") -> list[dict[str, Any]]:
+        """The objects of a kind that a label selector picks."""
+        listed: list[dict[str, Any]] = json.loads(
+            self.lab.kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json")
+        )["items"]
+        return listed
+
+    def objects(self, url: str) -> dict[str, bytes]:
+        """Every object below a storage URL, read past Stoker, with the store's own credentials."""
+        import boto3
+
+        s3 = self.lab.s3
+        client = boto3.client(
+            "s3",
+            endpoint_url=s3.endpoint,
+            region_name=s3.region,
+            aws_access_key_id=s3.access_key,
+            aws_secret_access_key=s3.secret_key,
+        )
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
     def until(
         self,
         kind: str,
@@ -71,7 +117,8 @@ class Stoker:
             if holds(seen):
                 return seen
             if time.monotonic() > deadline:
-                raise AssertionError(f"{kind}/{name} after {seconds} s:\n{json.dumps(seen.get('status'), indent=1)}")
+                status = json.dumps(seen.get("status"), indent=1)
+                raise AssertionError(f"{kind}/{name} after {seconds} s:\n{status}\n{self.state()}")
             time.sleep(0.1)
 
     def finished(self, name: str, namespace: str = "default") -> dict[str, Any]:
