@@ -240,6 +240,20 @@ class EnvFrom(Spec):
     ] = None
 
 
+class Scratch(Spec):
+    """The disk of a run: its code, its inputs, and what it writes until that is saved."""
+
+    size: Annotated[
+        Quantity,
+        field(
+            "How much it may hold. A run that takes more is stopped with ScratchLimitExceeded, and what it wrote is saved."
+        ),
+    ]
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "size", str(self.size))
+
+
 class JobResources(Spec):
     """How many nodes of which kind, and how much of each."""
 
@@ -255,6 +269,9 @@ class JobResources(Spec):
     )
     shm_size: Annotated[
         Quantity | None, field("Size of /dev/shm (memory); missing: the container runtime's default.")
+    ] = None
+    scratch: Annotated[
+        Scratch | None, field("Bound of each node's scratch disk; missing: as much as the node has.")
     ] = None
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ pinned; how it runs from the TrainingJob and its pool.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import msgspec
 from stoker.api import names
 from stoker.api.common import PodShape, Toleration
 from stoker.api.computecluster import ComputeCluster, InstanceType
-from stoker.api.trainingjob import CommandJob, TrainingJob
+from stoker.api.trainingjob import CommandJob, Scratch, TrainingJob
 from stoker.core import podshape, record, units
 from stoker.runtime import wire
 
@@ -27,6 +28,8 @@ MOST_HOSTS = 1000
 #: What our two containers ask for. No CPU limit: throttled, saving would take longer than training's grace.
 AGENT_REQUESTS: dict[str, str] = {"cpu": "50m", "memory": "64Mi"}
 AGENT_LIMITS: dict[str, str] = {"memory": "512Mi"}
+#: Of the size of scratch: the use at which the kubelet evicts.
+EVICTED_ABOVE = Fraction(11, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +243,22 @@ def _placement(child: ChildPlan) -> dict[str, Any]:
 def _volumes(child: ChildPlan, shape: PodShape) -> list[dict[str, Any]]:
     token = {"path": "token", "audience": wire.POD_AUDIENCE, "expirationSeconds": TOKEN_SECONDS}
     own: list[dict[str, Any]] = [
-        {"name": SCRATCH, "emptyDir": {}},
+        {"name": SCRATCH, **_scratch(child.command.resources.scratch)},
         {"name": TOKEN, "projected": {"sources": [{"serviceAccountToken": token}]}},
     ]
     if size := child.command.resources.shm_size:
         own.append({"name": SHM, "emptyDir": {"medium": "Memory", "sizeLimit": size}})
     taken = {volume["name"] for volume in own}
     return [*own, *(volume for volume in shape.volumes if volume.get("name") not in taken)]
+
+
+def _scratch(asked: Scratch | None) -> dict[str, Any]:
+    """The volume on which a run works."""
+    if asked is None:
+        return {"emptyDir": {}}
+    # launch stops a run at the size that was asked for. The kubelet, which would kill it without a word, comes later.
+    limit = units.parse(asked.size) * EVICTED_ABOVE
+    return {"emptyDir": {"sizeLimit": units.quantity("storage", limit)}}
 
 
 def _agent(child: ChildPlan, shape: PodShape, name: str) -> dict[str, Any]:

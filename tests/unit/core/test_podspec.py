@@ -226,6 +226,25 @@ def test_the_platforms_word_wins_and_the_users_other_words_stay() -> None:
     assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["fsGroup"]) == (2000, 4000)
 
 
+def scratch_of(job: TrainingJob) -> dict[str, Any]:
+    """The volume that is mounted at the agent's folder."""
+    found: dict[str, Any] = next(v for v in pod_of(job)["volumes"] if v["name"] == podspec.SCRATCH)
+    return found
+
+
+def with_scratch(**scratch: Any) -> TrainingJob:
+    return build.job(command={"resources": {"scratch": scratch}})
+
+
+def test_launch_stops_a_run_at_its_scratch_size_before_the_kubelet_would() -> None:
+    job = with_scratch(size="100Gi")
+
+    assert scratch_of(job)["emptyDir"] == {"sizeLimit": "110Gi"}
+    assert child_of(job).record["limits"]["scratchBytes"] == 100 << 30
+    assert scratch_of(build.job())["emptyDir"] == {}
+    assert child_of(build.job()).record["limits"]["scratchBytes"] is None
+
+
 def test_a_users_variable_replaces_ours_but_never_a_stoker_one() -> None:
     env = env_of(build.job(nodes=2, command={"env": [{"name": "MASTER_ADDR", "value": "elsewhere"}]}))
 

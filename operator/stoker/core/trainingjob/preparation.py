@@ -8,7 +8,7 @@ from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import EnvironmentSpec
 from stoker.api.names import ANNOTATION_SUBMITTED_BY
 from stoker.api.trainingjob import Code, CommandJob, Input
-from stoker.core import command, podspec, record, times
+from stoker.core import command, podspec, record, times, units
 from stoker.core.plan import (
     Answer,
     Answers,
@@ -152,9 +152,15 @@ def job_json(
     pinned = record.Pinned(
         compute=compute, command=text, snapshot=snapshot, inputs=recorded, timeout_seconds=timeout_seconds(view),
         image=(image_reference(view) or "", image.partition("@")[2]) if image else None,
-        pip=environment.pip if environment else (),
+        pip=environment.pip if environment else (), scratch_bytes=_scratch_bytes(job.spec.command),
     )  # fmt: skip
     return record.job_record(identity, job.spec, pinned)
+
+
+def _scratch_bytes(block: CommandJob | None) -> int | None:
+    """The disk that a run may use on each node; None for all there is."""
+    scratch = block.resources.scratch if block else None
+    return int(units.parse(scratch.size)) if scratch else None
 
 
 def platform(cluster: ComputeCluster, instance_type: str | None) -> str | None:
