@@ -89,6 +89,20 @@ def test_what_may_change_may_change(cluster: Lab) -> None:
     assert "configured" in send(cluster, "apply", changed)
 
 
+def test_the_queue_may_change_until_the_run_has_its_nodes(cluster: Lab) -> None:
+    send(cluster, "create", training_job("queued"))
+    assert "replaced" in send(cluster, "replace", training_job("queued", queue={"priority": "High"}))
+
+    cluster.kubectl(
+        "patch", "stj", "queued", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", '{"status": {"phase": "Starting"}}'
+    )  # fmt: skip
+    told = refusal(cluster, "replace", training_job("queued", queue={"priority": "Low"}))
+
+    assert "spec.queue" in told
+    assert "queue is immutable once a run has its nodes" in told
+    assert "replaced" in send(cluster, "replace", training_job("queued", queue={"priority": "High"}, cancel=True))
+
+
 def test_a_new_job_is_pending_and_listed_with_what_people_ask_for(cluster: Lab) -> None:
     send(cluster, "create", training_job("listed"))
     ready = {"type": "Ready", "status": "False", "reason": "CommandFailed"}

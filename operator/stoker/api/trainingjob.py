@@ -22,8 +22,12 @@ Phase = Literal[
     "Failed",
     "Canceled",
 ]
+#: Which of the jobs that wait for a pool's nodes comes next.
+Priority = Literal["Low", "Medium", "High"]
 #: Failures that are the user's own, besides exit codes.
 RetryCause = Annotated[Literal["OOMKilled", "Evicted", "NodeLost"], field("A cause.")]
+#: From here on a run has had the nodes that it waited for.
+PLACED: tuple[Phase, ...] = ("Starting", "Running", "Finalizing", "Canceling", "Completed", "Failed", "Canceled")
 FINISHED: frozenset[str] = frozenset({"Completed", "Failed", "Canceled"})
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
 #: What Kubernetes allows as a key in a Secret's or ConfigMap's data.
@@ -381,9 +385,22 @@ class Retry(Spec):
     ] = "Checkpoints"
 
 
+class Queue(Spec):
+    """Where the run stands among those that wait for nodes."""
+
+    priority: Annotated[
+        Priority,
+        field(
+            "Runs of a higher priority get nodes first, whosever they are; among equals the namespace with the fewest "
+            "nodes comes next, then the oldest run. Nothing that runs is stopped for it."
+        ),
+    ] = "Medium"
+
+
 @rules(*SPEC_RULES)
 class TrainingJobSpec(Spec):
-    """What to run, where, and under which bounds. Immutable but for cancel, limits, tags, displayName, description."""
+    """What to run, where, and under which bounds. Immutable but for cancel, limits, tags, displayName, description, and
+    queue until the run has its nodes."""
 
     command: Annotated[CommandJob | None, field("The block of type command.")] = None
     type: Annotated[Literal["command"], field("Which block below says what to run.")] = "command"
@@ -404,6 +421,7 @@ class TrainingJobSpec(Spec):
     cancel: Annotated[bool, field("True ends the run; what it saved stays.")] = False
     limits: Annotated[Limits, field("Bounds in time.")] = Limits()
     retry: Annotated[Retry, field("When to try again.")] = Retry()
+    queue: Annotated[Queue, field("Where it stands among those that wait for nodes.")] = Queue()
     inputs: Annotated[dict[str, Input], field("Inputs by name.", max_length=64, rules=NAME_RULES)] = msgspec.field(
         default_factory=dict
     )
@@ -517,7 +535,14 @@ class TrainingJobStatus(Spec):
         "a TrainingJob's name has at most 63 lower-case letters, digits and dashes, for it becomes a label",
         "shorten metadata.name or take the dots out",
         value="self.metadata.name",
-    )
+    ),
+    Rule(
+        f"self.spec.queue == oldSelf.spec.queue || !has(self.status) || !(self.status.phase in {[*PLACED]})",
+        "queue is immutable once a run has its nodes",
+        "leave it as it is: it says which run gets nodes first, and this one has them",
+        at=".spec.queue",
+        value="self.status.phase",
+    ),
 )
 class TrainingJob(Spec):
     """One run of a training command, from its code to its stored outputs."""

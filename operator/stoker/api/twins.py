@@ -11,6 +11,7 @@ from typing import Any
 from stoker.api.common import KINDS
 from stoker.api.jobrules import IMMUTABLE, RESERVED_NAMES
 from stoker.api.openapi import RULES_KEY, Schema, kind_schema
+from stoker.api.trainingjob import PLACED
 
 Twin = Callable[[Any], Any]
 #: Of a rule that compares with the former value: (former, present) -> what offends, or None.
@@ -149,6 +150,11 @@ def _changed(member: str) -> Transition:
 _TRANSITIONS: dict[str, Transition] = {
     "cancel goes from false to true only": lambda former, present: (
         "false" if former["cancel"] and not present["cancel"] else None
+    ),
+    "queue is immutable once a run has its nodes": lambda former, present: (
+        former["status"]["phase"]
+        if former["spec"]["queue"] != present["spec"]["queue"] and former.get("status", {}).get("phase") in PLACED
+        else None
     ),
     **{f"{member} is immutable: a TrainingJob runs once": _changed(member) for member in IMMUTABLE},
 }

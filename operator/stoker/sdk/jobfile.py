@@ -17,20 +17,20 @@ from stoker.sdk.yaml12 import Path as FieldPath
 
 KEYS = frozenset({
     "$schema", "type", "name", "display_name", "experiment_name", "description", "tags", "command", "code", "environment",
-    "environment_variables", "compute", "inputs", "outputs", "resources", "limits",
+    "environment_variables", "compute", "inputs", "outputs", "resources", "limits", "queue_settings",
 })  # fmt: skip
 NOT_YET = {
     "component": "components are not supported yet; write `command` and `code` here",
     "distribution": "launching several processes per node is not supported yet; start them in `command` (torchrun reads MASTER_ADDR and NODE_RANK)",
     "services": "interactive services are not supported yet; leave them out",
     "identity": "identities are not supported yet; leave it out",
-    "queue_settings": "queues are not supported yet; leave it out",
     "schedule": "schedules are not supported yet; leave it out",
     "parent_job_name": "it is Azure ML's own field; leave it out",
     "properties": "it is Azure ML's own field; use tags",
     "jobs": "pipelines are not supported yet; write one file per command",
     "trial": "sweeps are not supported yet; write one command with fixed inputs",
 }
+_QUEUE_NOT_YET = {"job_tier": "tiers are chosen by `compute` and its instance types; leave it out"}
 _RESOURCES = frozenset({"instance_count", "instance_type", "shm_size", "requests"})
 _RESOURCES_NOT_YET = {
     "docker_args": "arguments of docker have no meaning in a cluster; use shm_size or a TrainingJob manifest's `pod`",
@@ -89,6 +89,8 @@ class _JobFile:
             spec["outputs"] = outputs
         if (timeout := self._limits(root.get("limits"))) is not None:
             spec["limits"] = {"timeoutSeconds": timeout}
+        if (priority := self._priority(root.get("queue_settings"))) is not None:
+            spec["queue"] = {"priority": priority}
         command: dict[str, Any] = {"command": self._command(root.get("command"))}
         if env := self._variables(root.get("environment_variables")):
             command["env"] = env
@@ -275,6 +277,16 @@ class _JobFile:
         at: FieldPath = ("limits", "timeout")
         found: int | None = self._try(lambda: seconds(given["timeout"], "limits.timeout", self.document.where(at)))
         return found
+
+    def _priority(self, value: Any) -> str | None:
+        """Azure ML writes it in small letters."""
+        given = self._mapping(("queue_settings",), value)
+        self._keys(("queue_settings",), given, frozenset({"priority"}), _QUEUE_NOT_YET)
+        priority = given.get("priority")
+        if priority is None or str(priority).lower() in ("low", "medium", "high"):
+            return None if priority is None else str(priority).capitalize()
+        self._bad(("queue_settings", "priority"), f"{shown(priority)} is no priority", "write low, medium or high")
+        return None
 
     def _port_name(self, at: FieldPath, name: str) -> bool:
         if _VARIABLE.match(name) and len(name) <= 64 and name.lower() not in _RESERVED:

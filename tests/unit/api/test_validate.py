@@ -92,6 +92,16 @@ def test_every_problem_is_told_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize("phase", ["Pending", "Queued", "Starting", "Running", "Failed"])
+def test_the_queue_may_change_until_the_run_has_its_nodes(phase: str) -> None:
+    before = {**training_job(), "status": {"phase": phase}}
+    after = training_job(queue={"priority": "High"})
+
+    found = [problem.path for problem in problems("TrainingJob", after, former=before)]
+
+    assert found == ([] if phase in ("Pending", "Queued") else ["spec.queue"])
+
+
 def test_a_near_name_is_offered() -> None:
     job = training_job()
     job["spec"]["comand"] = job["spec"].pop("command")

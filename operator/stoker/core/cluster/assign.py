@@ -5,10 +5,13 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from stoker.api.trainingjob import Priority
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
 
 Key = tuple[str, int]
+
+_HIGHEST_FIRST: tuple[Priority, ...] = ("High", "Medium", "Low")
 
 
 @dataclass(slots=True)
@@ -35,12 +38,24 @@ class _Stock:
 
 
 def in_order(demands: Iterable[Demand], running: Mapping[str, int], first: Iterable[Key] = ()) -> Iterator[Demand]:
-    """Who comes next: those for whom the last plan kept nodes, then the namespace with the fewest nodes, then age.
+    """Who comes next: the highest priority; in it those for whom the last plan kept nodes, then the namespace with the
+    fewest nodes, then age.
 
     running: nodes by namespace; read anew after each demand, so that what it was given counts for those behind it.
     """
+    levels: dict[Priority, list[Demand]] = {}
+    for demand in demands:
+        levels.setdefault(demand.priority, []).append(demand)
+    kept = tuple(first)
+    for priority in _HIGHEST_FIRST:
+        yield from _in_turn(levels.get(priority, ()), running, kept)
+
+
+def _in_turn(demands: Iterable[Demand], running: Mapping[str, int], first: Iterable[Key]) -> Iterator[Demand]:
+    """The order within one priority."""
     left = {(demand.uid, demand.attempt): demand for demand in sorted(demands, key=_age)}
-    # Shares move with every job that ends: a gang that lost its place to that would wait for ever.
+    # Shares move with every job that ends: a gang that lost its place to that would wait for ever. It loses it to a
+    # higher priority all the same, which was asked for: nodes kept for a Low gang must not make a High job wait.
     for key in first:
         if (kept := left.pop(key, None)) is not None:
             yield kept

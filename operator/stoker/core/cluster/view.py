@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from stoker.api.computecluster import ComputeCluster, ComputeClusterStatus
 from stoker.api.kube import Node
+from stoker.api.trainingjob import Priority
 from stoker.core.plan import Plan
 
 
@@ -19,6 +20,7 @@ class Demand:
     count: int
     since: float  # seconds since the epoch: when the job was created
     instance_type: str | None = None
+    priority: Priority = "Medium"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.api.trainingjob import Priority
 from stoker.core import cluster as pools
 from stoker.core.cluster.assign import in_order
 from stoker.core.cluster.view import ClusterView, Demand, Holding
@@ -14,8 +15,8 @@ from tests.support import build
 Jobs = list[tuple[str, int, int]]  # namespace, nodes, seconds
 
 
-def demand(namespace: str, n: int, count: int = 1) -> Demand:
-    return Demand(f"uid-{namespace}-{n}", namespace, f"job-{n}", 1, count, float(n))
+def demand(namespace: str, n: int, count: int = 1, *, priority: Priority = "Medium") -> Demand:
+    return Demand(f"uid-{namespace}-{n}", namespace, f"job-{n}", 1, count, float(n), priority=priority)
 
 
 def starts(jobs: Jobs, size: int, until: int) -> dict[int, int]:
@@ -68,3 +69,46 @@ def test_a_gang_as_large_as_the_pool_keeps_its_place_when_shares_become_equal() 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.integers(1, 6)), max_size=12))
 def test_every_job_is_served_when_jobs_end(jobs: Jobs) -> None:
     assert sorted(starts(jobs, size=4, until=200)) == list(range(len(jobs)))
+
+
+def test_a_higher_priority_comes_first_whosever_it_is() -> None:
+    running = Counter({"busy": 9})
+    demands = [demand("idle", 1), demand("busy", 2, priority="High"), demand("idle", 0, priority="Low")]
+
+    assert ["High", "Medium", "Low"] == [one.priority for one in in_order(demands, running)]
+
+
+def test_a_gang_keeps_its_place_against_its_equals_and_not_against_a_higher_priority() -> None:
+    gang, equal, higher = demand("a", 5, 4), demand("b", 1), demand("b", 9, priority="High")
+
+    served = [one.uid for one in in_order([equal, higher, gang], Counter(a=3), first=[(gang.uid, gang.attempt)])]
+
+    assert served == [higher.uid, gang.uid, equal.uid]
+
+
+def test_nodes_that_were_kept_for_a_low_gang_go_to_a_high_job() -> None:
+    nodes = {name: build.node(name) for name in ("n0", "n1")}
+    gang, higher = demand("a", 0, 2, priority="Low"), demand("b", 1, priority="High")
+    held = (Holding("other", 1, ("n0",), namespace="c"),)
+    pool = build.cluster(provider="Static", most=2)
+    before = pools.plan(ClusterView(pool, nodes, (gang,), held), build.T0)
+    assert before.first == ((gang.uid, 1),)
+
+    after = pools.plan(ClusterView(pool, nodes, (gang, higher), held, first=before.first), build.T0)
+
+    assert after.assignments == {(higher.uid, 1): ("n1",)}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["Low", "Medium", "High"])), max_size=20),
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 5)),
+)
+def test_nobody_is_served_before_a_higher_priority_and_everybody_once(
+    jobs: list[tuple[str, Priority]], running: dict[str, int]
+) -> None:
+    demands = [demand(namespace, n, priority=priority) for n, (namespace, priority) in enumerate(jobs)]
+    served = list(in_order(demands, running, [(one.uid, 1) for one in demands[::3]]))
+
+    ranks = [["High", "Medium", "Low"].index(one.priority) for one in served]
+    assert ranks == sorted(ranks)
+    assert sorted(one.uid for one in served) == sorted(one.uid for one in demands)
