@@ -23,7 +23,7 @@ import aiohttp
 from stoker.api import names
 from stoker.api.kube import Lean, ObjectMeta, Pod
 from stoker.kube.client import KubeClient
-from stoker.kube.errors import Gone, KubeError, Unavailable
+from stoker.kube.errors import Gone, KubeError, NotFound, Unavailable
 from stoker.runtime.wire import POD_AUDIENCE
 
 USER_AGENT = "lab-sealer"
@@ -31,6 +31,8 @@ FINISH = "lab.stoker.dev/finish"
 ENDS_BY_ITSELF = "lab.stoker.dev/run-seconds"
 #: Pods sealed at the same time; more only queue up at the server.
 AT_ONCE = 16
+#: After a seal that could not be made; whatever was down is asked again for as long as the pod is there.
+AGAIN_SECONDS = 1.0
 
 
 class _Node(Lean):
@@ -38,10 +40,12 @@ class _Node(Lean):
 
 
 class Sealer:
-    """Seals every job's pod that it sees running on a kwok node, once."""
+    """Seals every job's pod that it sees running on a kwok node, once. hold: how long it lets a pod run, in seconds."""
 
-    def __init__(self, kube: KubeClient, http: aiohttp.ClientSession, server: str, store: Any | None) -> None:
-        self._kube, self._http, self._server, self._store = kube, http, server, store
+    def __init__(
+        self, kube: KubeClient, http: aiohttp.ClientSession, server: str, store: Any | None, hold: float = 0.0
+    ) -> None:
+        self._kube, self._http, self._server, self._store, self._hold = kube, http, server, store, hold
         self._seen: set[str] = set()
         self._places = asyncio.Semaphore(AT_ONCE)
         self._kwok: set[str] = set()
@@ -86,14 +90,21 @@ class Sealer:
         tasks.create_task(self._seal(pod))
 
     async def _seal(self, pod: Pod) -> None:
-        async with self._places:
+        await asyncio.sleep(self._hold)
+        while True:
             try:
-                await (self._seal_directly(pod) if self._store is not None else self._seal_through_the_server(pod))
-                if ENDS_BY_ITSELF not in pod.metadata.annotations:
-                    await self._kube.patch(_path(pod), {"metadata": {"annotations": {FINISH: "true"}}})
-            except (KubeError, aiohttp.ClientError) as error:
-                print(f"sealer: {pod.metadata.name}: {error}", file=sys.stderr, flush=True)
-                self._seen.discard(pod.metadata.uid)
+                async with self._places:
+                    await (self._seal_directly(pod) if self._store is not None else self._seal_through_the_server(pod))
+                    if ENDS_BY_ITSELF not in pod.metadata.annotations:
+                        await self._kube.patch(_path(pod), {"metadata": {"annotations": {FINISH: "true"}}})
+                return
+            except NotFound:
+                return  # the pod has gone, and a new one is another one
+            except (KubeError, aiohttp.ClientError, TimeoutError) as error:
+                print(
+                    f"sealer: {pod.metadata.name}: {error}, again in {AGAIN_SECONDS:g} s", file=sys.stderr, flush=True
+                )
+                await asyncio.sleep(AGAIN_SECONDS)
 
     async def _seal_through_the_server(self, pod: Pod) -> None:
         token: dict[str, Any] = await self._kube.create(
@@ -160,8 +171,11 @@ async def _main(arguments: argparse.Namespace) -> None:
 
         store = open_store(arguments.store_url, StoreOptions.from_env())
     kube = KubeClient.from_kubeconfig(arguments.kubeconfig, user_agent=USER_AGENT)
-    async with kube, aiohttp.ClientSession(headers={"User-Agent": USER_AGENT}) as http:
-        following = asyncio.ensure_future(Sealer(kube, http, arguments.server.rstrip("/"), store).follow())
+    # A server that is stopped takes a connection and never answers.
+    limit = aiohttp.ClientTimeout(total=30)
+    async with kube, aiohttp.ClientSession(headers={"User-Agent": USER_AGENT}, timeout=limit) as http:
+        sealer = Sealer(kube, http, arguments.server.rstrip("/"), store, arguments.hold_seconds)
+        following = asyncio.ensure_future(sealer.follow())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, following.cancel)
         try:
             await following
@@ -177,6 +191,7 @@ def main() -> None:
     parser.add_argument("--server", default="", help="URL of Stoker's server")
     parser.add_argument("--direct", action="store_true", help="write seals straight into the store")
     parser.add_argument("--store-url", default="", help="workspace storage without the namespace, with --direct")
+    parser.add_argument("--hold-seconds", type=float, default=0.0, help="how long each pod runs before it is sealed")
     asyncio.run(_main(parser.parse_args()))
 
 

@@ -40,7 +40,7 @@ class Place:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def install(lab: embedded.Lab, progress: Progress = print) -> Mapping[str, str]:
+def install(lab: embedded.Lab, progress: Progress = print, *, operators: int = 1) -> Mapping[str, str]:
     """Build Stoker's images, push them to the lab's registry and install the chart; the images' references by target."""
     built = images.lab_images(lab, progress=progress)
     values = {
@@ -53,8 +53,8 @@ def install(lab: embedded.Lab, progress: Progress = print) -> Mapping[str, str]:
             "secretKey": lab.s3.secret_key,
         },
         "insecureRegistries": [lab.registry],
-        # One node cannot fail over to another.
-        "operator": {"replicas": 1},
+        # One node cannot fail over to another, so one operator is enough unless a test is about two.
+        "operator": {"replicas": operators},
         "rbac": {"scaleResources": [{"apiGroup": "lab.stoker.dev", "resources": ["nodepools"]}]},
     }
     chart.install(lab, values)

@@ -10,11 +10,15 @@ from tests.support.installed import Stoker
 pytestmark = pytest.mark.lab
 
 
-def test_two_ranks_on_two_nodes_talk_to_each_other(stoker: Stoker, cpu: str, tmp_path: Path) -> None:
-    record = stoker.run("examples/two-nodes", "--compute", cpu, "--environment", stoker.lab.images["base"])
+def test_two_ranks_on_two_nodes_talk_to_each_other(stoker: Stoker, tmp_path: Path) -> None:
+    """A gang has its nodes together, from a pool that had none, and nobody else's jobs in its way."""
+    stoker.pool("pair", most=2, idle=5)
+
+    record = stoker.run("examples/two-nodes", "--compute", "pair", "--environment", stoker.lab.images["base"])
 
     assert (record["phase"], record["exitCode"]) == ("Completed", 0), record
     status = stoker.get("trainingjob", record["name"])["status"]
     assert len(set(status["attempts"][0]["nodes"])) == 2
     stoker.cli("pull", record["name"], str(tmp_path))
     assert json.loads((tmp_path / "ranks.json").read_text())["ranks"] == 2
+    stoker.until_empty("pair")

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,18 +20,23 @@ HOST, INSIDE = "10.213.77.1", "10.213.77.2"
 class Cell:
     """A network namespace in which only one address and port exist, with a kubeconfig for it."""
 
-    def __init__(self, name: str, kubeconfig: Path) -> None:
-        self.name, self.kubeconfig = name, kubeconfig
+    def __init__(self, name: str, kubeconfig: Path, state: Callable[[], str]) -> None:
+        self.name, self.kubeconfig, self._state = name, kubeconfig, state
 
     def stoker(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "stoker.cli", *arguments, check=check)
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.name, *command], capture_output=True, text=True, timeout=300,
-            env={**environment, "KUBECONFIG": str(self.kubeconfig)},
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                ["ip", "netns", "exec", self.name, *command], capture_output=True, text=True, timeout=300,
+                env={**environment, "KUBECONFIG": str(self.kubeconfig)},
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as late:
+            raise AssertionError(
+                f"{command} did not end in {late.timeout} s\n{late.stderr!r}\n{self._state()}"
+            ) from None
         if check and done.returncode:
             raise AssertionError(f"{command}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
@@ -62,7 +67,7 @@ def cell(stoker: Stoker, tmp_path: Path) -> Iterator[Cell]:
             f"ip daddr {address} tcp dport {port} accept; }}; }}\n"
         )
         subprocess.run(["ip", "netns", "exec", name, "nft", "-f", "-"], input=rules, text=True, check=True)
-        yield Cell(name, kubeconfig)
+        yield Cell(name, kubeconfig, stoker.state)
     finally:
         ip("netns", "del", name, check=False)
         ip("link", "del", "stk-host", check=False)
