@@ -1,7 +1,8 @@
-"""Stores for the shared promise: a folder, and the lab's S3 server."""
+"""Stores for the shared promise: a folder, and a real S3 server."""
 
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,17 @@ from stoker.storage.signing import Signer
 
 
 @pytest.fixture(scope="session")
-def s3() -> tuple[str, StoreOptions]:
-    """URL of a prefix of its own, and how to reach it: the lab's versitygw, or what STOKER_TEST_STORAGE_URL and the
-    AWS variables name."""
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, StoreOptions]]:
+    """URL of a prefix of its own, and how to reach it: a versitygw of this session, or what STOKER_TEST_STORAGE_URL
+    and the AWS variables name."""
     prefix = f"test-{secrets.token_hex(4)}"
     if url := os.environ.get("STOKER_TEST_STORAGE_URL"):
-        return f"{url.rstrip('/')}/{prefix}", StoreOptions.from_env()
-    from tests.support import labs
+        yield f"{url.rstrip('/')}/{prefix}", StoreOptions.from_env()
+        return
+    from tests.support.s3 import versitygw
 
-    server = labs.running(os.environ.get("STOKER_LAB", "stoker-test"), nodes=1).s3
-    options = StoreOptions(server.endpoint, server.region, server.access_key, server.secret_key)
-    return f"s3://{server.bucket}/{prefix}", options
+    with versitygw(tmp_path_factory.mktemp("versitygw")) as (url, options):
+        yield f"{url}/{prefix}", options
 
 
 @pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.lab)])
