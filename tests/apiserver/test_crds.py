@@ -83,7 +83,13 @@ def test_what_may_change_may_change(cluster: Lab) -> None:
     send(cluster, "apply", training_job("changing"))
 
     changed = training_job(
-        "changing", cancel=True, limits={"timeoutSeconds": 60}, tags={"a": "b"}, displayName="Iris", description="x"
+        "changing",
+        suspend=True,
+        cancel=True,
+        limits={"timeoutSeconds": 60},
+        tags={"a": "b"},
+        displayName="Iris",
+        description="x",
     )
 
     assert "configured" in send(cluster, "apply", changed)

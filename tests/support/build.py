@@ -355,7 +355,13 @@ class Answering(dict[Question, Answer]):
                 text = question.record if isinstance(question, Recorded) else question.result
                 return Found(self.results.setdefault(f"{type(question).__name__}/{question.key}", _decoded(text)))
             case Seals():
-                return Found({rank: seal for rank, seal in self.seals.items() if rank < question.ranks})
+                return Found(
+                    {
+                        rank: seal
+                        for rank, seal in self.seals.items()
+                        if rank < question.ranks and seal.get("attempt", 1) == question.attempt
+                    }
+                )
             case CloseRank():
                 return Found(self.seals[question.rank]) if question.rank in self.seals else default
         return default

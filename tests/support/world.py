@@ -126,6 +126,13 @@ class World:
         metadata = msgspec.structs.replace(job.metadata, generation=job.metadata.generation + 1)
         self.jobs[uid] = msgspec.structs.replace(job, spec=spec, metadata=metadata)
 
+    def suspend(self, uid: str, suspended: bool) -> None:
+        """Set spec.suspend of a job."""
+        job = self.jobs[uid]
+        spec = msgspec.structs.replace(job.spec, suspend=suspended)
+        metadata = msgspec.structs.replace(job.metadata, generation=job.metadata.generation + 1)
+        self.jobs[uid] = msgspec.structs.replace(job, spec=spec, metadata=metadata)
+
     def lose_node(self, name: str) -> None:
         """A node is powered off: it falls silent, and its pods never say anything again."""
         if name in self.nodes:

@@ -18,6 +18,7 @@ Phase = Literal[
     "Running",
     "Finalizing",
     "Canceling",
+    "Suspended",
     "Completed",
     "Failed",
     "Canceled",
@@ -399,8 +400,8 @@ class Queue(Spec):
 
 @rules(*SPEC_RULES)
 class TrainingJobSpec(Spec):
-    """What to run, where, and under which bounds. Immutable but for cancel, limits, tags, displayName, description, and
-    queue until the run has its nodes."""
+    """What to run, where, and under which bounds. Immutable but for suspend, cancel, limits, tags, displayName,
+    description, and queue until the run has its nodes."""
 
     command: Annotated[CommandJob | None, field("The block of type command.")] = None
     type: Annotated[Literal["command"], field("Which block below says what to run.")] = "command"
@@ -418,6 +419,13 @@ class TrainingJobSpec(Spec):
     compute: Annotated[
         str | None, field("Name of a ComputeCluster; missing: the Workspace's default.", min_length=1, max_length=63)
     ] = None
+    suspend: Annotated[
+        bool,
+        field(
+            "True: the job takes no nodes; a running attempt is ended with its grace period. False again: the next attempt "
+            "goes on from the checkpoints. It counts for neither of retry's limits."
+        ),
+    ] = False
     cancel: Annotated[bool, field("True ends the run; what it saved stays.")] = False
     limits: Annotated[Limits, field("Bounds in time.")] = Limits()
     retry: Annotated[Retry, field("When to try again.")] = Retry()
@@ -457,8 +465,11 @@ class AttemptStatus(Spec):
     ended_at: Annotated[str, field("When its last command ended (RFC 3339).", max_length=40)] = ""
     reason: Annotated[str, field("How it ended, one CamelCase word.", max_length=64)] = ""
     counted: Annotated[
-        Literal["Failure", "Interruption"] | None,
-        field("Set once the next attempt is decided: what this one counts as, for retry's two limits."),
+        Literal["Failure", "Interruption", "Neither"] | None,
+        field(
+            "Set once the attempt is over and the run is not: what it counts as for retry's two limits. Neither: it was "
+            "suspended."
+        ),
     ] = None
 
 

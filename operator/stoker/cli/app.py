@@ -20,6 +20,8 @@ COMMANDS = {
     "logs": ("logs", "Print a run's log; also after its pods are gone."),
     "why": ("jobs", "Say why a run waits, or how it ended."),
     "cancel": ("jobs", "End a run; what it saved stays."),
+    "suspend": ("suspend", "Stop a run and give its nodes back, for now."),
+    "resume": ("suspend", "Let a suspended run go on from its checkpoints."),
     "pull": ("pull", "Copy a run's outputs to this machine."),
     "rm": ("rm", "Remove finished runs: record, logs, outputs."),
     "gc": ("gc", "Remove what retention does not keep, and unused snapshots."),

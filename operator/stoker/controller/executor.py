@@ -31,7 +31,7 @@ FIRST_TRY_AGAIN_SECONDS, LONGEST_TRY_AGAIN_SECONDS = 5.0, 60.0
 #: jobs must not be slowed down by telling that it is slow.
 PROGRESS_PER_SECOND, PROGRESS_BURST = 5.0, 20.0
 PROGRESS_AGAIN_SECONDS = 5.0
-ON_ITS_WAY = frozenset({"Pending", "Preparing", "Queued", "Starting"})
+ON_ITS_WAY = frozenset({"Pending", "Preparing", "Queued", "Starting", "Suspended"})
 #: Statuses that the API server stored otherwise than we sent them.
 MOST_ALTERED = 1000
 

@@ -137,6 +137,11 @@ class Cluster:
         found: dict[str, Any] = self.kube.patch(self.path(name), {"spec": {"cancel": True}})
         return found
 
+    def suspend(self, name: str, suspended: bool) -> dict[str, Any]:
+        """Ask that a run gives its nodes back for now (True), or goes on (False)."""
+        found: dict[str, Any] = self.kube.patch(self.path(name), {"spec": {"suspend": suspended}})
+        return found
+
     def delete(self, job: Mapping[str, Any]) -> None:
         """Delete this very TrainingJob, and no later one of its name; one that is gone is no error."""
         meta = job["metadata"]

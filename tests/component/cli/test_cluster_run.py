@@ -185,6 +185,26 @@ def test_cancel_asks_the_operator(world: World) -> None:
     assert world.api.objects[f"{JOBS}/{name}"]["spec"]["cancel"] is True
 
 
+def test_suspend_and_resume_ask_the_operator(world: World) -> None:
+    name = world.cli.json("run", "t.py", "--compute", "cpu", "--environment", "a:1", "--detach")["name"]
+
+    said = world.cli("suspend", "@last")
+    assert world.api.objects[f"{JOBS}/{name}"]["spec"]["suspend"] is True
+    assert "is being suspended" in said.stderr
+
+    world.cli("resume", name)
+    assert world.api.objects[f"{JOBS}/{name}"]["spec"]["suspend"] is False
+
+
+def test_a_run_that_has_ended_is_not_suspended(world: World) -> None:
+    job = world.finished()
+
+    said = world.cli("suspend", job["metadata"]["name"])
+
+    assert "has ended already" in said.stderr
+    assert "suspend" not in job["spec"]
+
+
 def test_a_run_is_read_and_pulled_after_its_object_is_gone(world: World) -> None:
     job = world.finished()
     name = job["metadata"]["name"]

@@ -300,3 +300,12 @@ def test_over_300_mb_a_yes_is_needed(cli: Cli) -> None:
     assert "big.bin" in refused.stderr
     assert "add -y" in refused.stderr
     assert not (cli.folder / ".stoker" / "jobs").exists()
+
+
+def test_a_local_run_cannot_be_suspended(cli: Cli, repository: Path) -> None:
+    cli("run", str(repository / "examples" / "hello"), "-q")
+
+    refused = cli("suspend", "@last", code=2)
+
+    assert "a run of this machine" in refused.stderr
+    assert "stoker cancel" in refused.stderr

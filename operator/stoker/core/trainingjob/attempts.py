@@ -23,6 +23,8 @@ SEAL_PATIENCE = 120.0
 LOOKS = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 #: Reasons with which a rank is closed.
 NODE_LOST, POD_LOST, EVICTED, NOT_SAVED = "NodeLost", "PodLost", "Evicted", "OutputsNotSaved"
+#: Why an attempt was ended that counts for nothing and that another follows.
+SUSPENDED = "Suspended"
 _CLOSING = (NODE_LOST, POD_LOST, EVICTED, NOT_SAVED)
 
 

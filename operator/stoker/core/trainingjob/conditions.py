@@ -31,6 +31,7 @@ def _facts(seen: Seen, stand: Stand, wait: Wait | None, result: Mapping[str, Any
     yield "ComputeReady", _compute(seen, wait)
     yield "PodsReady", _pods(seen, wait, result)
     yield "OutputsSaved", _outputs(seen)
+    yield from _suspended(seen, result)
     if result is not None:
         yield from _ended(result)
     else:
@@ -53,6 +54,14 @@ def _going(seen: Seen, stand: Stand, wait: Wait | None) -> Iterator[tuple[str, F
         yield from kstatus(True, stand.phase, message).items()
     else:
         yield from kstatus(False, reason, message, stalled=wait is not None and wait.yours).items()
+
+
+def _suspended(seen: Seen, result: Mapping[str, Any] | None) -> Iterator[tuple[str, Fact]]:
+    """As batch/v1 Job has it: True while nothing may run; False since it was resumed; not there where it never was."""
+    if seen.suspend and seen.attempt is None and result is None:
+        yield "Suspended", ("True", "Suspended", "spec.suspend is true")
+    elif any(entry.type == "Suspended" for entry in seen.view.job.status.conditions):
+        yield "Suspended", ("False", "Ended" if result is not None else "Resumed", "")
 
 
 def _snapshot(seen: Seen) -> Fact:

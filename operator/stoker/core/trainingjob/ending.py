@@ -240,6 +240,7 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
         "TimedOut": f"not ended {times.duration(timeout_seconds(seen.view))} after its start "
         "(limits.timeoutSeconds) and the grace period",
         "NodeLost": "a node was lost",
+        "Suspended": "suspended by spec.suspend",
         "ImagePullFailed": "a node could not pull the image",
     }
     return reason, words.get(reason, f"the attempt was ended: {reason}")

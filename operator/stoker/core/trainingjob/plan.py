@@ -117,7 +117,7 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
 
 def _wants_nodes(seen: Seen) -> bool:
     waits_for_nothing_else = seen.obstacle is None and seen.preparation.ready
-    between = seen.backing_off or bool(seen.leftovers)
+    between = seen.suspend or seen.backing_off or bool(seen.leftovers)
     return not (seen.finished or seen.cancel or between) and seen.attempt is None and waits_for_nothing_else
 
 

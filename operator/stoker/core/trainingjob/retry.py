@@ -10,11 +10,11 @@ from typing import Literal
 
 from stoker.api.trainingjob import Retry, TrainingJobStatus
 from stoker.core import times
-from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, POD_LOST, Attempt
+from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, POD_LOST, SUSPENDED, Attempt
 from stoker.core.trainingjob.ending import POD_STOPPED, PREEMPTED, Failure, failure
 from stoker.core.trainingjob.seen import Seen
 
-Counted = Literal["Failure", "Interruption"]
+Counted = Literal["Failure", "Interruption", "Neither"]
 
 #: How an attempt ends that was cut off from outside. The last three are the kubelet's own words for a pod that it ended
 #: because its machine shuts down or a more important pod came.
@@ -44,6 +44,9 @@ class Verdict:
 
 def verdict(seen: Seen, attempt: Attempt) -> Verdict:
     """Whether another attempt follows one that is sealed and did not complete."""
+    if attempt.stopped == SUSPENDED:
+        # Also where a cancel came meanwhile: the run is then canceled before the next attempt.
+        return Verdict(True, SUSPENDED, "Neither")
     end, retry, status = failure(seen, attempt), seen.view.job.spec.retry, seen.view.job.status
     early = end.reason == NODE_LOST and _lost_early(attempt, seen.now)
     suspect = early and status.early_node_losses + 1 >= EARLY_LOSSES

@@ -80,6 +80,10 @@ class Seen:
         return self.view.job.spec.cancel
 
     @property
+    def suspend(self) -> bool:
+        return self.view.job.spec.suspend
+
+    @property
     def placement(self) -> Placement:
         return self.view.placement or Placement()
 
@@ -108,6 +112,8 @@ class Seen:
             return ""
         if self.cancel:
             return "Canceled"
+        if self.suspend and not all(rank.done or rank.saving for rank in attempt.ranks):
+            return attempts.SUSPENDED
         if self.deadline is not None and self.now >= self.deadline:
             return "TimedOut"
         if any(rank.lost for rank in attempt.ranks):

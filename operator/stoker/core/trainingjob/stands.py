@@ -80,6 +80,10 @@ def attempt_open(seen: Seen) -> bool:
     return seen.attempt is not None
 
 
+def suspended(seen: Seen) -> bool:
+    return seen.attempt is None and seen.suspend
+
+
 def backing_off(seen: Seen) -> bool:
     return seen.backing_off
 
@@ -117,6 +121,7 @@ STANDS: tuple[Stand, ...] = (
     Stand("Saving", "Finalizing", all_commands_ended, then=steps.watch),
     Stand("Running", "Running", every_rank_started, then=steps.watch),
     Stand("Starting", "Starting", attempt_open, then=steps.watch),
+    Stand("Suspended", "Suspended", suspended, then=steps.rest),
     Stand("BackingOff", "Queued", backing_off, then=steps.back_off),
     Stand("Clearing", "Queued", former_child_stands, then=steps.clear),
     Stand("Hindered", "Pending", only_the_user_can_mend, then=steps.prepare),

@@ -79,6 +79,11 @@ def clear(seen: Seen) -> Step:
     return Step(wake_at=due) if seen.now < due else Step(tuple(_delete_child(child) for child in seen.leftovers))
 
 
+def rest(seen: Seen) -> Step:
+    """Suspended: nothing is asked for and nothing is made; what a former attempt left goes."""
+    return clear(seen) if seen.leftovers else Step()
+
+
 def back_off(seen: Seen) -> Step:
     """Let the time pass that a failure costs."""
     return Step(wake_at=seen.retry_at)

@@ -42,6 +42,20 @@ def canceling(seen: Seen) -> Wait | None:
     return Wait("Canceling", "the run is being canceled; its record is being written") if seen.cancel else None
 
 
+def suspended(seen: Seen) -> Wait | None:
+    if not seen.suspend:
+        return None
+    last = seen.last_closed
+    goes_on = (
+        f"attempt {seen.next_attempt} goes on from the checkpoints of attempt {last.number}" if last else "it starts"
+    )
+    return Wait(
+        attempts.SUSPENDED,
+        f"spec.suspend is true: the job takes no nodes; set to false, {goes_on}",
+        f"set spec.suspend to false: stoker resume {seen.view.job.metadata.name}",
+    )
+
+
 def retry_backoff(seen: Seen) -> Wait | None:
     """After a failure of the user's own: when it is tried again."""
     last, status = seen.last_closed, seen.view.job.status
@@ -234,6 +248,7 @@ def pods_starting(seen: Seen) -> Wait | None:
 #: Before an attempt. The last policy always answers: a job without an attempt waits for something.
 WAITS_BEFORE: tuple[Policy, ...] = (
     canceling,
+    suspended,
     retry_backoff,
     former_pods_stopping,
     obstacle,

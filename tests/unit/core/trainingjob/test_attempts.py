@@ -59,6 +59,8 @@ PLACES: list[tuple[dict[str, Any], str]] = [
         },
         "Retrying",
     ),
+    ({"of": job(suspend=True), "placed": ["n0"]}, "Suspended"),
+    ({"of": job(suspend=True), "children": (child(),), "pods": (pod(started=3),)}, "Stopping"),
     ({"of": job(status={"attempts": [CLOSED | {"counted": "Failure"}], "failures": 1})}, "BackingOff"),
     ({"of": job(status={"attempts": [CLOSED]}), "children": (child(),)}, "Clearing"),
     ({"of": job(status={"phase": "Completed"})}, "Finished"),

@@ -69,12 +69,15 @@ def jobs(draw: st.DrawFn) -> TrainingJob:
             {"phase": "Canceling", "attempts": [{"number": 1, "reason": "Canceled"}]},
             {"phase": "Finalizing", "attempts": [{"number": 2, "reason": "NodeLost"}]},
             {"phase": "Queued", "failures": 1, "attempts": [{"number": 1, "counted": "Failure", "endedAt": build.stamp(20)}]},
+            {"phase": "Finalizing", "attempts": [{"number": 1, "reason": "Suspended"}]},
+            {"phase": "Suspended", "attempts": [{"number": 1, "reason": "Suspended", "counted": "Neither"}]},
             {"phase": "Queued", "interruptions": 1, "attempts": [{"number": 1, "counted": "Interruption"}]},
             {"phase": "Completed"}, {"conditions": [{"type": "Failed", "status": "True", "reason": "x"}]},
         ])
     )  # fmt: skip
     return build.job(
         nodes=nodes, compute=draw(st.sampled_from(["cpu", "gone", None])), status=status, cancel=draw(st.booleans()),
+        suspend=draw(st.sampled_from([False, False, True])),
         command=draw(st.sampled_from([
             {}, {"code": {"inline": {"a.py": "1"}}}, {"environment": {"name": "torch"}}, {"command": "${{inputs.x}}"},
             {"pod": {"securityContext": {"runAsUser": 0}}},
@@ -145,6 +148,7 @@ def test_every_observation_has_a_plan(view: JobView, after: float) -> None:
     if any(isinstance(action, Create) for action in made.actions):
         assert seen.attempt is None, "never a second child"
         assert not seen.cancel
+        assert not seen.suspend
         assert seen.preparation.record.known
     if made.status is not None and made.status.phase == "Completed":
         assert seen.attempt is not None
