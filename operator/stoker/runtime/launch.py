@@ -74,11 +74,11 @@ class Launch:
         """Run the command to its end and return the exit code for our own process: the command's, or 125 when it
         could not run or its outputs were not saved."""
         scratch = self._scratch
-        os.makedirs(os.path.dirname(scratch.raw_log), exist_ok=True)
+        os.makedirs(os.path.dirname(scratch.raw_log), mode=0o700, exist_ok=True)
         alive = _hold(scratch.alive)
         started_at = utc_now()
         write_json(scratch.started, {"version": 1, "startedAt": started_at, "pid": os.getpid()})
-        log = os.open(scratch.raw_log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        log = _open_log(scratch.raw_log)
         if self._options.echo:
             self._tail = LogTail(scratch.raw_log, _stdout_descriptor())
             self._tail.start()
@@ -144,6 +144,7 @@ class Launch:
         """Until the command has ended: pass on signals, keep the limits."""
         assert self._command is not None
         config, started = self._config, time.monotonic()
+        printed = _Printed(log)
         scratch = ScratchWatch(
             self._scratch.root, config.scratch_bytes, lambda used: self._events.put(lambda: self._over_scratch(used))
         )
@@ -161,7 +162,7 @@ class Launch:
                         signal.SIGTERM,
                         log,
                     )
-                size = os.fstat(log).st_size
+                size = printed.size()
                 if size > config.log_bytes:
                     self._end_early(
                         _Stop(
@@ -282,6 +283,34 @@ class Launch:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._events.get_nowait()()
+
+
+class _Printed:
+    """How much a command has printed, also when it empties its log again and again: ship keeps all of it."""
+
+    def __init__(self, log: int) -> None:
+        self._log, self._before, self._last, self._mark = log, 0, 0, b""
+
+    def size(self) -> int:
+        size, mark = os.fstat(self._log).st_size, self._first_bytes()
+        # As ship tells it (logcopy.py): by now it may be longer than before.
+        if size < self._last or not mark.startswith(self._mark):
+            self._before += self._last
+        self._last, self._mark = size, mark
+        return self._before + size
+
+    def _first_bytes(self) -> bytes:
+        # Without pread there is no /dev/stdout that could be opened anew either.
+        return os.pread(self._log, 512, 0) if hasattr(os, "pread") else b""
+
+
+def _open_log(path: str) -> int:
+    """The log, for appending. A process of another uid that the command started can open it anew by its own
+    /dev/stdout, as it can a terminal or a pipe; by its path it cannot, because the folder is ours alone."""
+    log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    if hasattr(os, "fchmod"):
+        os.fchmod(log, 0o666)
+    return log
 
 
 def _hold(fifo: str) -> Optional[int]:

@@ -36,6 +36,8 @@ exec 9<>"$run/alive"
 started=$(now)
 put "$run/started" "{\"version\": 1, \"startedAt\": \"$started\", \"pid\": $$}"
 : >>"$log"
+# A process of another uid opens it anew by its /dev/stdout; the folder keeps others out.
+chmod 666 "$log" || echo "stoker launch: only this user's processes can open /dev/stdout anew" >&2
 exec 8<"$log"
 
 # The log to our stdout: descriptor 8 keeps the place between two runs of cat.

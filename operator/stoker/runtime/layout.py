@@ -60,7 +60,8 @@ class Scratch:
         """Make the folders and the FIFO; what is there already stays."""
         for folder in (self.bin, self.run, self.work, self.inputs, self.tmp, self.home, self.journal):
             os.makedirs(folder, exist_ok=True)
-        os.makedirs(os.path.dirname(self.raw_log), exist_ok=True)
+        # Ours alone: the log in it can be written by every uid that has it open (see launch).
+        os.makedirs(os.path.dirname(self.raw_log), mode=0o700, exist_ok=True)
         if hasattr(os, "mkfifo"):
             with contextlib.suppress(FileExistsError):
                 os.mkfifo(self.alive, 0o660)

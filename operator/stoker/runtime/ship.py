@@ -82,11 +82,13 @@ class Ship:
         `complete`, `reason`, `message`."""
         watch = AliveWatch(self._scratch, self.command_ended)
         watch.start()
+        self._log.follow(self._say)
         try:
             self._save_while_running()
             sealed = self._finish(self._exit_record())
         finally:
             watch.close()
+            self._log.close()
             self._lanes.close()
             self._log_lane.close()
         outcome: Dict[str, Any] = {
@@ -209,7 +211,7 @@ class Ship:
 
     def _whole_log_is_done(self) -> bool:
         given_up = self._log_tries >= _MOST_LOG_TRIES
-        return self._whole_log is not None or given_up or not os.path.lexists(self._scratch.raw_log)
+        return self._whole_log is not None or given_up or not self._log.is_there
 
     def _feed_whole_log(self) -> None:
         if self._whole_log_is_done() or self._log_lane.busy or time.monotonic() < self._log_due:
@@ -273,7 +275,7 @@ class Ship:
                 files.append(self._journal.saved[path].file)
         if self._whole_log is not None:
             files.append(self._whole_log)
-        elif os.path.lexists(self._scratch.raw_log):
+        elif self._log.is_there:
             missing.append(
                 wire.MissingFile(
                     wire.LOG_PATH, self._log.size_and_tail()[0], self._log_trouble or self._files.why(wire.LOG_PATH)
