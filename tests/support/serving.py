@@ -111,9 +111,12 @@ class FakeKube:
         self.add(path, namespace=namespace, creationTimestamp=created)["spec"] = {"storage": {"url": url}}
 
     def run(self, namespace: str = "team", name: str = "iris", uid: str = JOB_UID, *, attempt: int = 1, ranks: int = 1,
-            rank: int = 0, token: str = "pod-token") -> str:  # fmt: skip
-        """A TrainingJob with its child and one pod, and the pod's token. Returns the pod's path."""
+            rank: int = 0, token: str = "pod-token", salvages: int | None = None) -> str:  # fmt: skip
+        """A TrainingJob with its child and one pod, and the pod's token. Returns the pod's path. salvages: the rank
+        whose remains the pod saves, as rank 0 of a Job for that."""
         child = names.child_name(name, uid, attempt)
+        if salvages is not None:
+            child = names.salvage_name(name, uid, attempt, salvages)
         child_uid, pod_uid = f"child-{attempt}-{uid}", f"pod-{attempt}-{rank}-{uid}"
         pod = f"{child}-{rank}-x7k2p"
         owner = {"controller": True, "blockOwnerDeletion": True}

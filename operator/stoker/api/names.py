@@ -20,6 +20,8 @@ TAINT_LEAVING = "stoker.dev/leaving"
 #: On children: the digest of the code that they run, and their image pinned by digest.
 ANNOTATION_SNAPSHOT = "stoker.dev/snapshot"
 ANNOTATION_IMAGE = "stoker.dev/image"
+#: On the Job and the pod that save what a rank left on its scratch claim, in place of LABEL_ATTEMPT: `attempt-rank`.
+LABEL_SALVAGE = "stoker.dev/salvage"
 #: Set by the Job controller on each pod of an Indexed Job.
 LABEL_RANK = "batch.kubernetes.io/job-completion-index"
 ANNOTATION_SUBMITTED_BY = "stoker.dev/submitted-by"
@@ -55,3 +57,8 @@ def slug(name: str, limit: int = 40) -> str:
 def child_name(name: str, uid: str, attempt: int) -> str:
     """The name of an attempt's child: the same inputs always give it, which makes its POST idempotent."""
     return f"{slug(name)[:40]}-{uid8(uid)}-{attempt}"
+
+
+def salvage_name(name: str, uid: str, attempt: int, rank: int) -> str:
+    """The name of the Job that saves what a rank of an attempt left on its scratch claim; no child has such a name."""
+    return f"{child_name(name, uid, attempt)}-s{rank}"

@@ -1,11 +1,11 @@
-"""`python -m stoker.runtime fetch|ship|launch`: the three parts of a run's pod."""
+"""`python -m stoker.runtime fetch|ship|launch|salvage`: the three parts of a run's pod, and what saves its remains."""
 
 from __future__ import annotations
 
 import sys
 from typing import List
 
-_USAGE = "usage: stoker-agent fetch | ship | launch [--dir DIR] [--no-wait] -- COMMAND [ARGUMENT...]"
+_USAGE = "usage: stoker-agent fetch | ship | salvage | launch [--dir DIR] [--no-wait] -- COMMAND [ARGUMENT...]"
 
 
 def main(arguments: List[str]) -> int:
@@ -24,6 +24,10 @@ def main(arguments: List[str]) -> int:
         from stoker.runtime import ship
 
         return ship.main(rest)
+    if part == "salvage":
+        from stoker.runtime import salvage
+
+        return salvage.main(rest)
     if part == "check-packages":
         from stoker.runtime import packages
 

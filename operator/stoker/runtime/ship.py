@@ -12,7 +12,7 @@ import os
 import queue
 import time
 from functools import partial
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from stoker.runtime import wire
 from stoker.runtime.alive import AliveWatch
@@ -26,13 +26,20 @@ from stoker.runtime.transport import Absent, Sealed, Transport
 from stoker.runtime.upload import Changed, Uploader
 from stoker.runtime.web import Refused, backoff
 
-__all__ = ["Settings", "Ship", "main"]
+__all__ = ["Lost", "Settings", "Ship", "main"]
 
 _MOST_LOG_TRIES = 8
 
 
+class Lost(NamedTuple):
+    """Why a pod is lost whose launcher left no exit record. reason: one CamelCase word."""
+
+    reason: str
+    message: str
+
+
 class Ship:
-    """The saving of one rank. say: takes one line for people."""
+    """The saving of one rank. say: takes one line for people. lost: set for the remains of a pod that is gone."""
 
     def __init__(
         self,
@@ -40,9 +47,10 @@ class Ship:
         transport: Transport,
         settings: Optional[Settings] = None,
         say: Callable[[str], None] = lambda line: None,
+        lost: Optional[Lost] = None,
     ) -> None:
         self._scratch, self._transport, self._settings = scratch, transport, settings or Settings()
-        self._say = say
+        self._say, self._lost = say, lost
         # The one thing the deciding thread waits on. put() of a SimpleQueue may be called by a signal handler.
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._journal = Journal(scratch.journal)
@@ -79,7 +87,7 @@ class Ship:
 
     def run(self) -> Dict[str, Any]:
         """Save until the command has ended, then save the rest, seal, and return what was written to run/sealed:
-        `complete`, `reason`, `message`."""
+        `complete`, `reason`, `message`, and in `stands` whether the store has a seal of the rank."""
         watch = AliveWatch(self._scratch, self.command_ended)
         watch.start()
         self._log.follow(self._say)
@@ -96,6 +104,7 @@ class Ship:
             "complete": sealed.complete,
             "reason": sealed.reason,
             "message": sealed.message,
+            "stands": sealed.stands,
         }
         write_json(self._scratch.sealed, outcome)
         self._journal.close()
@@ -160,7 +169,7 @@ class Ship:
         try:
             record = wire.exit_record(read_json(self._scratch.exit))
         except (ValueError, OSError):
-            record = _lost_record(self._scratch)
+            record = _lost_record(self._scratch, self._lost)
             write_json(self._scratch.exit, record.document())
             # Its children may still be at it for a moment: they die after the FIFO is closed.
             time.sleep(self._settings.settle_seconds)
@@ -187,7 +196,8 @@ class Ship:
                 for path in lost:
                     self._journal.forget(path)
                 self._whole_log = None
-        return Sealed(False, "OutputsNotSaved", "accepted by the store and then not there: %s" % ", ".join(lost), False)
+        message = "accepted by the store and then not there: %s" % ", ".join(lost)
+        return Sealed(False, "OutputsNotSaved", message, False, stands=False)
 
     def _save_rest(self) -> Scan:
         """Save all that is on scratch, until a walk finds nothing more to do or saving has to be given up."""
@@ -261,8 +271,8 @@ class Ship:
                 failures += 1
                 wait = backoff(failures, getattr(error, "retry_after", None))
                 limit = min(patience, self._settings.refused_seconds) if isinstance(error, Refused) else patience
-                if self._given_up or time.monotonic() + wait - begun > limit:
-                    return _not_sealed(error, missing)
+                if self._given_up or self._state.closed or time.monotonic() + wait - begun > limit:
+                    return _not_sealed(error, missing, stands=self._state.closed)
                 self._wait(wait)
 
     def _account(self, seen: Scan) -> "tuple[List[wire.StoredFile], List[wire.MissingFile]]":
@@ -302,11 +312,14 @@ class Ship:
         self._given_up = True
 
 
-def _lost_record(scratch: Scratch) -> wire.ExitRecord:
+def _lost_record(scratch: Scratch, lost: Optional[Lost]) -> wire.ExitRecord:
     try:
         started = read_json(scratch.started)
     except (ValueError, OSError):
         started = None
+    if lost is not None:
+        begun = started.get("startedAt") if isinstance(started, dict) else None
+        return wire.ExitRecord(reason=lost.reason, message=lost.message, started_at=begun, finished_at=utc_now())
     if not isinstance(started, dict):
         return wire.ExitRecord(
             reason="NotStarted", message="the pod was ended before the command had started", finished_at=utc_now()
@@ -319,10 +332,10 @@ def _lost_record(scratch: Scratch) -> wire.ExitRecord:
     )
 
 
-def _not_sealed(error: Exception, missing: List[wire.MissingFile]) -> Sealed:
+def _not_sealed(error: Exception, missing: List[wire.MissingFile], *, stands: bool) -> Sealed:
     names = ", ".join(file.path for file in missing[:5])
     message = "the seal was not accepted: %s%s" % (error, "; not saved: " + names if names else "")
-    return Sealed(False, "OutputsNotSaved", message, False)
+    return Sealed(False, "OutputsNotSaved", message, False, stands)
 
 
 def _same_stamp(former: Optional[Found], file: Found) -> bool:

@@ -76,20 +76,25 @@ class _State:
 
 
 def _ship(options: argparse.Namespace, scratch: Scratch, state: Optional[_State]) -> Any:
-    settings = Settings(
-        scan_seconds=_seconds("STOKER_SCAN_SECONDS", 1.0),
-        log_seconds=_seconds("STOKER_LOG_SECONDS", 1.0),
-        stall_seconds=_seconds("STOKER_SAVE_STALL_SECONDS", 3600.0),
-        refused_seconds=_seconds("STOKER_REFUSED_SECONDS", 300.0),
-    )
-    ship = Ship(scratch, _transport(options), settings, _say)
+    ship = Ship(scratch, transport(options), settings(), _say)
     if state is not None:
         state.take(ship)
     return ship.run()
 
 
-def _transport(options: argparse.Namespace) -> Transport:
-    if options.store:
+def settings() -> Settings:
+    """ship's times, as the pod's environment has them."""
+    return Settings(
+        scan_seconds=_seconds("STOKER_SCAN_SECONDS", 1.0),
+        log_seconds=_seconds("STOKER_LOG_SECONDS", 1.0),
+        stall_seconds=_seconds("STOKER_SAVE_STALL_SECONDS", 3600.0),
+        refused_seconds=_seconds("STOKER_REFUSED_SECONDS", 300.0),
+    )
+
+
+def transport(options: argparse.Namespace) -> Transport:
+    """Where the rank's files go. options: as `server_options` has them, and for ship --store and what belongs to it."""
+    if getattr(options, "store", None):
         from stoker.runtime.folder import FolderTransport, folder_of_url
 
         return FolderTransport(folder_of_url(options.store), options.job, options.attempt, options.rank)
@@ -109,16 +114,22 @@ def _ask_early(server: Any) -> None:
         _say("no grant yet: %s" % error)
 
 
+def server_options(parser: argparse.ArgumentParser) -> None:
+    """Options of what saves a rank by way of the server."""
+    env = os.environ
+    parser.add_argument("--dir", default=env.get("STOKER_DIR") or "/stoker", help="the scratch folder")
+    parser.add_argument("--server", default=env.get("STOKER_SERVER"))
+    parser.add_argument("--token-file", default=env.get("STOKER_TOKEN_FILE") or "/var/run/stoker/token")
+
+
 def _parse(arguments: List[str]) -> argparse.Namespace:
     env = os.environ
     parser = argparse.ArgumentParser(prog="ship", description="Save what a run writes.")
-    parser.add_argument("--dir", default=env.get("STOKER_DIR") or "/stoker", help="the scratch folder")
+    server_options(parser)
     parser.add_argument("--store", help="file:///path of a workspace, in place of a server")
     parser.add_argument("--job", help="key of the job in that workspace")
     parser.add_argument("--attempt", type=int, default=int(env.get("STOKER_ATTEMPT") or 1))
     parser.add_argument("--rank", type=int, default=int(env.get("STOKER_RANK") or 0))
-    parser.add_argument("--server", default=env.get("STOKER_SERVER"))
-    parser.add_argument("--token-file", default=env.get("STOKER_TOKEN_FILE") or "/var/run/stoker/token")
     parser.add_argument("--ready-port", type=int, default=int(env.get("STOKER_READY_PORT") or READY_PORT))
     options = parser.parse_args(arguments)
     if bool(options.store) == bool(options.server):

@@ -20,12 +20,14 @@ class Part(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """The answer to a request to seal. complete: what seal.json says; ours: whether it is the seal asked for."""
+    """The answer to a request to seal. complete: what seal.json says; ours: whether it is the seal asked for; stands:
+    whether there is any."""
 
     complete: bool
     reason: Optional[str]
     message: str
     ours: bool
+    stands: bool = True
 
 
 class Absent(Exception):

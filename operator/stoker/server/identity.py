@@ -1,4 +1,5 @@
-"""Which rank of which job a pod is: from the pod's token by way of pod, Job and TrainingJob, uid by uid.
+"""Which rank of which job a pod is: from the pod's token by way of pod, Job and TrainingJob, uid by uid. The pod that
+saves the remains of a lost rank is that rank too: its Job's name says so.
 
 What holds. The namespace, the pod's name and its uid come out of a token that the API server signed and binds to that
 pod; every object is read in that namespace, and owner references do not cross namespaces. So nothing that somebody
@@ -31,6 +32,7 @@ _CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 _TRACKING = "batch.kubernetes.io/job-tracking"
 #: A name that is generated has at most 58 characters before its five random ones (k8s.io/apiserver, storage/names).
 _GENERATED_PREFIX = 58
+_CHILD = re.compile(r"-(?P<attempt>[1-9][0-9]{0,5})(-s(?P<rank>0|[1-9][0-9]{0,4}))?\Z")
 _INDEX = re.compile(r"(0|[1-9][0-9]{0,5})\Z")
 
 
@@ -117,8 +119,16 @@ async def rank_of(kube: Reader, caller: Caller) -> Rank:
     job = await _get(kube, TRAINING_JOBS, caller.namespace, above.name, SeenJob)
     if job.metadata.uid != above.uid:
         raise _not(f"TrainingJob {above.name} is another one than the Job's")
-    attempt = _attempt(child.metadata.name, job.metadata)
-    return Rank(caller.namespace, above.name, above.uid, attempt, rank, pod.metadata.name, pod.metadata.uid)
+    attempt, salvaged = _attempt(child.metadata.name, job.metadata)
+    return Rank(
+        caller.namespace,
+        above.name,
+        above.uid,
+        attempt,
+        rank if salvaged is None else salvaged,
+        pod.metadata.name,
+        pod.metadata.uid,
+    )
 
 
 def _rank(pod: SeenPod, child: SeenChild) -> int:
@@ -139,11 +149,14 @@ def _rank(pod: SeenPod, child: SeenChild) -> int:
     return int(index)
 
 
-def _attempt(child: str, job: Meta) -> int:
-    number = child.rpartition("-")[2]
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", number) or names.child_name(job.name, job.uid, int(number)) != child:
+def _attempt(child: str, job: Meta) -> tuple[int, int | None]:
+    """The attempt that a Job is for, and the rank if it is the salvage of one."""
+    found = _CHILD.search(child)
+    attempt, rank = (int(found["attempt"]), found["rank"]) if found else (0, None)
+    name = names.child_name(job.name, job.uid, attempt)
+    if not found or child != (name if rank is None else names.salvage_name(job.name, job.uid, attempt, int(rank))):
         raise _not(f"Job {child} has not the name of an attempt of TrainingJob {job.name}")
-    return int(number)
+    return attempt, None if rank is None else int(rank)
 
 
 async def _get(kube: Reader, resource: Resource, namespace: str, name: str, shape: type[T]) -> T:

@@ -118,10 +118,13 @@ class PodSide:
 
 
 def _check_record(job: records.JobRecord, rank: Rank) -> None:
-    """The record under the job's key must be this very job's: eight digits of a uid are not the uid."""
+    """The record under the job's key must be this very job's (eight digits of a uid are not the uid) and have the rank."""
     if (job["namespace"], job["name"], job["uid"]) != (rank.namespace, rank.name, rank.uid):
         raise Refusal(
             403,
             "NotARank",
             f"no grant: job.json of {rank.key} is of {job['namespace']}/{job['name']} ({job['uid']}), another job",
         )
+    # A child has as many ranks as its job; the name of a salvage Job says any number.
+    if rank.rank >= job["instanceCount"]:
+        raise Refusal(403, "NotARank", f"no grant: rank {rank.rank} of {rank.key}, which has {job['instanceCount']}")

@@ -314,6 +314,13 @@ class Pod:
             environment = {"STOKER_SERVER": "", **environment}
         return self._start(command, environment)
 
+    def salvage(
+        self, reason: str = "PodLost", message: str = "the pod is gone", **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """What runs in a pod of its own on the scratch claim of a lost one."""
+        told = ["--lost-as", reason, "--lost-message", message]
+        return self._start([sys.executable, "-I", self._agent(), "salvage", *told], environment)
+
     def ship_from_outside(self) -> subprocess.Popen[bytes]:
         """ship as it starts in a pod: from its own image, before fetch has brought anything."""
         return self._start([sys.executable, "-I", self._agent(), "ship"], {})

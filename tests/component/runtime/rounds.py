@@ -36,8 +36,9 @@ for n in range(lines):
         struct.pack_into("=Q", shared, 8, files)
 """
 #: What is killed: the command's whole group; launch (the kernel then takes the rest of its container); ship, twice,
-#: each time started again; the container as a group OOM kill does it; every process of the pod, with its scratch kept.
-KINDS = ("command", "launch", "ship", "main", "pod")
+#: each time started again; the container as a group OOM kill does it; every process of the pod, with its scratch kept:
+#: then ship is started again, or the pod is gone and its claim is salvaged.
+KINDS = ("command", "launch", "ship", "main", "pod", "claim")
 
 
 class Round(NamedTuple):
@@ -91,7 +92,7 @@ def _kill(pod: Pod, kind: str, launch: "subprocess.Popen[bytes]", ship: "subproc
         return
     # Who has ended already (the seed may name one of the last lines) cannot be killed, and need not be.
     command = _children(launch.pid)
-    if kind == "pod":
+    if kind in ("pod", "claim"):
         ship.kill()
     if kind == "launch":
         launch.kill()
@@ -100,10 +101,13 @@ def _kill(pod: Pod, kind: str, launch: "subprocess.Popen[bytes]", ship: "subproc
             os.killpg(process, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    if kind in ("main", "pod"):
+    if kind in ("main", "pod", "claim"):
         launch.kill()
     if kind == "pod":
         _started_again(pod, ship)
+    if kind == "claim":
+        ship.wait()
+        pod.salvage()
 
 
 def _started_again(pod: Pod, ship: "subprocess.Popen[bytes]") -> "subprocess.Popen[bytes]":

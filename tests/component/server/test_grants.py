@@ -22,11 +22,37 @@ def test_a_pod_of_a_job_gets_the_grant_of_its_rank(served: Served) -> None:
 
 
 def test_the_second_rank_of_the_third_attempt_is_told_apart(served: Served) -> None:
+    keep(served, job_record(instanceCount=2))
     served.kube.run(attempt=3, ranks=2, rank=1, token="other")
 
     answer = served.grant("other")
 
     assert (3, 1) == (answer.json["attempt"], answer.json["rank"])
+
+
+def test_the_pod_that_saves_the_remains_of_a_rank_has_that_ranks_grant(served: Served) -> None:
+    keep(served, job_record(instanceCount=2))
+    served.kube.run(attempt=3, salvages=1, token="salvage")
+
+    answer = served.grant("salvage")
+
+    assert (200, 3, 1) == (answer.status, answer.json["attempt"], answer.json["rank"])
+
+
+def test_there_is_no_grant_for_a_rank_that_the_job_does_not_have(served: Served) -> None:
+    served.kube.run(salvages=1, token="salvage")
+
+    answer = served.grant("salvage")
+
+    assert (403, "NotARank") == (answer.status, answer.reason)
+
+
+@pytest.mark.parametrize("name", ["s0", "-s00", "-s0-1", "-0", "-s-1"])
+def test_a_name_that_is_no_salvage_of_ours_gets_nothing(served: Served, name: str) -> None:
+    served.kube.run()
+    served.kube.objects[CHILD]["metadata"].update(name=f"iris-{JOB_UID[:8]}-1{name}")
+
+    assert 403 == served.grant().status
 
 
 @pytest.mark.parametrize(

@@ -104,3 +104,39 @@ async def test_a_job_runs_from_its_snapshot_to_its_seal_and_again_from_its_check
     log = served.call("GET", f"/v1/namespaces/team/jobs/{KEY}/log?attempt=2", token="editor").body
     assert b"epoch 0\nepoch 1\nepoch 2\nrestored 1 1,2\n" == log
     assert [] == [one async for one in store.list(layout.segments_prefix(KEY, 2, 0))]
+
+
+async def test_the_next_attempt_starts_with_what_was_salvaged(served: Served, pods: list[Pod], tmp_path: Path) -> None:
+    path = served.store().path(layout.job_record(KEY))
+    path.unlink()
+    data = {
+        "data": {
+            "type": "uri_folder",
+            "mode": "download",
+            "source": "./data",
+            "snapshot": push(served, "one.csv", b"1,2"),
+        }
+    }
+    keep(served, job_record(snapshot=push(served, "train.py", TRAIN), inputs=data))
+    lost = Pod(tmp_path / "first")
+    pods.append(lost)
+    where = {"STOKER_SERVER": served.url, "STOKER_ATTEMPT": "1", "STOKER_RANK": "0"}
+    served.kube.run(token="first")
+    lost.token.write_text("first")
+    assert lost.fetch(**where)[0] == 0
+    # Nothing of it is saved by ship, and its end is seen by nobody.
+    place = str(Path(lost.scratch.root, "inputs", "data"))
+    main = lost.launch("sh", "-c", "python3 train.py && kill -9 $PPID", ATTEMPT="1", DATA=place)
+    main.communicate(timeout=60)
+    served.kube.run(salvages=0, token="salvage")
+    lost.token.write_text("salvage")
+
+    assert lost.salvage(**where).wait(60) == 0
+    _, second = run(served, pods, tmp_path / "second", 2)
+
+    assert second == 0
+    first = await records.read_seal(served.store(), KEY, 1, 0)
+    assert first is not None
+    assert (first["complete"], (first["exit"] or {})["reason"]) == (True, "PodLost")
+    log = served.call("GET", f"/v1/namespaces/team/jobs/{KEY}/log?attempt=2", token="editor").body
+    assert b"restored 1 1,2" in log
