@@ -162,13 +162,22 @@ def _show(value: Mapping[str, Any]) -> None:
             print(f"  {human_bytes(one['size']):>9}  {one['path']}")
 
 
-@click.command(epilog="\b\nExamples:\n  stoker why @last")
+@click.command(epilog="\b\nExamples:\n  stoker why @last\n  stoker why iris-7f3k --plan")
 @click.argument("run", metavar="RUN")
+@click.option(
+    "--plan", "planned", is_flag=True, help="Ask the operator for the plan it would make, and the facts it rests on."
+)
 @where
 @common
-def why(common: Common, run: str, compute: str | None, storage: str | None) -> None:
+def why(common: Common, run: str, planned: bool, compute: str | None, storage: str | None) -> None:
     """Say why RUN waits and what would help, or how it ended."""
     found = resolve(common, run, compute, storage)
+    if planned:
+        from stoker.cli.explained import show_plan
+
+        told = plan_of(found)
+        common.output.emit(told, lambda: show_plan(told), [found.name])
+        return
     value = reason_of(found)
 
     def shown() -> None:
@@ -181,6 +190,15 @@ def why(common: Common, run: str, compute: str | None, storage: str | None) -> N
             print(f"fix: {value['fix']}")
 
     common.output.emit(value, shown, [value["name"]])
+
+
+def plan_of(found: Run) -> dict[str, Any]:
+    """What the operator says of a run's plan. Raises BadInput for a run that no operator has."""
+    if isinstance(found, LocalRun):
+        raise BadInput("--plan", f"{found.name} runs on this machine, where no operator plans", "leave --plan out")
+    if found.job is None:
+        raise BadInput("--plan", f"TrainingJob/{found.name} is gone, so nothing is planned for it", "leave --plan out")
+    return found.cluster.server().plan(found.name)
 
 
 def reason_of(found: Run) -> dict[str, Any]:

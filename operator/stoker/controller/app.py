@@ -21,6 +21,7 @@ from stoker.controller.executor import Executor
 from stoker.controller.gate import check
 from stoker.controller.ledger import Ledger
 from stoker.controller.metrics import Metrics
+from stoker.controller.plans import Plans
 from stoker.controller.pools import Pools
 from stoker.controller.pools_from_config import ConfiguredPools
 from stoker.controller.preflight import check_cluster
@@ -67,6 +68,8 @@ class Operator:
         self._lease_client = self._client(tries=1)
         self.gate = Elector(self._lease_client, config.namespace, LEASE, _identity())
         self.client = self._client(before_write=lambda: check(self.gate))
+        # Reviews are POSTs that change nothing: no gate holds them, and a burst of writes does not delay them.
+        self._review_client = self._client(tries=2)
         self.store = Store()
         self.queue = WorkQueue(waited=self.metrics.queue_seconds.observe)
         self.registry = Registry(insecure=config.insecure_registries, user_agent=USER_AGENT)
@@ -87,7 +90,8 @@ class Operator:
         )  # fmt: skip
         self.routes = Routes(self.store, self.ledger, self._wake, self.pools.clusters_of)
         self.accounts = Accounts(self.client, self.store, config.job_namespaces, self.gate)
-        self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics)
+        plans = Plans(self._review_client, self.gate, views.job, self._unready)
+        self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics, plans.routes())
         self.metrics.count_jobs(lambda: (job.status.phase for job in self.store.all("TrainingJob")))
 
     def _client(self, **options: Any) -> KubeClient:
@@ -149,6 +153,7 @@ class Operator:
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.registry.close)
             closing.push_async_callback(self._lease_client.close)
+            closing.push_async_callback(self._review_client.close)
             closing.push_async_callback(self.client.close)
             # Given back only when nothing of ours writes any more.
             closing.push_async_callback(self.gate.release)

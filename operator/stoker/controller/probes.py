@@ -1,8 +1,8 @@
-"""/livez, /readyz and /metrics on one port."""
+"""/livez, /readyz and /metrics on one port, and what else the operator shows."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from aiohttp import web
 from prometheus_client import generate_latest
@@ -19,9 +19,17 @@ Check = Callable[[], Iterable[str]]
 
 
 class Probes:
-    """alive and ready: asked at each probe. before_metrics: called before each scrape."""
+    """alive and ready: asked at each probe. before_metrics: called before each scrape. more: further routes."""
 
-    def __init__(self, metrics: Metrics, alive: Check, ready: Check, before_metrics: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        alive: Check,
+        ready: Check,
+        before_metrics: Callable[[], None],
+        more: Sequence[web.RouteDef] = (),
+    ) -> None:
+        self._more = more
         self._metrics = metrics
         self._alive = alive
         self._ready = ready
@@ -37,6 +45,7 @@ class Probes:
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._scrape)
+        app.router.add_routes(self._more)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         try:

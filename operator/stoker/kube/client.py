@@ -22,6 +22,8 @@ from stoker.kube.access import Access, from_kubeconfig, in_cluster
 from stoker.kube.errors import Gone, KubeError, Unavailable, error_for
 from stoker.kube.resources import resource_of
 from stoker.kube.shapes import (
+    AccessReview,
+    AccessReviewStatus,
     Line,
     Listing,
     Page,
@@ -33,7 +35,7 @@ from stoker.kube.shapes import (
     WatchEvent,
 )
 
-__all__ = ["KubeClient", "Listing", "ReviewedUser", "TokenReviewStatus", "WatchEvent"]
+__all__ = ["AccessReviewStatus", "KubeClient", "Listing", "ReviewedUser", "TokenReviewStatus", "WatchEvent"]
 
 T = TypeVar("T")
 
@@ -199,6 +201,15 @@ class KubeClient:
             "spec": {"token": token, "audiences": list(audiences)},
         }
         return (await self.create("/apis/authentication.k8s.io/v1/tokenreviews", body, TokenReview)).status
+
+    async def review_access(self, user: ReviewedUser, resource: Mapping[str, str]) -> AccessReviewStatus:
+        """Whether a user may do something. resource: `resourceAttributes` of a SubjectAccessReview."""
+        spec = {
+            "user": user.username, "uid": user.uid, "groups": list(user.groups),
+            "extra": {name: list(values) for name, values in user.extra.items()}, "resourceAttributes": dict(resource),
+        }  # fmt: skip
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        return (await self.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", body, AccessReview)).status
 
     # -- writing
 

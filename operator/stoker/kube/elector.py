@@ -76,6 +76,11 @@ class Elector:
         """For how long this replica has led; 0 while it does not."""
         return self._clock() - self._elected_at if self.open else 0.0
 
+    @property
+    def leader(self) -> str:
+        """Who leads, as the Lease said when it was last read; empty while nobody is known to."""
+        return self._standing.observed.holder if self._standing.observed is not None else ""
+
     # -- the candidate
 
     async def run(self) -> None:

@@ -84,3 +84,14 @@ class TokenReviewStatus(Lean, frozen=True):
 
 class TokenReview(Lean, frozen=True):
     status: TokenReviewStatus = TokenReviewStatus()
+
+
+class AccessReviewStatus(Lean, frozen=True):
+    """What the API server says of a SubjectAccessReview. reason: why, in its words; mostly empty."""
+
+    allowed: bool = False
+    reason: str = ""
+
+
+class AccessReview(Lean, frozen=True):
+    status: AccessReviewStatus = AccessReviewStatus()

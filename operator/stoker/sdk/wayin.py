@@ -163,6 +163,12 @@ class Server:
         found: dict[str, Any] = self._do("GET", f"/jobs/{quote(key)}").json()
         return found
 
+    def plan(self, name: str) -> dict[str, Any]:
+        """What the operator would do now for a TrainingJob, and why: {"plan", "facts", "waiting", "madeAt", "leader"}.
+        Raises ServerError: 403 for those who may not get it, 404 for a job it does not know."""
+        found: dict[str, Any] = self._do("GET", f"/trainingjobs/{quote(name)}/plan").json()
+        return found
+
     def remove(self, key: str) -> dict[str, Any]:
         """Remove a finished run's record, logs and outputs: {"key", "objects", "bytes", "uploads"}. Raises ServerError 409
         for one that has not ended, 403 for a viewer."""

@@ -19,6 +19,7 @@ from stoker.server.errors import Refusal, error_response, on_crash, refusal_for
 from stoker.server.keys import BadKey, KeyRing
 from stoker.server.metrics import Metrics
 from stoker.server.middleware import RequestNotes
+from stoker.server.operators import Operators
 from stoker.server.people import PeopleSide
 from stoker.server.podside import PodSide
 from stoker.server.threads import ask_store
@@ -75,6 +76,7 @@ def make_app(
         routes=[
             *pods.routes(),
             *people.routes(),
+            *Operators(settings.operator_url).routes(),
             Route("/livez", livez),
             Route("/readyz", readyz),
             Route("/metrics", metrics.endpoint),

@@ -22,7 +22,8 @@ class Settings:
 
     storage_url: the chart's, empty if none. client_endpoint: where people reach the store themselves, empty if they
     cannot. job_namespaces: empty = all. conditional_writes: sign If-None-Match and If-Match; false only for stores that
-    refuse these headers. uploads: zips that may be streamed through at a time, each of at most snapshot_bytes.
+    refuse these headers. operator_url: where the operator's replicas answer, a host name that stands for each of them;
+    empty if it is not told. uploads: zips that may be streamed through at a time, each of at most snapshot_bytes.
     """
 
     namespace: str
@@ -31,6 +32,7 @@ class Settings:
     client_endpoint: str = ""
     job_namespaces: frozenset[str] = frozenset()
     conditional_writes: bool = True
+    operator_url: str = ""
     snapshot_bytes: int = SNAPSHOT_BYTES
     uploads: int = 4
     scratch: Path | None = None
@@ -64,6 +66,7 @@ class Settings:
                 name.strip() for name in env.get("STOKER_JOB_NAMESPACES", "").split(",") if name.strip()
             ),
             conditional_writes=_boolean(env, "STOKER_STORAGE_CONDITIONAL_WRITES", True),
+            operator_url=env.get("STOKER_OPERATOR_URL", "").rstrip("/"),
             snapshot_bytes=_number(env, "STOKER_SNAPSHOT_BYTES", SNAPSHOT_BYTES),
             uploads=_number(env, "STOKER_UPLOADS", 4),
             scratch=Path(env["STOKER_SCRATCH"]) if env.get("STOKER_SCRATCH") else None,

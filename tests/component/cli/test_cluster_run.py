@@ -5,8 +5,11 @@ import hashlib
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -295,3 +298,91 @@ def test_without_a_kubeconfig_a_cluster_is_named_as_missing(world: World) -> Non
     world.cli.env = {}
 
     assert "no kubeconfig" in world.cli("run", "t.py", "--compute", "cpu", "--environment", "a:1", code=125).stderr
+
+
+def test_why_plan_shows_what_the_operator_said(world: World) -> None:
+    process, job = world.submit("--detach")
+    process.communicate(timeout=30)
+    name = job["metadata"]["name"]
+    seen: list[str] = []
+    with serving_plans(PLAN, seen) as url:
+        world.cli.env["STOKER_SERVER"] = url
+        printed = world.cli("why", name, "--plan").stdout
+        told = world.cli.json("why", name, "--plan")
+
+    assert PLAN == told
+    assert {f"/v1/namespaces/team/trainingjobs/{name}/plan Bearer people"} == set(seen)
+    for words in (
+        "by stoker-operator-a", "Create Job/iris-1 on n0", "status Queued (WaitingForTurn)", "wake   2026-01-02T03:05:00Z",
+        "pool cpu (Scale): 1 of 2 wanted nodes, at most 4, Resizing; jobs that wait: 3 WaitingForTurn",
+        "wants 2 nodes for attempt 1", "the pool's plan: others are first", "fix: wait",
+        "asked ImageDigest (reference python:3.12): unavailable, RegistryUnreachable: no answer; asked again at 2026-01-02T03:06:00Z",
+        "Pod/iris-1-0: rank 0, Pending on n0; main: ImagePullBackOff slow", "Node/n0: ready True",
+    ):  # fmt: skip
+        assert words in printed
+
+
+def test_why_plan_refused_is_told_in_the_operators_words(world: World) -> None:
+    process, job = world.submit("--detach")
+    process.communicate(timeout=30)
+    refusal = {"error": {"reason": "Forbidden", "message": "mallory may not get TrainingJob iris"}}
+    with serving_plans(refusal, [], 403) as url:
+        world.cli.env["STOKER_SERVER"] = url
+        refused = world.cli("why", job["metadata"]["name"], "--plan", code=125)
+
+    assert ("", True) == (refused.stdout, "mallory may not get TrainingJob iris" in refused.stderr)
+
+
+PLAN: dict[str, Any] = {
+    "name": "iris", "namespace": "team", "uid": "u", "madeAt": "2026-01-02T03:04:05Z", "leader": "stoker-operator-a",
+    "plan": {
+        "actions": [{"action": "Create", "kind": "Job", "name": "iris-1", "images": {"main": "i"}, "nodes": ["n0"]}],
+        "status": {"phase": "Queued", "waiting": {"reason": "WaitingForTurn"}}, "wakeAt": "2026-01-02T03:05:00Z",
+    },
+    "waiting": {"reason": "WaitingForTurn", "message": "others are first", "fix": "wait", "since": "2026-01-02T03:04:00Z"},
+    "facts": {
+        "phase": "Queued", "attempts": 0, "storage": "s3://b/team", "workspaceProblem": None,
+        "pool": {
+            "name": "cpu", "exists": True, "provider": "Scale", "minInstances": 0, "maxInstances": 4,
+            "allocationState": "Resizing", "currentNodes": 1, "targetNodes": 2, "nodes": {},
+            "waitingJobs": {"WaitingForTurn": 3}, "problems": [],
+        },
+        "wants": {"attempt": 1, "nodes": 2, "instanceType": None},
+        "placement": {"granted": False, "nodes": [], "reason": "WaitingForTurn", "message": "others are first", "fix": "wait"},
+        "children": [{"name": "iris-1", "attempt": 1, "createdAt": "", "ended": None, "deleting": False}],
+        "pods": [{
+            "name": "iris-1-0", "attempt": 1, "rank": 0, "phase": "Pending", "node": "n0", "reason": "", "deleting": False,
+            "waiting": [{"container": "main", "reason": "ImagePullBackOff", "message": "slow"}],
+        }],
+        "nodes": [{"name": "n0", "ready": "True", "since": None, "cordoned": False, "taints": []}], "events": [],
+        "answers": [{
+            "question": "ImageDigest", "about": {"reference": "python:3.12"}, "answer": "Unavailable",
+            "reason": "RegistryUnreachable", "message": "no answer", "fix": "", "askAgainAt": "2026-01-02T03:06:00Z",
+        }],
+    },
+}  # fmt: skip
+
+
+@contextmanager
+def serving_plans(body: Any, seen: list[str], status: int = 200) -> Iterator[str]:
+    """Stoker's server as far as plans go."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(f"{self.path} {self.headers['Authorization']}")
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing: the test's output is the test's."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()

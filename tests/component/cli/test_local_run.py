@@ -309,3 +309,10 @@ def test_a_local_run_cannot_be_suspended(cli: Cli, repository: Path) -> None:
 
     assert "a run of this machine" in refused.stderr
     assert "stoker cancel" in refused.stderr
+
+
+def test_a_local_run_has_no_operators_plan(cli: Cli) -> None:
+    cli.write(t__py="print(1)\n")
+    cli("run", "t.py", "--name", "here", "-q")
+
+    assert "here runs on this machine" in cli("why", "here", "--plan", code=2).stderr

@@ -177,7 +177,11 @@ def terminal(pod: Pod) -> bool:
 
 def planned_nodes(child: BatchJob) -> tuple[str, ...]:
     """The nodes that a child's affinity names: what its attempt was given."""
-    spec = child.spec.template.get("spec") or {}
+    return nodes_named(child.spec.template.get("spec") or {})
+
+
+def nodes_named(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """The nodes that the required affinity of a pod's spec names."""
     affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get(
         "requiredDuringSchedulingIgnoredDuringExecution"
     )
