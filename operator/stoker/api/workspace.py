@@ -48,6 +48,15 @@ class WorkspaceSpec(Spec):
         field("Secrets with which images are looked up and pulled.", max_length=16, list_map_key="name"),
     ] = ()
     defaults: Annotated[Defaults, field("What a job gets that does not say.")] = Defaults()
+    weight: Annotated[
+        int,
+        field(
+            "The namespace's part of a pool that several want: with 2 it comes to twice the nodes of one with 1. Whoever "
+            "may edit Workspaces may raise it.",
+            ge=1,
+            le=1000,
+        ),
+    ] = 1
 
 
 class WorkspaceStatus(Spec):

@@ -9,6 +9,7 @@ from typing import Any
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.kube import Lean, Node, ObjectMeta
 from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, TAINT_COMPUTE, TAINT_LEAVING
+from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.core.cluster.view import ClusterView, Holding, ScaleView
 from stoker.core.plan import AdoptNode, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
@@ -83,7 +84,13 @@ class Pools:
             occupied=foreign | self._with_our_pods(nodes),
             scale=scale,
             first=self._ledger.first(name),
+            weights=self._weights(),
         )
+
+    def _weights(self) -> dict[str, int]:
+        """What Workspaces say of their namespaces' parts."""
+        workspaces: list[Workspace] = list(self._store.all("Workspace"))
+        return {one.metadata.namespace: one.spec.weight for one in workspaces if one.metadata.name == "default"}
 
     def _nodes(self, pool: NodePool) -> dict[str, Node]:
         nodes: list[Node] = [node for node in self._store.all("Node") if pool.owns(node)]

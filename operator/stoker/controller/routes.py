@@ -105,6 +105,9 @@ class Routes:
         # Whose storage a URL is may have changed for the other Workspaces.
         for workspace in self._store.all("Workspace"):
             self._wake(Key("Workspace", workspace.metadata.namespace, workspace.metadata.name))
+        # Its weight may have changed who comes next, on every pool.
+        for cluster in self._store.all("ComputeCluster"):
+            self._wake(cluster_key(cluster.metadata.name))
 
     @staticmethod
     def _unfinished(jobs: Iterable[TrainingJob]) -> list[TrainingJob]:

@@ -4,6 +4,7 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from stoker.api.trainingjob import Priority
 from stoker.core.cluster.pool import Pool, PoolNode
@@ -37,22 +38,34 @@ class _Stock:
     blocked: str = ""
 
 
-def in_order(demands: Iterable[Demand], running: Mapping[str, int], first: Iterable[Key] = ()) -> Iterator[Demand]:
+def in_order(
+    demands: Iterable[Demand],
+    running: Mapping[str, int],
+    weights: Mapping[str, int] = MappingProxyType({}),
+    first: Iterable[Key] = (),
+) -> Iterator[Demand]:
     """Who comes next: the highest priority; in it those for whom the last plan kept nodes, then the namespace with the
-    fewest nodes, then age.
+    smallest share (nodes / weight), then age.
 
     running: nodes by namespace; read anew after each demand, so that what it was given counts for those behind it.
+    weights: by namespace; missing: 1.
     """
     levels: dict[Priority, list[Demand]] = {}
     for demand in demands:
         levels.setdefault(demand.priority, []).append(demand)
     kept = tuple(first)
     for priority in _HIGHEST_FIRST:
-        yield from _in_turn(levels.get(priority, ()), running, kept)
+        yield from _in_turn(levels.get(priority, ()), running, weights, kept)
 
 
-def _in_turn(demands: Iterable[Demand], running: Mapping[str, int], first: Iterable[Key]) -> Iterator[Demand]:
+def _in_turn(
+    demands: Iterable[Demand], running: Mapping[str, int], weights: Mapping[str, int], first: Iterable[Key]
+) -> Iterator[Demand]:
     """The order within one priority."""
+
+    def place(namespace: str) -> tuple[float, tuple[float, str, str, str], str]:
+        return running.get(namespace, 0) / weights.get(namespace, 1), _age(lanes[namespace][0]), namespace
+
     left = {(demand.uid, demand.attempt): demand for demand in sorted(demands, key=_age)}
     # Shares move with every job that ends: a gang that lost its place to that would wait for ever. It loses it to a
     # higher priority all the same, which was asked for: nodes kept for a Low gang must not make a High job wait.
@@ -62,14 +75,14 @@ def _in_turn(demands: Iterable[Demand], running: Mapping[str, int], first: Itera
     lanes: dict[str, deque[Demand]] = {}
     for demand in left.values():
         lanes.setdefault(demand.namespace, deque()).append(demand)
-    line = [(running.get(namespace, 0), _age(lane[0]), namespace) for namespace, lane in lanes.items()]
+    line = [place(namespace) for namespace in lanes]
     heapq.heapify(line)
     while line:
         namespace = heapq.heappop(line)[2]
         lane = lanes[namespace]
         yield lane.popleft()
         if lane:
-            heapq.heappush(line, (running.get(namespace, 0), _age(lane[0]), namespace))
+            heapq.heappush(line, place(namespace))
 
 
 def _age(demand: Demand) -> tuple[float, str, str, str]:
@@ -109,7 +122,7 @@ def assign(view: ClusterView, pool: Pool, kept: dict[Key, tuple[str, ...]]) -> A
         for demand in view.demands
         if (demand.uid, demand.attempt) not in kept and (demand.uid, demand.attempt) not in bound
     ]
-    waiting = in_order(wanting, running, view.first)
+    waiting = in_order(wanting, running, view.weights, view.first)
     if view.cluster.spec.provider.type == "External":
         _grant(view, waiting, assigned, running)
         return assigned

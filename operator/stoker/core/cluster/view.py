@@ -59,7 +59,8 @@ class ClusterView:
     have not ended, are no DaemonSet's, and are not ours while being deleted (those are holdings), by name: never to be
     removed. Re-listed from the API server once a node has the leaving taint. demands: in no order. freed_at: when each node lost its
     last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now. first: (job uid,
-    attempt) of those for which the last plan kept nodes, in its order.
+    attempt) of those for which the last plan kept nodes, in its order. weights: by namespace, what its Workspace says;
+    missing: 1.
     """
 
     cluster: ComputeCluster
@@ -70,6 +71,7 @@ class ClusterView:
     occupied: frozenset[str] = frozenset()
     scale: ScaleView | None = None
     first: tuple[tuple[str, int], ...] = ()
+    weights: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,11 @@
 """Namespaces share a pool: the one with the fewest nodes comes next, and nobody waits for ever."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from fractions import Fraction
+from random import Random
+from types import MappingProxyType
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,14 +23,16 @@ def demand(namespace: str, n: int, count: int = 1, *, priority: Priority = "Medi
     return Demand(f"uid-{namespace}-{n}", namespace, f"job-{n}", 1, count, float(n), priority=priority)
 
 
-def starts(jobs: Jobs, size: int, until: int) -> dict[int, int]:
+def starts(jobs: Jobs, size: int, until: int, weights: Mapping[str, int] = MappingProxyType({})) -> dict[int, int]:
     """Job -> second of its start, on a pool of this many nodes that plans each second; all jobs wait from the start."""
     nodes = {f"n{n}": build.node(f"n{n}") for n in range(size)}
     waiting = {demand(namespace, n, count).uid: n for n, (namespace, count, _) in enumerate(jobs)}
     demands = {n: demand(namespace, n, count) for n, (namespace, count, _) in enumerate(jobs)}
     running: dict[int, Holding] = {}
     started: dict[int, int] = {}
-    view = ClusterView(build.cluster(provider="Static", most=size), nodes, freed_at=dict.fromkeys(nodes, build.T0))
+    view = ClusterView(
+        build.cluster(provider="Static", most=size), nodes, freed_at=dict.fromkeys(nodes, build.T0), weights=weights
+    )
     for second in range(until):
         running = {n: held for n, held in running.items() if started[n] + jobs[n][2] > second}
         view = replace(view, demands=tuple(demands.values()), holdings=tuple(running.values()))
@@ -66,9 +72,67 @@ def test_a_gang_as_large_as_the_pool_keeps_its_place_when_shares_become_equal() 
     assert starts(jobs, size=4, until=40).get(60) is not None
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.integers(1, 6)), max_size=12))
-def test_every_job_is_served_when_jobs_end(jobs: Jobs) -> None:
-    assert sorted(starts(jobs, size=4, until=200)) == list(range(len(jobs)))
+WEIGHTS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 1000))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.integers(1, 6)), max_size=12), WEIGHTS)
+def test_every_job_is_served_when_jobs_end(jobs: Jobs, weights: dict[str, int]) -> None:
+    assert sorted(starts(jobs, size=4, until=200, weights=weights)) == list(range(len(jobs)))
+
+
+def served(demands: list[Demand], running: Counter[str], weights: Mapping[str, int], most: int) -> list[Demand]:
+    """The first in order, each counted for its namespace as a plan counts it."""
+    found = []
+    for one in in_order(demands, running, weights):
+        found.append(one)
+        running[one.namespace] += one.count
+        if len(found) == most:
+            break
+    return found
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 20))
+def test_nodes_are_given_in_proportion_to_the_weights(a: int, b: int, rounds: int) -> None:
+    """As long as both want more: after each round of a + b nodes exactly a and b of them."""
+    demands = [demand(namespace, n) for namespace in "ab" for n in range(rounds * 5)]
+
+    given_to = Counter(one.namespace for one in served(demands, Counter(), {"a": a, "b": b}, rounds * (a + b)))
+
+    assert (given_to["a"], given_to["b"]) == (rounds * a, rounds * b)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), min_size=1, max_size=20),
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 20)),
+    WEIGHTS,
+    st.randoms(use_true_random=False),
+)
+def test_the_namespace_with_the_fewest_nodes_per_weight_comes_next_and_in_it_the_oldest(
+    jobs: list[tuple[str, int]], running: dict[str, int], weights: dict[str, int], random: Random
+) -> None:
+    left = [demand(namespace, n, count) for n, (namespace, count) in enumerate(jobs)]
+    random.shuffle(left)
+    nodes = Counter(running)
+
+    for one in served(left, Counter(running), weights, len(jobs)):
+        mine = Fraction(nodes[one.namespace], weights.get(one.namespace, 1))
+        for other in left:
+            theirs = Fraction(nodes[other.namespace], weights.get(other.namespace, 1))
+            assert (mine, one.since) <= (theirs, other.since)
+        left.remove(one)
+        nodes[one.namespace] += one.count
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4)), max_size=20),
+    st.fixed_dictionaries(dict.fromkeys("abc", st.integers(1, 100))),
+    st.integers(2, 10),
+)
+def test_only_the_ratio_of_weights_counts(jobs: list[tuple[str, int]], weights: dict[str, int], times: int) -> None:
+    demands = [demand(namespace, n, count) for n, (namespace, count) in enumerate(jobs)]
+    larger = {namespace: weight * times for namespace, weight in weights.items()}
+
+    assert served(demands, Counter(), weights, len(jobs)) == served(demands, Counter(), larger, len(jobs))
 
 
 def test_a_higher_priority_comes_first_whosever_it_is() -> None:
@@ -107,7 +171,7 @@ def test_nobody_is_served_before_a_higher_priority_and_everybody_once(
     jobs: list[tuple[str, Priority]], running: dict[str, int]
 ) -> None:
     demands = [demand(namespace, n, priority=priority) for n, (namespace, priority) in enumerate(jobs)]
-    served = list(in_order(demands, running, [(one.uid, 1) for one in demands[::3]]))
+    served = list(in_order(demands, running, first=[(one.uid, 1) for one in demands[::3]]))
 
     ranks = [["High", "Medium", "Low"].index(one.priority) for one in served]
     assert ranks == sorted(ranks)
