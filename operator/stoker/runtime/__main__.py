@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from typing import List
 
-_USAGE = "usage: stoker-agent fetch | ship | salvage | launch [--dir DIR] [--no-wait] -- COMMAND [ARGUMENT...]"
+_USAGE = (
+    "usage: stoker-agent fetch | ship | launch [--dir DIR] [--no-wait] -- COMMAND [ARGUMENT...] | "
+    "salvage --lost-as REASON [--lost-message TEXT]"
+)
 
 
 def main(arguments: List[str]) -> int:
