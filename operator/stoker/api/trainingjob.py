@@ -330,6 +330,15 @@ class Limits(Spec):
             le=31536000,
         ),
     ] = None
+    queue_timeout_seconds: Annotated[
+        int | None,
+        field(
+            "Longest wait for nodes, from the submission, the last resumption or the end of the attempt before until every "
+            "node is there; then the run fails with QueueTimedOut. Missing: no limit.",
+            ge=1,
+            le=31536000,
+        ),
+    ] = None
     grace_seconds: Annotated[
         int, field("From a stop to the end of the pod: one fifth for the command, the rest to save.", ge=10, le=86400)
     ] = 600

@@ -283,6 +283,6 @@ def exit_code(record: Any) -> int:
         return 0
     if phase == "Canceled":
         return EXIT_CANCELLED
-    if reason in ("TimedOut", "OverBudget"):
+    if reason in ("TimedOut", "QueueTimedOut", "OverBudget"):
         return EXIT_TIME
     return int(code) if code else EXIT_PLATFORM

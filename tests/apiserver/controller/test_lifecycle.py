@@ -38,3 +38,18 @@ def test_a_job_that_is_suspended_gives_its_node_back_and_goes_on_when_resumed(
     assert [(one["number"], one.get("counted")) for one in status["attempts"]] == [(1, "Neither"), (2, None)]
     assert (status.get("failures", 0), status.get("interruptions", 0)) == (0, 0)
     assert [one["status"] for one in status["conditions"] if one["type"] == "Suspended"] == ["False"]
+
+
+def test_a_job_that_gets_no_nodes_in_time_fails_with_a_result(
+    cluster: Cluster, operator: Operator, namespace: str
+) -> None:
+    cluster.job(namespace, "first", command={"resources": {"instanceCount": 4}})
+    until("it has the whole pool", lambda: cluster.phase(namespace, "first") == "Running")
+    cluster.job(namespace, "second", limits={"queueTimeoutSeconds": 8})
+
+    until("it has failed", lambda: cluster.phase(namespace, "second") == "Failed", 40)
+
+    status = status_of(cluster, namespace, "second")
+    assert status["reason"] == "QueueTimedOut"
+    assert status["message"].startswith("no nodes within 8s of its submission (limits.queueTimeoutSeconds)")
+    assert cluster.phase(namespace, "first") == "Running"

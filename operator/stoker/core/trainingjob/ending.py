@@ -12,7 +12,7 @@ from stoker.core import record, times
 from stoker.core.record import Ending, RankEnd
 from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, Attempt, Rank, condition, container
 from stoker.core.trainingjob.preparation import timeout_seconds
-from stoker.core.trainingjob.seen import Seen
+from stoker.core.trainingjob.seen import QUEUE_TIMED_OUT, Seen
 
 #: Signals that people meet, by number.
 _SIGNALS = {2: "SIGINT", 6: "SIGABRT", 7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
@@ -66,22 +66,30 @@ def of_attempt(seen: Seen, attempt: Attempt, former: tuple[Former, ...] = (), li
 
 
 def unstarted(seen: Seen, former: tuple[Former, ...] = ()) -> Ending:
-    """The end of a run that was canceled before its first attempt, or between two."""
-    last = seen.last_closed
-    if last is None:
+    """The end of a run that was canceled or had no nodes for too long, before its first attempt or between two."""
+    last, reason = seen.last_closed, "Canceled" if seen.cancel else QUEUE_TIMED_OUT
+    if reason == QUEUE_TIMED_OUT:
+        message, timing = _gave_up(seen), {"FormerAttempts" if last else "Queued": seen.created}
+    elif last is None:
         message, timing = "canceled by spec.cancel before it started", {"Preparing": seen.created}
     else:
         message = f"canceled by spec.cancel after attempt {last.number}, before the next had started"
         timing = {"FormerAttempts": seen.created}
     return Ending(
-        phase="Canceled",
-        reason="Canceled",
+        phase="Canceled" if seen.cancel else "Failed",
+        reason=reason,
         message=message,
         started_at=last.started_at if last else "",
         finished_at=times.rfc3339(seen.now),
         timings={phase: round(max(0.0, seen.now - begun), 3) for phase, begun in timing.items()},
         attempts=former,
     )
+
+
+def queue_words(seen: Seen) -> str:
+    """That a job waited for nodes too long, and since when."""
+    limit = seen.view.job.spec.limits.queue_timeout_seconds or 0
+    return f"no nodes within {times.duration(limit)} of {seen.queued_since[1]} (limits.queueTimeoutSeconds)"
 
 
 def former_end(entry: AttemptStatus, seals: Any, ranks: int) -> Former:
@@ -176,6 +184,14 @@ def failure(seen: Seen, attempt: Attempt) -> Failure:
     return Failure(phase, reason, f"{where}{words}", blamed.exit_code, tail)
 
 
+def _gave_up(seen: Seen) -> str:
+    """That there were no nodes, and what was shown last of why."""
+    shown = seen.view.job.status.waiting
+    if shown is None or shown.reason == QUEUE_TIMED_OUT:
+        return queue_words(seen)
+    return f"{queue_words(seen)}; last: {shown.reason}: {shown.message}"
+
+
 def _blamed(attempt: Attempt) -> Rank:
     """The rank that failed first: the others are stopped because of it."""
     failed = [rank for rank in attempt.ranks if not rank.complete]
@@ -241,6 +257,7 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
         "(limits.timeoutSeconds) and the grace period",
         "NodeLost": "a node was lost",
         "Suspended": "suspended by spec.suspend",
+        QUEUE_TIMED_OUT: queue_words(seen),
         "ImagePullFailed": "a node could not pull the image",
     }
     return reason, words.get(reason, f"the attempt was ended: {reason}")

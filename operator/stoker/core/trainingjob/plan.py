@@ -28,6 +28,7 @@ def plan(view: JobView, now: float) -> Plan[TrainingJobStatus]:
     seen = look(view, now)
     stand = where(seen)
     step = stand.then(seen)
+    step = replace(step, wake_at=earliest(step.wake_at, _queue_wake(seen)))
     if seen.finished:
         return Plan(step.actions, None, step.wake_at)
     if step.closed is not None and seen.attempt is not None:
@@ -115,9 +116,15 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
     return {pool: tuple(held) for pool, held in found.items()}
 
 
+def _queue_wake(seen: Seen) -> float | None:
+    """When the wait for nodes has lasted too long, if that is yet to come."""
+    deadline = seen.queue_deadline
+    return deadline if deadline is not None and deadline > seen.now else None
+
+
 def _wants_nodes(seen: Seen) -> bool:
     waits_for_nothing_else = seen.obstacle is None and seen.preparation.ready
-    between = seen.suspend or seen.backing_off or bool(seen.leftovers)
+    between = seen.suspend or seen.queue_timed_out or seen.backing_off or bool(seen.leftovers)
     return not (seen.finished or seen.cancel or between) and seen.attempt is None and waits_for_nothing_else
 
 

@@ -14,6 +14,8 @@ from stoker.core.trainingjob.view import JobView, Placement
 
 #: An image that a node cannot pull for this long ends the attempt: its nodes cost, and a tag was resolved long before.
 PULL_PATIENCE = 600.0
+#: How a run ends that waited for nodes too long.
+QUEUE_TIMED_OUT = "QueueTimedOut"
 #: The shortest and the longest wait before a failure of the user's own is tried again; each doubles the one before.
 SHORTEST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 _PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -101,6 +103,35 @@ class Seen:
         return None if begun is None else begun + timeout_seconds(self.view) + limits.grace_seconds
 
     @property
+    def queued_since(self) -> tuple[float, str]:
+        """Since when the job waits for nodes, leaving out when it could not have had any; and what happened then."""
+        moments = [(self.created, "its submission")]
+        last = self.last_closed
+        if last is not None:
+            ended = self.retry_at if self.retry_at is not None else times.seconds(last.ended_at)
+            moments.append((self.created if ended is None else ended, f"the end of attempt {last.number}"))
+        for entry in self.view.job.status.conditions:
+            if entry.type == "Suspended":
+                # Resumed a moment ago, and not yet shown: then the wait begins now.
+                resumed = times.seconds(entry.last_transition_time) if entry.status == "False" else self.now
+                moments.append((self.now if resumed is None else resumed, "its resumption"))
+        return max(moments, key=lambda moment: moment[0])
+
+    @property
+    def queue_deadline(self) -> float | None:
+        """When the wait for nodes has lasted too long; None while there is no limit or nothing is waited for."""
+        limit, attempt = self.view.job.spec.limits.queue_timeout_seconds, self.attempt
+        if limit is None or self.finished or (attempt is None and self.suspend):
+            return None
+        if attempt is not None and not _lacks_nodes(attempt):
+            return None
+        return self.queued_since[0] + limit
+
+    @property
+    def queue_timed_out(self) -> bool:
+        return self.queue_deadline is not None and self.now >= self.queue_deadline
+
+    @property
     def stop(self) -> str:
         """Why the open attempt is to be ended from outside; empty while it may go on."""
         attempt = self.attempt
@@ -118,6 +149,8 @@ class Seen:
             return "TimedOut"
         if any(rank.lost for rank in attempt.ranks):
             return attempts.NODE_LOST
+        if self.queue_timed_out:
+            return QUEUE_TIMED_OUT
         unpullable = self.pull_failed_at
         return "ImagePullFailed" if unpullable is not None and self.now >= unpullable + PULL_PATIENCE else ""
 
@@ -165,6 +198,11 @@ def back_off_seconds(failures: int) -> float:
     """How long to wait after so many failures of the user's own before the next attempt."""
     # A larger exponent changes nothing and could be one that no float holds.
     return min(SHORTEST_BACK_OFF * 2.0 ** min(max(failures - 1, 0), 10), LONGEST_BACK_OFF)
+
+
+def _lacks_nodes(attempt: Attempt) -> bool:
+    """Whether a rank still waits for a node, as on a pool that owns none."""
+    return any(rank.pod is None or not rank.pod.spec.node_name for rank in attempt.ranks if not rank.done)
 
 
 def _ended_by_itself(attempt: Attempt) -> bool:

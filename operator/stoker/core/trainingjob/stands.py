@@ -56,6 +56,10 @@ def cancel_wanted_and_no_attempt(seen: Seen) -> bool:
     return seen.attempt is None and seen.cancel
 
 
+def waited_too_long(seen: Seen) -> bool:
+    return seen.attempt is None and seen.queue_timed_out
+
+
 def cancel_wanted_and_attempt_open(seen: Seen) -> bool:
     return seen.attempt is not None and seen.stop == "Canceled"
 
@@ -115,6 +119,7 @@ STANDS: tuple[Stand, ...] = (
     Stand("Retrying", "Finalizing", all_ranks_sealed_and_may_try_again, then=steps.close_attempt),
     Stand("Failed", "Finalizing", all_ranks_sealed, then=steps.finish),
     Stand("CanceledBeforeStart", "Canceling", cancel_wanted_and_no_attempt, then=steps.finish_unstarted),
+    Stand("QueueTimedOut", "Finalizing", waited_too_long, then=steps.give_up),
     Stand("Canceling", "Canceling", cancel_wanted_and_attempt_open, then=steps.end_attempt),
     Stand("Stopping", "Finalizing", stop_wanted_and_attempt_open, then=steps.end_attempt),
     Stand("Sealing", "Finalizing", all_ranks_ended, then=steps.wait_for_seals),

@@ -23,7 +23,7 @@ from stoker.core.trainingjob import conditions, ending, preparation, waits
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.obstacles import Wait
 from stoker.core.trainingjob.retry import Verdict
-from stoker.core.trainingjob.seen import Seen
+from stoker.core.trainingjob.seen import QUEUE_TIMED_OUT, Seen
 from stoker.core.trainingjob.stands import Stand
 from stoker.core.trainingjob.steps import Step
 
@@ -97,6 +97,9 @@ def show_at(seen: Seen, stand: Stand, step: Step) -> float:
     if wait is not None and wait.reason == waits.CREATING:
         # Over with the answer to the POST: what was shown before stays until then.
         return NEVER
+    if wait is not None and wait.reason == QUEUE_TIMED_OUT and seen.queue_deadline is not None:
+        # The end, which tells what was waited for last, comes within moments unless the store is away.
+        return seen.queue_deadline + SHOW_AFTER
     former = seen.view.job.status.waiting
     shown = times.seconds(former.since) if former is not None and wait is not None else None
     if former is not None and wait is not None and former.reason != wait.reason and shown is not None:

@@ -90,7 +90,7 @@ def back_off(seen: Seen) -> Step:
 
 
 def finish_unstarted(seen: Seen) -> Step:
-    """Canceled before anything ran, or between two attempts: the record is written all the same, where there is storage
+    """Ended before anything ran, or between two attempts: the record is written all the same, where there is storage
     for it."""
     if seen.view.workspace.problem is not None or not seen.view.workspace.storage_url:
         return Step(result=ending.result_of(seen, ending.unstarted(seen)))
@@ -104,6 +104,14 @@ def finish_unstarted(seen: Seen) -> Step:
         return _asking(seen, question)
     former = _former_ends(seen)
     return former if isinstance(former, Step) else _with_result(seen, ending.unstarted(seen, former), ())
+
+
+def give_up(seen: Seen) -> Step:
+    """No nodes for too long. An attempt that nobody remembers is looked for first: such a run did not wait."""
+    former = seen.preparation.former
+    if not former.known and former.question is not None:
+        return _asking(seen, former.question)
+    return finish_unstarted(seen)
 
 
 def end_attempt(seen: Seen) -> Step:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from stoker.api import names
 from stoker.core import times
 from stoker.core.plan import Answer, Posted, Refused, ResultWritten, Unavailable
-from stoker.core.trainingjob import attempts
+from stoker.core.trainingjob import attempts, ending
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.lacking import lacking
 from stoker.core.trainingjob.obstacles import Wait
 from stoker.core.trainingjob.preparation import Need
-from stoker.core.trainingjob.seen import Seen, pull_failure
+from stoker.core.trainingjob.seen import QUEUE_TIMED_OUT, Seen, pull_failure
 
 Policy = Callable[[Seen], Wait | None]
 
@@ -40,6 +40,12 @@ def why(seen: Seen) -> Wait | None:
 
 def canceling(seen: Seen) -> Wait | None:
     return Wait("Canceling", "the run is being canceled; its record is being written") if seen.cancel else None
+
+
+def giving_up(seen: Seen) -> Wait | None:
+    if not seen.queue_timed_out:
+        return None
+    return Wait(QUEUE_TIMED_OUT, f"{ending.queue_words(seen)}; the run's record is being written")
 
 
 def suspended(seen: Seen) -> Wait | None:
@@ -248,6 +254,7 @@ def pods_starting(seen: Seen) -> Wait | None:
 #: Before an attempt. The last policy always answers: a job without an attempt waits for something.
 WAITS_BEFORE: tuple[Policy, ...] = (
     canceling,
+    giving_up,
     suspended,
     retry_backoff,
     former_pods_stopping,

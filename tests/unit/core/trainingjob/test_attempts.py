@@ -59,6 +59,7 @@ PLACES: list[tuple[dict[str, Any], str]] = [
         },
         "Retrying",
     ),
+    ({"of": job(limits={"queueTimeoutSeconds": 20})}, "QueueTimedOut"),
     ({"of": job(suspend=True), "placed": ["n0"]}, "Suspended"),
     ({"of": job(suspend=True), "children": (child(),), "pods": (pod(started=3),)}, "Stopping"),
     ({"of": job(status={"attempts": [CLOSED | {"counted": "Failure"}], "failures": 1})}, "BackingOff"),

@@ -84,7 +84,7 @@ def jobs(draw: st.DrawFn) -> TrainingJob:
         ])) | {"resources": {"instanceCount": nodes}},
         inputs=draw(st.sampled_from([{}, {"x": {"value": "1"}}, {"x": {"path": "s3://runs/team/d/"}}, {"x": {"path": "s3://no/"}}])),
         retry=draw(st.sampled_from([{}, {"limit": 1}, {"interruptionLimit": 0}])),
-        limits=draw(st.sampled_from([{}, {"timeoutSeconds": 30, "graceSeconds": 10}])),
+        limits=draw(st.sampled_from([{}, {"queueTimeoutSeconds": 60}, {"timeoutSeconds": 30, "graceSeconds": 10}])),
     )  # fmt: skip
 
 
