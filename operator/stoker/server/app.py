@@ -55,7 +55,7 @@ def make_app(
         refusal = _http_refusal(error) if isinstance(error, HTTPException) else refusal_for(error)
         metrics.refused.labels(refusal.reason).inc()
         request.scope["stoker.reason"] = refusal.reason
-        if refusal.status in (502, 503):
+        if refusal.status in (424, 502, 503):
             _log.warning("%s: %s", refusal.reason, refusal.message)
         return refusal.response(request.scope.get("stoker.request_id", ""))
 

@@ -1,6 +1,8 @@
 """The routes that a run's pods use: /v1/grant, then everything else under the grant."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import Request
@@ -29,6 +31,10 @@ from stoker.server.seals import Sealer
 from stoker.server.tokens import Reviewer, Tokens
 from stoker.server.workspaces import Place, Workspaces
 from stoker.storage import records
+from stoker.storage.objects import StoreRefused
+
+#: What a store says of an upload in parts that can never be completed: the pod starts the file anew.
+_LOST_UPLOAD = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest"})
 
 
 class PodSide:
@@ -87,19 +93,21 @@ class PodSide:
     async def writes(self, request: Request) -> Response:
         asked: WritesBody = await body(request, WritesBody)
         grant, place = await self._granted(request, asked)
-        return JSONResponse(
-            {"objects": await write_urls(place, grant, asked.objects, self._settings.conditional_writes)}
-        )
+        with _refusals():
+            objects = await write_urls(place, grant, asked.objects, self._settings.conditional_writes)
+        return JSONResponse({"objects": objects})
 
     async def multipart(self, request: Request) -> Response:
         asked: MultipartBody = await body(request, MultipartBody)
         grant, place = await self._granted(request, asked)
-        return JSONResponse(await multipart(place, grant, asked))
+        with _refusals():
+            return JSONResponse(await multipart(place, grant, asked))
 
     async def seal(self, request: Request) -> Response:
         asked: SealBody = await body(request, SealBody, SEAL_BYTES)
         grant, place = await self._granted(request, asked)
-        outcome = await self._sealer.seal(place, grant, asked)
+        with _refusals():
+            outcome = await self._sealer.seal(place, grant, asked)
         seal = outcome.seal
         audit(
             request, "seal", grant, ours=outcome.ours, complete=seal["complete"], reason=seal["reason"],
@@ -115,6 +123,18 @@ class PodSide:
         grant = await self._keys.verify(asked.grant, time.time())
         request.scope["stoker.namespace"] = grant.namespace
         return grant, self._workspaces.at(grant.storage)
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """A no of the store is told as one to a pod that saves, so that it can give up after its patience with refusals; as
+    a 5xx it would count as an outage, which has no end."""
+    try:
+        yield
+    except StoreRefused as error:
+        if error.code in _LOST_UPLOAD:
+            raise Refusal(404, error.code, f"{error}: start the file anew") from error
+        raise Refusal(424, "StoreRefused", str(error)) from error
 
 
 def _check_record(job: records.JobRecord, rank: Rank) -> None:

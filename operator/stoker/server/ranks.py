@@ -1,9 +1,10 @@
 """What a rank may do under its grant: read its inputs, store files below its own prefix, in one piece or in parts.
 
 Every URL carries length and SHA-256, and a condition: a new object is signed with If-None-Match, one that is replaced
-with If-Match. So a URL that was stolen or is sent twice cannot put an older content back over a newer one, and cannot
-touch an object that the seal lists. What a URL that was signed before the seal can still do for its quarter of an hour
-is to add an object that no seal lists. Nothing is signed for a sealed rank.
+with If-Match. So a URL that was stolen or is sent twice cannot put an older content back over a newer one. What a URL that was
+signed before the seal and never used can still do for its quarter of an hour: add an object that no seal lists, and, if
+it was signed to replace the very content that was sealed, replace that; whoever reads the file sees that it is not the
+seal's. Nothing is signed for a sealed rank.
 """
 
 import asyncio

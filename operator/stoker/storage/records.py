@@ -171,7 +171,21 @@ async def write_result(store: ObjectStore, record: ResultRecord) -> bool:
 
 
 async def read_seal(store: ObjectStore, key: str, attempt: int, rank: int) -> SealRecord | None:
-    return await _read(store, layout.seal(key, attempt, rank), SealRecord)
+    """The seal of a rank, None if there is none. Raises StoreError, and BadRecord for one that is not to be believed: cut
+    off, of another rank (copied there), or in contradiction with itself. A run's end rests on it."""
+    name = layout.seal(key, attempt, rank)
+    seal = await _read(store, name, SealRecord)
+    if seal is None:
+        return None
+    if (seal["job"], seal["attempt"], seal["rank"]) != (key, attempt, rank):
+        found = f"attempt {seal['attempt']}, rank {seal['rank']} of {seal['job']}"
+        raise BadRecord(f"{name}: it is the seal of {found}: remove it, nobody of Stoker writes it there")
+    if seal["complete"] != (seal["reason"] is None) or (seal["complete"] and seal["missing"]):
+        reason, missing = seal["reason"], len(seal["missing"])
+        raise BadRecord(
+            f"{name}: complete={seal['complete']} with reason {reason} and {missing} missing files: remove it"
+        )
+    return seal
 
 
 async def write_seal(store: ObjectStore, record: SealRecord) -> bool:

@@ -299,6 +299,20 @@ async def test_a_url_from_before_the_seal_adds_at_most_what_no_seal_lists(scene:
     assert ["outputs/big", "outputs/x"] == [file["path"] for file in seal_there["files"]]
 
 
+async def test_a_kept_url_to_replace_a_file_is_found_out_by_the_seal(scene: Scene) -> None:
+    """Signed for the very content that is sealed then, and never used before: the seal tells that this is not the file."""
+    grant = scene.granted("pod-1-0")
+    send(granted_put(scene))
+    kept = granted_put(scene, content=OTHER)
+    assert 200 == seal(scene, grant, listed("outputs/x", MODEL)).status
+
+    send(kept)
+
+    stands = await records.read_seal(scene.real, KEY, 1, 0)
+    assert stands is not None
+    assert [hashlib.sha256(MODEL).hexdigest()] == [file["sha256"] for file in stands["files"]]
+
+
 # -- a grant
 
 
