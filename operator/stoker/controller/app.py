@@ -80,7 +80,7 @@ class Operator:
         workspaces = Workspaces(self.store, config, self.gate)
         asking = Asking(workspaces, self.registry, PullSecrets(self.client))
         self.answers = Answers(asking, self._wake, self.gate, observe=self._answered)
-        self.ledger = Ledger(self.store, self._wake)
+        self.ledger = Ledger(self.store, self._wake, lambda key: self.reconciler.later(key))
         self.pools = Pools(self.store, self.ledger, self.client)
         views = Views(self.store, self.answers, self.ledger, workspaces, config)
         executor = Executor(self.client, self.store, self.answers, self.pools, self.recorder, self.gate)

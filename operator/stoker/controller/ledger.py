@@ -7,6 +7,7 @@ from children and pods, and from planning each job once.
 from collections.abc import Callable, Iterable, Mapping
 
 from stoker.api.kube import BatchJob, Pod
+from stoker.core.cluster.assign import TURN
 from stoker.core.cluster.view import ClusterPlan, Demand, Holding
 from stoker.core.trainingjob import holdings
 from stoker.core.trainingjob.attempts import attempt_of
@@ -20,11 +21,12 @@ def cluster_key(name: str) -> Key:
 
 
 class Ledger:
-    """wake: told which key has something new to look at."""
+    """wake: told which key has something new to look at. later: the same, for news that may wait (missing: wake)."""
 
-    def __init__(self, store: Store, wake: Callable[[Key], None]) -> None:
+    def __init__(self, store: Store, wake: Callable[[Key], None], later: Callable[[Key], None] | None = None) -> None:
         self._store = store
         self._wake = wake
+        self._later = later or wake
         self._demands: dict[str, dict[str, Demand]] = {}
         self._wanted_of: dict[str, str] = {}  # uid -> cluster
         self._placements: dict[str, tuple[int, str, Placement]] = {}  # uid -> attempt, cluster, placement
@@ -111,9 +113,12 @@ class Ledger:
             if placement is None:
                 continue
             told = (demand.attempt, cluster, placement)
-            if self._placements.get(uid) != told:
+            former = self._placements.get(uid)
+            if former != told:
                 self._placements[uid] = told
-                self._wake(Key("TrainingJob", demand.namespace, demand.name))
+                # Each job that starts moves the whole line: two thousand plans for one node would keep all others waiting.
+                wake = self._later if _moved_up(former, told) else self._wake
+                wake(Key("TrainingJob", demand.namespace, demand.name))
 
     def drop_cluster(self, cluster: str) -> None:
         """The pool has gone: nobody is placed there any more. The wishes stay, should it come again."""
@@ -141,6 +146,13 @@ class Ledger:
         placed = self._placements.get(uid)
         if placed is not None and _used(placed[0], children):
             del self._placements[uid]
+
+
+def _moved_up(former: tuple[int, str, Placement] | None, told: tuple[int, str, Placement]) -> bool:
+    """Whether a job waits for its turn as before, and only its place in the line is another."""
+    if former is None or former[:2] != told[:2]:
+        return False
+    return former[2].reason == told[2].reason == TURN
 
 
 def _used(attempt: int, children: Iterable[BatchJob]) -> bool:

@@ -33,6 +33,8 @@ LOG = logging.getLogger(__name__)
 #: A pool's plan is one for all its jobs: changes that come together are planned together. The pause grows with what
 #: the plan costs, so that planning pools takes at most about a tenth of the time.
 CLUSTER_SECONDS, LONGEST_CLUSTER_SECONDS, CLUSTER_SHARE = 0.05, 1.0, 10
+#: How long news may wait that changes nothing but words, in seconds.
+LATER_SECONDS = 60.0
 #: A ComputeCluster's status is written at most so often.
 CLUSTER_STATUS_SECONDS = 1.0
 #: A plan that learns something while it is done is made anew at once, but not for ever.
@@ -81,6 +83,10 @@ class Reconciler:
     def wake(self, key: Key) -> None:
         """Something new for this key."""
         self._queue.add(key, self._cluster_pause if key.kind == "ComputeCluster" else 0.0)
+
+    def later(self, key: Key) -> None:
+        """News for this key that may wait."""
+        self._queue.add(key, LATER_SECONDS)
 
     async def work(self) -> None:
         """Take keys and work on them, for ever."""

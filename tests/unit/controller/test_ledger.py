@@ -2,7 +2,7 @@
 
 from stoker.api.kube import BatchJob
 from stoker.controller.ledger import Ledger, cluster_key
-from stoker.core.cluster.view import ClusterPlan, Demand
+from stoker.core.cluster.view import ClusterPlan, Demand, Wait
 from stoker.core.plan import Plan
 from stoker.core.trainingjob.view import Placement
 from stoker.kube.store import Key, Store
@@ -13,8 +13,8 @@ JOB = Key("TrainingJob", build.NAMESPACE, "iris")
 
 class World:
     def __init__(self) -> None:
-        self.store, self.woken = Store(), list[Key]()
-        self.ledger = Ledger(self.store, self.woken.append)
+        self.store, self.woken, self.later = Store(), list[Key](), list[Key]()
+        self.ledger = Ledger(self.store, self.woken.append, self.later.append)
 
     def want(self, attempt: int = 1) -> None:
         demand = Demand(build.UID, build.NAMESPACE, "iris", attempt, 1, build.T0)
@@ -22,6 +22,9 @@ class World:
 
     def assign(self, attempt: int, *nodes: str) -> None:
         self.ledger.planned("cpu", ClusterPlan(Plan(), assignments={(build.UID, attempt): nodes}))
+
+    def refuse(self, reason: str, message: str) -> None:
+        self.ledger.planned("cpu", ClusterPlan(Plan(), waits={(build.UID, 1): Wait(reason, message)}))
 
     def see(self, child: BatchJob) -> None:
         self.store.put("Job", child)
@@ -49,6 +52,29 @@ def test_saying_the_same_again_wakes_nobody() -> None:
     world.assign(1, "n0")
 
     assert world.woken == []
+
+
+def test_a_new_place_in_the_line_is_known_at_once_and_told_later() -> None:
+    world = World()
+    world.want()
+    world.refuse("WaitingForTurn", "place 3 of 9")
+    world.woken.clear()
+
+    world.refuse("WaitingForTurn", "place 2 of 9")
+
+    assert (world.woken, world.later) == ([], [JOB])
+    assert world.placement() == Placement(reason="WaitingForTurn", message="place 2 of 9")
+
+
+def test_whoever_comes_out_of_the_line_is_woken_at_once() -> None:
+    world = World()
+    world.want()
+    world.refuse("WaitingForTurn", "place 2 of 9")
+    world.refuse("PoolFull", "waiting for 1 node")
+    world.refuse("WaitingForTurn", "place 2 of 9")
+    world.assign(1, "n0")
+
+    assert (world.woken, world.later) == ([cluster_key("cpu"), JOB, JOB, JOB, JOB], [])
 
 
 def test_assigned_nodes_are_held_before_and_after_the_child_is_there() -> None:

@@ -12,30 +12,46 @@ from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
 
 Key = tuple[str, int]
 
+#: The reason of whoever waits only because others come before.
+TURN = "WaitingForTurn"
+
 _HIGHEST_FIRST: tuple[Priority, ...] = ("High", "Medium", "Low")
 
 
 @dataclass(slots=True)
 class Assigned:
     """What came out. nodes: of each gang that is whole. waits: of each that is not. needed: nodes kept for gangs that
-    wait, by name. growth: nodes to be added for them. first: the gangs that wait and have nodes kept, in order."""
+    wait, by name. growth: nodes to be added for them. first: the gangs that wait and have nodes kept, in order. behind: of the gangs
+    that wait for their turn, whom they wait behind."""
 
     nodes: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     waits: dict[Key, Wait] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
     growth: int = 0
     first: list[Key] = field(default_factory=list)
+    behind: dict[Key, "_First"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _First:
+    """The gang that others wait behind. nodes: what its namespace had when its turn came. kept: its turn came because
+    the last plan kept nodes for it."""
+
+    demand: Demand
+    nodes: int
+    kept: bool
 
 
 @dataclass(slots=True)
 class _Stock:
-    """What is left of one kind of node while gangs are served. free: newest-freed last, so that pop() gives it."""
+    """What is left of one kind of node while gangs are served. free: newest-freed last, so that pop() gives it. first:
+    the gang that everyone else waits behind."""
 
     free: list[PoolNode]
     preparing: list[PoolNode]
     unseen: int = 0
     room: int = 0
-    blocked: str = ""
+    first: _First | None = None
 
 
 def in_order(
@@ -125,14 +141,31 @@ def assign(view: ClusterView, pool: Pool, kept: dict[Key, tuple[str, ...]]) -> A
     waiting = in_order(wanting, running, view.weights, view.first)
     if view.cluster.spec.provider.type == "External":
         _grant(view, waiting, assigned, running)
-        return assigned
-    stocks = _stocks(view, pool, kept)
-    for demand in waiting:
-        _serve(view, stocks, demand, assigned)
-        key = (demand.uid, demand.attempt)
-        if key in assigned.nodes or (assigned.first and assigned.first[-1] == key):
-            running[demand.namespace] += demand.count
+    else:
+        stocks = _stocks(view, pool, kept)
+        for demand in waiting:
+            _serve(view, stocks, demand, assigned, running)
+            key = (demand.uid, demand.attempt)
+            if key in assigned.nodes or (assigned.first and assigned.first[-1] == key):
+                running[demand.namespace] += demand.count
+    _line_up(view, wanting, assigned, running)
     return assigned
+
+
+def _line_up(view: ClusterView, wanting: Iterable[Demand], assigned: Assigned, running: Counter[str]) -> None:
+    """Tell each gang that waits for its turn its place: how many would be served up to it if nobody came or ended."""
+    behind = [demand for demand in wanting if (demand.uid, demand.attempt) in assigned.behind]
+    in_all = Counter(assigned.behind.values())
+    before = Counter[_First]()
+    shares = running.copy()
+    for demand in in_order(behind, shares, view.weights, view.first):
+        shares[demand.namespace] += demand.count
+        key = (demand.uid, demand.attempt)
+        first = assigned.behind[key]
+        before[first] += 1
+        # The first itself has place 1.
+        line = f"place {before[first] + 1:,} of {in_all[first] + 1:,}"
+        assigned.waits[key] = _turn(view, line, first, demand, running[demand.namespace])
 
 
 def _grant(view: ClusterView, waiting: Iterable[Demand], assigned: Assigned, running: Counter[str]) -> None:
@@ -140,13 +173,13 @@ def _grant(view: ClusterView, waiting: Iterable[Demand], assigned: Assigned, run
     counts = {(demand.uid, demand.attempt): demand.count for demand in view.demands}
     held = sum(_count(holding) for holding in view.holdings if holding.bound)
     room = view.cluster.spec.max_instances - held - sum(counts.get(key, 0) for key in assigned.nodes)
-    first: Demand | None = None
+    first: _First | None = None
     for demand in waiting:
         key = (demand.uid, demand.attempt)
         if (wait := _impossible(view, demand)) is not None:
             assigned.waits[key] = wait
         elif first is not None:
-            assigned.waits[key] = _turn(view, first)
+            assigned.behind[key] = first
         elif demand.count <= room:
             assigned.nodes[key] = ()
             room -= demand.count
@@ -154,10 +187,12 @@ def _grant(view: ClusterView, waiting: Iterable[Demand], assigned: Assigned, run
         else:
             assigned.waits[key] = _full(view, demand)
             assigned.first.append(key)
-            first = demand
+            first = _First(demand, running[demand.namespace], key in view.first)
 
 
-def _serve(view: ClusterView, stocks: dict[str, _Stock], demand: Demand, assigned: Assigned) -> None:
+def _serve(
+    view: ClusterView, stocks: dict[str, _Stock], demand: Demand, assigned: Assigned, running: Counter[str]
+) -> None:
     key = (demand.uid, demand.attempt)
     kind = demand.instance_type or next((kind.name for kind in view.cluster.spec.instance_types), "")
     stock = stocks.get(kind)
@@ -165,8 +200,8 @@ def _serve(view: ClusterView, stocks: dict[str, _Stock], demand: Demand, assigne
     if impossible is not None or stock is None:
         assigned.waits[key] = impossible or _no_such_nodes(view, demand, kind)
         return
-    if stock.blocked:
-        assigned.waits[key] = Wait("WaitingForTurn", stock.blocked)
+    if stock.first is not None:
+        assigned.behind[key] = stock.first
         return
     if len(stock.free) >= demand.count:
         assigned.nodes[key] = tuple(stock.free.pop().name for _ in range(demand.count))
@@ -183,7 +218,7 @@ def _serve(view: ClusterView, stocks: dict[str, _Stock], demand: Demand, assigne
     # The first in line keeps what is free until its gang is whole: a stream of small jobs must not starve it.
     assigned.needed |= {node.name for node in (*stock.free, *stock.preparing)}
     stock.free, stock.preparing, stock.unseen, stock.room = [], [], 0, 0
-    stock.blocked = _turn(view, demand).message
+    stock.first = _First(demand, running[demand.namespace], key in view.first)
     assigned.first.append(key)
 
 
@@ -267,9 +302,28 @@ def _full(view: ClusterView, demand: Demand) -> Wait:
     )
 
 
-def _turn(view: ClusterView, first: Demand) -> Wait:
-    who = f"{first.namespace}/{first.name}"
-    return Wait("WaitingForTurn", f"{who} is first in line of {view.cluster.metadata.name} for {_nodes(first.count)}")
+def _turn(view: ClusterView, line: str, first: _First, demand: Demand, nodes: int) -> Wait:
+    """nodes: what the namespace of the gang that waits has."""
+    one = first.demand
+    return Wait(
+        TURN,
+        f"{line} in line of {view.cluster.metadata.name}; first is {one.namespace}/{one.name}, which waits for "
+        f"{_nodes(one.count)}: {_precedence(view, first, demand, nodes)}",
+    )
+
+
+def _precedence(view: ClusterView, first: _First, demand: Demand, nodes: int) -> str:
+    """Why the first comes before another: the same questions as in `in_order`, in the same order."""
+    one = first.demand
+    if one.priority != demand.priority:
+        return f"its priority is {one.priority}, this one's {demand.priority}"
+    if first.kept:
+        return "its turn came before"
+    weights = view.weights.get(one.namespace, 1), view.weights.get(demand.namespace, 1)
+    if one.namespace != demand.namespace and first.nodes / weights[0] < nodes / weights[1]:
+        per = (f" at weight {weights[0]}", f" at weight {weights[1]}") if weights != (1, 1) else ("", "")
+        return f"{one.namespace} has {_nodes(first.nodes)}{per[0]}, {demand.namespace} has {nodes}{per[1]}"
+    return "it is older"
 
 
 def _problem(view: ClusterView) -> Wait | None:

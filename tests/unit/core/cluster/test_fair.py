@@ -6,7 +6,9 @@ from dataclasses import replace
 from fractions import Fraction
 from random import Random
 from types import MappingProxyType
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -176,3 +178,59 @@ def test_nobody_is_served_before_a_higher_priority_and_everybody_once(
     ranks = [["High", "Medium", "Low"].index(one.priority) for one in served]
     assert ranks == sorted(ranks)
     assert sorted(one.uid for one in served) == sorted(one.uid for one in demands)
+
+
+def told(*demands: Demand, holdings: tuple[Holding, ...], **more: Any) -> dict[str, str]:
+    """Job -> why it waits, on a full pool of as many nodes as are held."""
+    nodes = {name: build.node(name) for holding in holdings for name in holding.nodes}
+    pool = build.cluster(provider="Static", most=len(nodes))
+    plan = pools.plan(ClusterView(pool, nodes, demands, holdings, **more), build.T0)
+    names = {(one.uid, one.attempt): f"{one.namespace}/{one.name}" for one in demands}
+    return {names[key]: wait.message for key, wait in plan.waits.items()}
+
+
+A_HAS_TWO = (Holding("h0", 1, ("n0",), namespace="a"), Holding("h1", 1, ("n1",), namespace="a"))
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "why"),
+    [
+        (demand("a", 9, priority="High"), {}, "first is a/job-9, which waits for 1 node: its priority is High, this one's Medium"),
+        (demand("b", 9), {}, "first is b/job-9, which waits for 1 node: b has 0 nodes, a has 2"),
+        (
+            demand("b", 9, 2), {"weights": {"b": 3}},
+            "first is b/job-9, which waits for 2 nodes: b has 0 nodes at weight 3, a has 2 at weight 1",
+        ),
+        (demand("a", 0), {}, "first is a/job-0, which waits for 1 node: it is older"),
+        (demand("a", 9), {"first": (("uid-a-9", 1),)}, "first is a/job-9, which waits for 1 node: its turn came before"),
+    ],
+    ids=["priority", "share", "weight", "age", "kept"],
+)  # fmt: skip
+def test_who_waits_for_a_turn_is_told_who_is_first_and_why(first: Demand, more: dict[str, Any], why: str) -> None:
+    messages = told(first, demand("a", 1), holdings=A_HAS_TWO, **more)
+
+    assert messages["a/job-1"] == f"place 2 of 2 in line of cpu; {why}"
+
+
+def test_places_are_those_of_the_order_in_which_all_would_be_served() -> None:
+    jobs = [demand("a", n) for n in range(3)] + [demand("b", n) for n in range(3, 6)]
+    held = (*A_HAS_TWO, Holding("h2", 1, ("n2",), namespace="b"))
+
+    messages = told(*jobs, holdings=held)
+
+    places = {name: message.split()[1] for name, message in messages.items() if message.startswith("place")}
+    # b is first for it has fewer, then equal shares go to the oldest of the two, in turn.
+    assert "waiting for 1 node of cpu" in messages["b/job-3"]
+    assert places == {"a/job-0": "2", "b/job-4": "3", "a/job-1": "4", "b/job-5": "5", "a/job-2": "6"}
+
+
+def test_a_pool_that_owns_no_nodes_tells_places_too() -> None:
+    held = (Holding("h0", 1, (), count=1, namespace="a"),)
+    view = ClusterView(build.cluster(provider="External", most=1), {}, (demand("a", 1), demand("b", 2)), held)
+
+    waits = pools.plan(view, build.T0).waits
+
+    assert waits["uid-b-2", 1].reason == "PoolFull"
+    assert waits["uid-a-1", 1].message == (
+        "place 2 of 2 in line of cpu; first is b/job-2, which waits for 1 node: b has 0 nodes, a has 1"
+    )
