@@ -452,7 +452,7 @@ class Waiting(Spec):
 
     reason: Annotated[str, field("One CamelCase word from a fixed set.", max_length=64)]
     message: Annotated[str, field("What it waits for.", max_length=2048)] = ""
-    fix: Annotated[str, field("What a person can do; empty when only time helps.", max_length=2048)] = ""
+    fix: Annotated[str, field("What a person can do, also when that is only to wait.", max_length=2048)] = ""
     since: Annotated[str, field("Since when (RFC 3339).", max_length=40)] = ""
 
 

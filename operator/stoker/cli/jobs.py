@@ -1,5 +1,6 @@
 """`stoker ls`, `show`, `why`, `cancel`: runs of this machine and of the cluster alike."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -188,6 +189,8 @@ def why(common: Common, run: str, planned: bool, compute: str | None, storage: s
             print(value["message"])
         if value["fix"]:
             print(f"fix: {value['fix']}")
+        if value["phase"] not in ("Completed", "Failed", "Canceled") and (since := moment(value["since"])) is not None:
+            print(f"waits for {duration(time.time() - since)}, since {value['since']}")
 
     common.output.emit(value, shown, [value["name"]])
 

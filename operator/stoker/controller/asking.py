@@ -39,6 +39,7 @@ from stoker.storage.preflight import Preflight, check_store
 MOST_INPUT_FILES = 10_000
 #: A store or registry that did not answer is asked again after so long, somewhat spread.
 AGAIN_SECONDS = 10.0
+_STORAGE = "set spec.storage.url of Workspace/default in the namespace, or the chart's storage.url"
 #: What only a person can mend is looked at again after so long.
 MENDED_SECONDS = 60.0
 #: A store whose promises were tried is not tried again before so long, whatever becomes of its Workspace meanwhile.
@@ -80,23 +81,23 @@ class Asking:
         try:
             return await way(question)
         except BadStoreUrl as error:
-            return self._refused("StorageNotConfigured", str(error))
+            return self._refused("StorageNotConfigured", str(error), _STORAGE)
         except StoreUnavailable as error:
             return self._unavailable("StorageUnavailable", str(error), "see whether the object store answers")
         except StoreRefused as error:
             fix = "check the store's bucket, credentials and quota in the chart's values or the Workspace"
             return self._refused("StorageRefused", str(error), fix)
         except snapshots.SnapshotCorrupt as error:
-            return self._refused("SnapshotCorrupt", str(error))
+            return self._refused("SnapshotCorrupt", str(error), "push the folder again: `stoker snapshot DIR --push`")
         except records.BadRecord as error:
             return self._refused("RecordUnreadable", str(error), "a person must look at the stored record")
         except StoreError as error:
-            return self._unavailable("StorageUnavailable", str(error))
+            return self._unavailable("StorageUnavailable", str(error), "see whether the object store answers")
 
-    def _refused(self, reason: str, message: str, fix: str = "") -> Refused:
+    def _refused(self, reason: str, message: str, fix: str) -> Refused:
         return Refused(reason, message, fix, self._clock() + MENDED_SECONDS * random.uniform(0.8, 1.2))
 
-    def _unavailable(self, reason: str, message: str, fix: str = "") -> Unavailable:
+    def _unavailable(self, reason: str, message: str, fix: str) -> Unavailable:
         return Unavailable(reason, message, fix, self._clock() + AGAIN_SECONDS * random.uniform(0.5, 1.5))
 
     def _open(self, namespace: str) -> ObjectStore:
@@ -166,7 +167,9 @@ class Asking:
         except RegistryUnreachable as error:
             return Unavailable("RegistryUnreachable", str(error), "see whether the registry answers", error.retry_at)
         except BadCredentials as error:
-            return self._refused("PullSecretInvalid", str(error))
+            return self._refused(
+                "PullSecretInvalid", str(error), "make the Secret anew: `kubectl create secret docker-registry`"
+            )
         except NotFound as error:
             return self._refused("PullSecretNotFound", error.message, "create the pull secret, or take out its name")
         except Rejected as error:
@@ -176,7 +179,9 @@ class Asking:
                 "let the operator read this Secret with a Role and RoleBinding in the namespace",
             )
         except KubeError as error:
-            return self._unavailable("ApiServerUnavailable", error.message)
+            return self._unavailable(
+                "ApiServerUnavailable", error.message, "see whether the API server answers; it is asked again"
+            )
 
     # -- records
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -244,6 +245,13 @@ def test_why_tells_what_it_waits_for(world: World) -> None:
 
     assert ("Queued", "NodesBooting", "1 of 2") == tuple(
         world.cli.json("why", name)[k] for k in ("phase", "reason", "message")
+    )
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 3600))
+    waiting = {"reason": "NodesBooting", "message": "1 of 2", "fix": "wait for them", "since": since}
+    world.api.status(name, phase="Queued", waiting=waiting)
+    printed = world.cli("why", name).stdout
+    assert all(
+        words in printed for words in ("Queued  NodesBooting", "fix: wait for them", f"waits for 1h, since {since}")
     )
 
 

@@ -237,6 +237,7 @@ def _reserve(view: ClusterView, stock: _Stock, demand: Demand, assigned: Assigne
     return _problem(view) or Wait(
         "NodesBooting",
         f"waiting for {_nodes(demand.count)} of {name}: {len(free)} free, {demand.count - len(free)} being brought",
+        f"wait for them to boot; `kubectl describe computecluster {name}` shows the pool's state and problems",
     )
 
 
@@ -309,6 +310,7 @@ def _turn(view: ClusterView, line: str, first: _First, demand: Demand, nodes: in
         TURN,
         f"{line} in line of {view.cluster.metadata.name}; first is {one.namespace}/{one.name}, which waits for "
         f"{_nodes(one.count)}: {_precedence(view, first, demand, nodes)}",
+        f"wait, or raise spec.maxInstances of ComputeCluster/{view.cluster.metadata.name}",
     )
 
 
@@ -330,9 +332,13 @@ def _problem(view: ClusterView) -> Wait | None:
     """What keeps the pool itself from growing, in its provider's words."""
     if view.cluster.spec.provider.type != "Scale":
         return None
+    name = view.cluster.metadata.name
     if view.scale is None:
-        return Wait("WaitingForPool", f"the replicas of {view.cluster.metadata.name} are being read")
-    return Wait(*view.scale.problem) if view.scale.problem is not None else None
+        return Wait("WaitingForPool", f"the replicas of {name} are being read", "wait, this takes seconds")
+    if view.scale.problem is None:
+        return None
+    fix = f"see spec.provider.scale of ComputeCluster/{name}, and what the operator may do there (chart value rbac.scaleResources)"
+    return Wait(*view.scale.problem, fix)
 
 
 def _count(holding: Holding) -> int:

@@ -76,11 +76,11 @@ class ClusterView:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why a demand has no nodes yet."""
+    """Why a demand has no nodes yet. fix: what a person can do, even if that is to wait."""
 
     reason: str
     message: str
-    fix: str = ""
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from stoker.api.trainingjob import AttemptStatus
 from stoker.core import record, times
 from stoker.core.record import Ending, RankEnd
 from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, Attempt, Rank, condition, container
+from stoker.core.trainingjob.lacking import words_of
 from stoker.core.trainingjob.preparation import timeout_seconds
-from stoker.core.trainingjob.seen import QUEUE_TIMED_OUT, Seen
+from stoker.core.trainingjob.seen import PULL_PATIENCE, QUEUE_TIMED_OUT, Seen
 
 #: Signals that people meet, by number.
 _SIGNALS = {2: "SIGINT", 6: "SIGABRT", 7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
@@ -260,7 +261,8 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
         QUEUE_TIMED_OUT: queue_words(seen),
         "ImagePullFailed": "a node could not pull the image",
     }
-    return reason, words.get(reason, f"the attempt was ended: {reason}")
+    lacked = words_of(seen.view.job, reason, times.duration(PULL_PATIENCE))
+    return reason, words.get(reason) or lacked or f"the attempt was ended: {reason}"
 
 
 def _pod_reason(pod: Pod | None) -> str:

@@ -11,6 +11,8 @@ from stoker.api.trainingjob import DataKey, DataObject, SecretKey, TrainingJob
 from stoker.core.trainingjob.obstacles import Wait
 
 _CANNOT = "CreateContainerConfigError"
+#: The reason where the node's words name neither.
+NOT_CREATED = "ContainerNotCreated"
 _NO_OBJECT = re.compile(r'(?P<kind>secret|configmap)s? "(?P<name>[^"]+)" not found', re.IGNORECASE)
 _NO_KEY = re.compile(
     r"couldn't find key (?P<key>\S+) in (?P<kind>Secret|ConfigMap) [^/\s]+/(?P<name>[^\s,;]+)", re.IGNORECASE
@@ -25,11 +27,22 @@ def lacking(pod: Pod, job: TrainingJob) -> Wait | None:
         waiting = status.state.waiting
         if waiting is not None and waiting.reason == _CANNOT:
             return _missing(waiting.message, job) or Wait(
-                "ContainerNotCreated",
+                NOT_CREATED,
                 f"the node cannot make container {status.name}: {waiting.message}",
                 "mend what it names; the node tries again by itself",
             )
     return None
+
+
+def words_of(job: TrainingJob, reason: str, waited: str) -> str | None:
+    """What to say of an attempt that was ended for a lack, from what its job asks for; None for another reason. waited:
+    for how long it was there at least."""
+    for kind in ("Secret", "ConfigMap"):
+        if reason in (f"{kind}NotFound", f"{kind}KeyNotFound"):
+            asked = ", ".join(f"{one.name} ({field})" for field, one in _references(job, kind))
+            what = f"a {kind} or a key of one" if "Key" in reason else f"a {kind}"
+            return f"{what} that the pods need was missing for {waited}; the run asks for {asked or 'none by itself'}"
+    return f"a node could not make the containers for {waited}" if reason == NOT_CREATED else None
 
 
 def _missing(words: str, job: TrainingJob) -> Wait | None:

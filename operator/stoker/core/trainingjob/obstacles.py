@@ -13,11 +13,12 @@ from stoker.core.trainingjob.view import JobView
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why a job does not run. yours: only a person can mend it, time does not help."""
+    """Why a job does not run. fix: what a person can do, even if that is to wait; then for how long, where it is known.
+    yours: only a person can mend it, time does not help."""
 
     reason: str
     message: str
-    fix: str = ""
+    fix: str
     yours: bool = False
 
 
@@ -32,7 +33,9 @@ def obstacle(view: JobView) -> Wait | None:
 def no_storage(view: JobView) -> Wait | None:
     if view.workspace.problem is not None:
         reason, message = view.workspace.problem
-        return Wait(reason, message, yours=True)
+        namespace = view.job.metadata.namespace
+        fix = f"give spec.storage.url of Workspace/default in namespace {namespace} a place of its own, s3://bucket/prefix"
+        return Wait(reason, message, fix, yours=True)
     if not view.workspace.storage_url:
         return Wait(
             "NoStorage",

@@ -8,11 +8,13 @@ from stoker.api.trainingjob import FINISHED, AttemptStatus
 from stoker.core import times
 from stoker.core.trainingjob import attempts
 from stoker.core.trainingjob.attempts import Attempt
+from stoker.core.trainingjob.lacking import lacking
 from stoker.core.trainingjob.obstacles import Wait, obstacle
 from stoker.core.trainingjob.preparation import Preparation, prepare, timeout_seconds
 from stoker.core.trainingjob.view import JobView, Placement
 
 #: An image that a node cannot pull for this long ends the attempt: its nodes cost, and a tag was resolved long before.
+#: So does a container that cannot be made for this long, for want of a Secret or ConfigMap mostly.
 PULL_PATIENCE = 600.0
 #: How a run ends that waited for nodes too long.
 QUEUE_TIMED_OUT = "QueueTimedOut"
@@ -151,8 +153,24 @@ class Seen:
             return attempts.NODE_LOST
         if self.queue_timed_out:
             return QUEUE_TIMED_OUT
-        unpullable = self.pull_failed_at
-        return "ImagePullFailed" if unpullable is not None and self.now >= unpullable + PULL_PATIENCE else ""
+        unpullable, lack = self.pull_failed_at, self.lack
+        if unpullable is not None and self.now >= unpullable + PULL_PATIENCE:
+            return "ImagePullFailed"
+        return lack.reason if lack is not None and self.now >= self.lacking_since + PULL_PATIENCE else ""
+
+    @property
+    def lack(self) -> Wait | None:
+        """Why a container of the open attempt cannot be made; None if none is kept from it."""
+        pods = (rank.pod for rank in self.attempt.ranks if rank.pod and not rank.over) if self.attempt else ()
+        return next((wait for pod in pods if (wait := lacking(pod, self.view.job))), None)
+
+    @property
+    def lacking_since(self) -> float:
+        """Since when at the latest there is that lack: as status says, and from now on before it does. A pod's own start
+        is too early: its images may have taken long."""
+        lack, told = self.lack, self.view.job.status.waiting
+        since = times.seconds(told.since) if lack and told and told.reason == lack.reason else None
+        return self.now if since is None else since
 
     @property
     def pull_failed_at(self) -> float | None:

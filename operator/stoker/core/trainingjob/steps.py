@@ -146,7 +146,8 @@ def watch(seen: Seen) -> Step:
         starting = times.earliest(*(moment for moment in moments if moment > seen.now))
     pulled = seen.pull_failed_at
     patience = pulled + PULL_PATIENCE if pulled is not None else None
-    return Step(wake_at=times.earliest(starting, patience, seen.deadline, _pods_wake(seen, attempt)))
+    lacking = seen.lacking_since + PULL_PATIENCE if seen.lack is not None else None
+    return Step(wake_at=times.earliest(starting, patience, lacking, seen.deadline, _pods_wake(seen, attempt)))
 
 
 def prepare(seen: Seen) -> Step:

@@ -6,21 +6,25 @@ one step.
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from stoker.api import names
 from stoker.core import times
 from stoker.core.plan import Answer, Posted, Refused, ResultWritten, Unavailable
 from stoker.core.trainingjob import attempts, ending
 from stoker.core.trainingjob.attempts import Attempt
-from stoker.core.trainingjob.lacking import lacking
 from stoker.core.trainingjob.obstacles import Wait
 from stoker.core.trainingjob.preparation import Need
-from stoker.core.trainingjob.seen import QUEUE_TIMED_OUT, Seen, pull_failure
+from stoker.core.trainingjob.seen import PULL_PATIENCE, QUEUE_TIMED_OUT, Seen, pull_failure
 
 Policy = Callable[[Seen], Wait | None]
 
+_PATIENCE = times.duration(PULL_PATIENCE)
 _POD_NAME = r'pods "[^"]*"'
 CREATING = "CreatingPods"
+#: What there is to do about a step that takes seconds.
+_ITSELF = "wait, this takes seconds; the operator goes on by itself"
+_STORE = "see whether the object store answers and what its credentials allow; the operator asks again by itself"
 #: A child without pods for this long is told of, in seconds.
 PODS_EXPECTED = 3.0
 #: How long a scheduler may take before a pod on nodes that we chose counts as disagreement, in seconds.
@@ -39,13 +43,15 @@ def why(seen: Seen) -> Wait | None:
 
 
 def canceling(seen: Seen) -> Wait | None:
-    return Wait("Canceling", "the run is being canceled; its record is being written") if seen.cancel else None
+    if not seen.cancel:
+        return None
+    return Wait("Canceling", "the run is being canceled; its record is being written", _ITSELF)
 
 
 def giving_up(seen: Seen) -> Wait | None:
     if not seen.queue_timed_out:
         return None
-    return Wait(QUEUE_TIMED_OUT, f"{ending.queue_words(seen)}; the run's record is being written")
+    return Wait(QUEUE_TIMED_OUT, f"{ending.queue_words(seen)}; the run's record is being written", _ITSELF)
 
 
 def suspended(seen: Seen) -> Wait | None:
@@ -72,6 +78,7 @@ def retry_backoff(seen: Seen) -> Wait | None:
         f"attempt {last.number} ended with {last.reason} (failure {status.failures} of "
         f"{seen.view.job.spec.retry.limit} that are tried again); attempt {seen.next_attempt} begins at "
         f"{times.rfc3339(seen.retry_at)}",
+        "wait until then; `stoker logs` shows what failed, and `stoker cancel` ends the run",
     )
 
 
@@ -80,7 +87,9 @@ def former_pods_stopping(seen: Seen) -> Wait | None:
         return None
     listed = ", ".join(child.metadata.name for child in seen.leftovers)
     return Wait(
-        "StoppingPods", f"the former attempt is over and Job {listed} not yet finished; it is deleted if need be"
+        "StoppingPods",
+        f"the former attempt is over and Job {listed} not yet finished",
+        "wait, this takes seconds; what does not end by itself is deleted",
     )
 
 
@@ -89,23 +98,26 @@ def obstacle(seen: Seen) -> Wait | None:
 
 
 def snapshot_refused(seen: Seen) -> Wait | None:
-    return _answered(seen.preparation.snapshot.answer, "SnapshotNotFound", "SnapshotUnavailable", "the code")
+    fix = "push the folder with `stoker snapshot DIR --push`, or submit with `stoker run`"
+    return _answered(seen.preparation.snapshot.answer, "SnapshotNotFound", "SnapshotUnavailable", "the code", fix)
 
 
 def input_refused(seen: Seen) -> Wait | None:
     for name, need in seen.preparation.inputs.items():
-        if wait := _answered(need.answer, "InputNotFound", "InputUnavailable", f"input {name}"):
+        fix = f"see that spec.inputs.{name}.path exists"
+        if wait := _answered(need.answer, "InputNotFound", "InputUnavailable", f"input {name}", fix):
             return wait
     return None
 
 
 def image_refused(seen: Seen) -> Wait | None:
-    return _answered(seen.preparation.image.answer, "BaseImageNotFound", "RegistryUnreachable", "the image")
+    fix = "see that the environment's image is there and that imagePullSecrets may read it"
+    return _answered(seen.preparation.image.answer, "BaseImageNotFound", "RegistryUnreachable", "the image", fix)
 
 
 def record_refused(seen: Seen) -> Wait | None:
     for need in (seen.preparation.former, seen.preparation.record):
-        if wait := _answered(need.answer, "RecordRefused", "StorageUnavailable", "the run's record"):
+        if wait := _answered(need.answer, "RecordRefused", "StorageUnavailable", "the run's record", _STORE):
             return wait
     return None
 
@@ -119,7 +131,7 @@ def preparing(seen: Seen) -> Wait | None:
         ("the image", preparation.image), ("the record", preparation.record),
     )  # fmt: skip
     open_needs = [name for name, need in named if not need.known]
-    return Wait("Preparing", f"looking up {', '.join(open_needs) or 'former attempts'}")
+    return Wait("Preparing", f"looking up {', '.join(open_needs) or 'former attempts'}", _ITSELF)
 
 
 def post_refused(seen: Seen) -> Wait | None:
@@ -133,16 +145,16 @@ def post_refused(seen: Seen) -> Wait | None:
 
 
 def nodes_granted(seen: Seen) -> Wait | None:
-    return Wait(CREATING, "the nodes are there; the pods are being created") if seen.granted else None
+    return Wait(CREATING, "the nodes are there; the pods are being created", _ITSELF) if seen.granted else None
 
 
 def waiting_for_nodes(seen: Seen) -> Wait:
     """The pool's own reason, or that it has not been asked yet."""
     placement = seen.placement
     if placement.reason:
-        return Wait(placement.reason, placement.message, placement.fix)
+        return Wait(placement.reason, placement.message, placement.fix or _pool(seen))
     nodes = "a node" if seen.ranks == 1 else f"{seen.ranks} nodes"
-    return Wait("WaitingForNodes", f"asking {seen.compute} for {nodes}")
+    return Wait("WaitingForNodes", f"asking {seen.compute} for {nodes}", _pool(seen))
 
 
 # -- Of an open attempt.
@@ -156,6 +168,7 @@ def stopping(seen: Seen) -> Wait | None:
     return Wait(
         "StoppingPods",
         f"the attempt is being ended ({seen.stop}); its pods have up to {times.duration(seconds)} to save their outputs",
+        f"wait, {times.duration(seconds)} at the longest",
     )
 
 
@@ -164,13 +177,18 @@ def saving(seen: Seen) -> Wait | None:
     if not all(rank.done or rank.saving for rank in attempt.ranks):
         return None
     if attempt.trouble is not None:
-        return _answered(attempt.trouble, "StorageRefused", "StorageUnavailable", "the seals")
+        return _answered(attempt.trouble, "StorageRefused", "StorageUnavailable", "the seals", _STORE)
     result = seen.view.answers.get(ResultWritten(seen.view.job.metadata.namespace, seen.key))
-    if told := _answered(result, "ResultRefused", "StorageUnavailable", "the result"):
+    if told := _answered(result, "ResultRefused", "StorageUnavailable", "the result", _STORE):
         return told
     if any(rank.close_as and rank.seal is None for rank in attempt.ranks):
-        return Wait("ClosingLostRanks", "a pod ended without saving; what it saved before is being listed")
-    return Wait("SavingOutputs", "the command has ended; logs and outputs are being saved and verified")
+        words = "a pod ended without saving; what it saved before is being listed"
+        return Wait("ClosingLostRanks", words, _ITSELF)
+    return Wait(
+        "SavingOutputs",
+        "the command has ended; logs and outputs are being saved and verified",
+        "wait, as long as bytes move; what cannot be saved ends the run with a list of it",
+    )
 
 
 def pods_rejected(seen: Seen) -> Wait | None:
@@ -203,7 +221,8 @@ def image_pull_failed(seen: Seen) -> Wait | None:
             name, reason, message = found
             return Wait(
                 "ImagePullFailed",
-                f"the node cannot pull the image of container {name} ({reason}): {message}",
+                f"the node cannot pull the image of container {name} ({reason}): {message}; the attempt ends "
+                f"{_PATIENCE} after its pod's start",
                 "see that the nodes reach the registry and that environment.imagePullSecrets names a valid secret",
                 yours=reason in ("ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"),
             )
@@ -211,8 +230,9 @@ def image_pull_failed(seen: Seen) -> Wait | None:
 
 
 def container_not_created(seen: Seen) -> Wait | None:
-    pods = (rank.pod for rank in _attempt(seen).ranks if rank.pod is not None and not rank.over)
-    return next((wait for pod in pods if (wait := lacking(pod, seen.view.job))), None)
+    if (lack := seen.lack) is None:
+        return None
+    return replace(lack, message=f"{lack.message}; the attempt ends when that has lasted {_PATIENCE}")
 
 
 def scheduler_disagrees(seen: Seen) -> Wait | None:
@@ -240,7 +260,12 @@ def waiting_for_autoscaler(seen: Seen) -> Wait | None:
         return None
     told = attempts.condition(unplaced[0].status.conditions, "PodScheduled")
     words = f": {told.message}" if told and told.message else ""
-    return Wait("WaitingForAutoscaler", f"{len(unplaced)} of {seen.ranks} pods have no node yet{words}")
+    return Wait(
+        "WaitingForAutoscaler",
+        f"{len(unplaced)} of {seen.ranks} pods have no node yet{words}",
+        f"wait for the cluster's autoscaler; `kubectl describe pod {unplaced[0].metadata.name} "
+        f"-n {unplaced[0].metadata.namespace}` shows what it says",
+    )
 
 
 def pods_starting(seen: Seen) -> Wait | None:
@@ -248,7 +273,9 @@ def pods_starting(seen: Seen) -> Wait | None:
     starting = [rank.number for rank in attempt.ranks if rank.started is None and not rank.done]
     if not starting:
         return None
-    return Wait("PodsStarting", f"{len(attempt.ranks) - len(starting)} of {len(attempt.ranks)} pods have started")
+    told = f"{len(attempt.ranks) - len(starting)} of {len(attempt.ranks)} pods have started"
+    pods = f"stoker.dev/job={seen.view.job.metadata.name} -n {seen.view.job.metadata.namespace}"
+    return Wait("PodsStarting", told, f"wait; `kubectl describe pods -l {pods}` shows what the nodes do meanwhile")
 
 
 #: Before an attempt. The last policy always answers: a job without an attempt waits for something.
@@ -280,13 +307,17 @@ WAITS_OF_AN_ATTEMPT: tuple[Policy, ...] = (
 )
 
 
-def _answered(answer: Answer, refused: str, unavailable: str, what: str, fix: str = "") -> Wait | None:
-    """A wait of a refused or unavailable answer, in the words of whoever answered."""
+def _answered(answer: Answer, refused: str, unavailable: str, what: str, fix: str) -> Wait | None:
+    """A wait of a refused or unavailable answer, in the words of whoever answered. fix: where they say none."""
     if isinstance(answer, Refused):
         return Wait(answer.reason or refused, answer.message or f"{what}: refused", answer.fix or fix, yours=True)
     if isinstance(answer, Unavailable):
-        return Wait(answer.reason or unavailable, answer.message or f"{what}: no answer yet", answer.fix)
+        return Wait(answer.reason or unavailable, answer.message or f"{what}: no answer yet", answer.fix or fix)
     return None
+
+
+def _pool(seen: Seen) -> str:
+    return f"wait; `kubectl describe computecluster {seen.compute}` shows the pool's state and problems"
 
 
 def _attempt(seen: Seen) -> Attempt:

@@ -17,6 +17,7 @@ from stoker.core.plan import (
     Unavailable,
 )
 from stoker.core.trainingjob import plan, why
+from stoker.core.trainingjob.seen import PULL_PATIENCE
 from stoker.core.trainingjob.view import JobView, Placement, WorkspaceView
 from tests.support import build
 from tests.support.build import Answering, child, job, pod, view
@@ -288,3 +289,55 @@ def test_a_question_whose_time_has_come_is_asked_and_does_not_wake_the_plan_agai
 
     assert Ask(IMAGE) in made.actions
     assert made.wake_at is None or made.wake_at > build.T0 + late
+
+
+def stuck_on(told: str, since: float | None = 3.0, reason: str = "SecretNotFound", **more: Any) -> JobView:
+    """An attempt whose container cannot be made, as its status has said since then."""
+    waiting = {"waiting": {"reason": reason, "message": "", "since": build.stamp(since)}} if since is not None else {}
+    stuck = pod(of=SECRET_JOB, main={"waiting": {"reason": "CreateContainerConfigError", "message": told}})
+    held = job(
+        inputs={"token": {"secretRef": {"name": "hf", "key": "token"}}},
+        status={"phase": "Starting", **waiting, **more},
+    )  # fmt: skip
+    return view(held, children=(child(held),), pods=(stuck,))
+
+
+@pytest.mark.parametrize(
+    ("seen", "after", "stopped"),
+    [
+        (stuck_on('secret "hf" not found'), 3 + PULL_PATIENCE - 1, ""),
+        (stuck_on('secret "hf" not found'), 3 + PULL_PATIENCE, "SecretNotFound"),
+        (stuck_on("couldn't find key token in Secret team/hf", reason="SecretKeyNotFound"), 5000, "SecretKeyNotFound"),
+        (stuck_on("runAsNonRoot and root", reason="ContainerNotCreated"), 5000, "ContainerNotCreated"),
+        # A pull may have taken long: only what is known to have lasted counts.
+        (stuck_on('secret "hf" not found', None), 5000, ""),
+        (stuck_on('secret "hf" not found', 3.0, "PodsStarting"), 5000, ""),
+    ],
+    ids=["patient", "over", "key", "other", "new", "after a pull"],
+)
+def test_what_never_comes_ends_the_attempt_and_frees_its_nodes(seen: JobView, after: float, stopped: str) -> None:
+    made = plan(seen, build.T0 + after)
+
+    reasons = [entry.reason for entry in made.status.attempts] if made.status is not None else [""]
+    assert [stopped] == reasons
+
+
+def test_a_plan_looks_again_when_its_patience_is_over() -> None:
+    for since, expected in ((3.0, 3 + PULL_PATIENCE), (None, 20 + PULL_PATIENCE)):
+        wake_at = plan(stuck_on('secret "hf" not found', since), build.T0 + 20).wake_at
+        assert wake_at is not None
+        assert wake_at <= build.T0 + expected
+
+
+def test_an_attempt_that_lacked_a_secret_says_which_it_asked_for() -> None:
+    entry = {"number": 1, "reason": "SecretNotFound"}
+    held = job(
+        inputs={"token": {"secretRef": {"name": "hf", "key": "token"}}}, status={"phase": "Starting", "attempts": [entry]}
+    )  # fmt: skip
+    sealed = build.seal(code=None, complete=False, reason="CommandNotStarted", message="the command never ran")
+    answers = Answering(seals={0: sealed})
+    made = plan(view(held, children=(child(held, ended="Failed"),), answers=answers), build.T0 + 700).status
+
+    assert made is not None
+    assert ("Failed", "SecretNotFound") == (made.phase, made.reason)
+    assert "hf (spec.inputs.token.secretRef)" in made.message
