@@ -18,6 +18,7 @@ from stoker.core.plan import (
     ImageDigest,
     InlineSnapshot,
     InputFiles,
+    NameHolder,
     Question,
     Recorded,
     ResultWritten,
@@ -354,6 +355,8 @@ class Answering(dict[Question, Answer]):
             case Recorded() | ResultWritten():
                 text = question.record if isinstance(question, Recorded) else question.result
                 return Found(self.results.setdefault(f"{type(question).__name__}/{question.key}", _decoded(text)))
+            case NameHolder(key=key):
+                return Found({"key": key})
             case Seals():
                 return Found(
                     {

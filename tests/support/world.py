@@ -31,6 +31,7 @@ from stoker.core.plan import (
     InputFiles,
     KeepNode,
     MarkForDeletion,
+    NameHolder,
     Question,
     Recorded,
     ResultWritten,
@@ -247,7 +248,7 @@ class World:
         before = self.jobs[uid].status
         assert before.phase not in FINISHED, f"{uid} had ended as {before.phase} and was written again"
         if status.phase in FINISHED:
-            key = names.job_key(self.jobs[uid].metadata.name, uid)
+            key = status.key or names.job_key(self.jobs[uid].metadata.name, uid)
             assert ("ResultWritten", key) in self.stored, "a terminal status before result.json"
         self.jobs[uid] = msgspec.structs.replace(self.jobs[uid], status=status)
         self.writes.append(("status", f"{self.jobs[uid].metadata.name}: {status.phase}"))
@@ -311,6 +312,10 @@ class World:
                 return Found(self.stored["Recorded", key])
             case ResultWritten(key=key, result=text):
                 return Found(self.stored.setdefault(("ResultWritten", key), msgspec.json.decode(text)))
+            case NameHolder(name=name, key=key):
+                holder = self.stored.setdefault(("NameHolder", name), key)
+                result = self.stored.get(("ResultWritten", holder))
+                return Found({"key": holder} if holder == key else {"key": holder, "result": result})
             case Seals(key=key, attempt=attempt):
                 return Found(dict(self.seals.get((key, attempt), {})))
             case CloseRank(key=key, attempt=attempt, rank=rank, reason=reason, message=message):

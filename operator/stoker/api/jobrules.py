@@ -3,7 +3,7 @@
 from stoker.api.schema import Rule
 
 #: Members of spec that never change: a TrainingJob runs once.
-IMMUTABLE = ("type", "experiment", "compute", "inputs", "outputs", "command", "retry")
+IMMUTABLE = ("type", "experiment", "compute", "inputs", "outputs", "command", "retry", "runPolicy")
 #: Names that would become variables of the shell's own (`$path` is PATH in some) when put in front of a command.
 RESERVED_NAMES = ("path", "ld_library_path", "user", "logname", "home", "pwd", "shell")
 NAME_RULES = (

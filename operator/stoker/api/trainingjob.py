@@ -436,6 +436,15 @@ class TrainingJobSpec(Spec):
         ),
     ] = False
     cancel: Annotated[bool, field("True ends the run; what it saved stays.")] = False
+    run_policy: Annotated[
+        Literal["PerObject", "PerName"],
+        field(
+            "PerObject: each TrainingJob runs. PerName: a name runs once for ever, for GitOps and restores: a TrainingJob that "
+            "is created again under the name of an earlier run with PerName does not run, and its status shows that run's "
+            "result. The workspace's storage keeps the names, each until its run is removed (`stoker rm`); while the storage "
+            "does not answer, the job waits."
+        ),
+    ] = "PerObject"
     limits: Annotated[Limits, field("Bounds in time.")] = Limits()
     retry: Annotated[Retry, field("When to try again.")] = Retry()
     queue: Annotated[Queue, field("Where it stands among those that wait for nodes.")] = Queue()

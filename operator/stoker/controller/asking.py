@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from stoker.controller.closing import close_rank
+from stoker.controller.holding import name_holder
 from stoker.controller.pull_secrets import PullSecrets
 from stoker.controller.workspaces import Workspaces
 from stoker.core.plan import (
@@ -17,6 +18,7 @@ from stoker.core.plan import (
     ImageDigest,
     InlineSnapshot,
     InputFiles,
+    NameHolder,
     Question,
     Recorded,
     Refused,
@@ -66,6 +68,7 @@ class Asking:
             InputFiles: self._input_files,
             ImageDigest: self._image_digest,
             Recorded: self._recorded,
+            NameHolder: self._name_holder,
             Seals: self._seals,
             CloseRank: self._close_rank,
             ResultWritten: self._result_written,
@@ -198,6 +201,9 @@ class Asking:
         if await records.write_result(store, result):
             return Found(result)
         return Found(await records.read_result(store, question.key))
+
+    async def _name_holder(self, question: NameHolder) -> Answer:
+        return await name_holder(self._open(question.namespace), question, self._clock())
 
     async def _seals(self, question: Seals) -> Answer:
         store = self._open(question.namespace)

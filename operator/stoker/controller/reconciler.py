@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from stoker.api import names
 from stoker.api.trainingjob import FINISHED, TrainingJob, TrainingJobStatus
 from stoker.controller.answers import Answers
 from stoker.controller.executor import Executor, Outcome
@@ -150,7 +151,9 @@ class Reconciler:
         return job is not None and job.status.phase in FINISHED
 
     def _note_end(self, before: TrainingJob, status: TrainingJobStatus) -> None:
-        """Count an end once: at the write that makes it."""
+        """Count an end once: at the write that makes it. One that only shows what an earlier run came to is none."""
+        if status.key and status.key != names.job_key(before.metadata.name, before.metadata.uid):
+            return
         if before.status.phase in FINISHED or status.phase not in FINISHED:
             return
         self._metrics.jobs_finished.labels(status.phase, status.reason).inc()

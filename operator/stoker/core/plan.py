@@ -59,6 +59,19 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class NameHolder:
+    """Which run has the name, where a name runs once for ever? Taken by `key` if it is free. Answer: {"key": the run's
+    folder} for this run itself; with "result" (result.json as stored) for an earlier one. Unavailable FormerRunEnding
+    while an earlier one has no result yet; one that has none long after `since` (when this run's object was created,
+    seconds since the epoch: then the earlier one's was gone) gets one."""
+
+    namespace: str
+    name: str
+    key: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class Seals:
     """The seals of an attempt. Answer: {rank: seal.json as a dict} of those that exist now. Asked again after every
     change of the attempt's pods, as `seen` then differs."""
@@ -118,6 +131,7 @@ Question = (
     | InputFiles
     | ImageDigest
     | Recorded
+    | NameHolder
     | Seals
     | CloseRank
     | ResultWritten

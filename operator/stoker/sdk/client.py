@@ -156,5 +156,6 @@ class Cluster:
 
 
 def key_of(job: Mapping[str, Any]) -> str:
-    """The key of a TrainingJob's run."""
-    return job_key(job["metadata"]["name"], job["metadata"]["uid"])
+    """The key of a TrainingJob's run; an earlier one's, where the job shows what its name came to before (PerName)."""
+    shown: str = (job.get("status") or {}).get("key") or ""
+    return shown or job_key(job["metadata"]["name"], job["metadata"]["uid"])

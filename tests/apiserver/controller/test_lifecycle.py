@@ -53,3 +53,53 @@ def test_a_job_that_gets_no_nodes_in_time_fails_with_a_result(
     assert status["reason"] == "QueueTimedOut"
     assert status["message"].startswith("no nodes within 8s of its submission (limits.queueTimeoutSeconds)")
     assert cluster.phase(namespace, "first") == "Running"
+
+
+@pytest.mark.usefixtures("sealer")
+def test_a_name_with_run_policy_per_name_runs_once_however_often_it_is_created(
+    cluster: Cluster, operator: Operator, namespace: str
+) -> None:
+    cluster.job(namespace, "once", runPolicy="PerName")
+    until("it is done", lambda: cluster.phase(namespace, "once") == "Completed")
+    first = status_of(cluster, namespace, "once")
+    cluster.lab.kubectl("delete", "trainingjob", "once", "-n", namespace)
+    until("nothing is left of it", lambda: cluster.items("jobs", "-n", namespace) == [])
+
+    cluster.job(namespace, "once", runPolicy="PerName")
+    until("it shows an end", lambda: cluster.phase(namespace, "once") == "Completed", 20)
+
+    status = status_of(cluster, namespace, "once")
+    assert (status["key"], status["finishedAt"]) == (first["key"], first["finishedAt"])
+    assert status["message"].startswith("spec.runPolicy PerName: the name ran before")
+    assert cluster.items("jobs", "-n", namespace) == []
+
+
+def test_a_name_is_created_again_while_its_old_pods_still_end(
+    cluster: Cluster, operator: Operator, namespace: str
+) -> None:
+    cluster.job(namespace, "again", command={"resources": {"instanceCount": 2}})
+    until("it runs", lambda: cluster.phase(namespace, "again") == "Running")
+    old = {pod["metadata"]["uid"] for pod in cluster.items("pods", "-n", namespace)}
+    for pod in cluster.items("pods", "-n", namespace):
+        # A kubelet takes its time; the finalizer keeps these pods ending until the test lets them go.
+        name = pod["metadata"]["name"]
+        held = '{"metadata":{"finalizers":["stoker.dev/test"]}}'
+        cluster.lab.kubectl("patch", "pod", name, "-n", namespace, "--type=merge", "-p", held)
+    cluster.lab.kubectl("delete", "trainingjob", "again", "-n", namespace, "--wait=false")
+    cluster.job(namespace, "again", command={"resources": {"instanceCount": 2}})
+
+    def runs() -> bool:
+        return cluster.phase(namespace, "again") == "Running"
+
+    until("the new one runs", runs, 90)
+    pods = cluster.items("pods", "-n", namespace)
+    status = status_of(cluster, namespace, "again")
+    ending = [pod for pod in pods if pod["metadata"]["uid"] in old]
+    mine = [pod for pod in pods if pod["metadata"]["uid"] not in old]
+    for pod in ending:
+        free = '{"metadata":{"finalizers":null}}'
+        cluster.lab.kubectl("patch", "pod", pod["metadata"]["name"], "-n", namespace, "--type=merge", "-p", free)
+    assert len(ending) == 2
+    assert sorted(pod["spec"]["nodeName"] for pod in mine) == sorted(status["attempts"][0]["nodes"])
+    assert [one["number"] for one in status["attempts"]] == [1]
+    assert not {pod["spec"]["nodeName"] for pod in mine} & {pod["spec"]["nodeName"] for pod in ending}

@@ -17,6 +17,7 @@ from stoker.core.plan import (
     ImageDigest,
     InlineSnapshot,
     InputFiles,
+    NameHolder,
     Question,
     Recorded,
     Refused,
@@ -61,9 +62,11 @@ class Preparation:
     image: Need = Need()
     former: Need = Need()
     record: Need = Need()
+    #: Which run has the name; known from the start where that does not matter.
+    name: Need = Need()
 
     def needs(self) -> Iterator[Need]:
-        yield from (self.snapshot, *self.inputs.values(), self.image, self.former, self.record)
+        yield from (self.name, self.snapshot, *self.inputs.values(), self.image, self.former, self.record)
 
     #: Whether even the pool's nodes have to wait for `former`: nobody ever said that this job waits.
     unseen: bool = False
@@ -71,7 +74,7 @@ class Preparation:
     @property
     def ready(self) -> bool:
         """Whether the job may ask for nodes."""
-        needs = (self.snapshot, *self.inputs.values(), self.image, self.record)
+        needs = (self.name, self.snapshot, *self.inputs.values(), self.image, self.record)
         return all(need.known for need in needs) and (self.former.known or not self.unseen)
 
     def asks(self, now: float) -> tuple[Ask, ...]:
@@ -96,12 +99,12 @@ def prepare(view: JobView, key: str, compute: str, *, possible: bool, now: float
     image = _image(view, spec)
     former = _former(view, key, spec.resources.instance_count, now)
     known = all(need.known for need in (snapshot, *inputs.values(), image))
-    recorded = Need()
-    if possible and known:
+    recorded, name = Need(), _name(view, key)
+    if possible and known and name.known and former_run(name, key) is None:
         text = record.encode(job_json(view, key, compute, snapshot.value, image.value, inputs))
         question = Recorded(namespace, key, text)
         recorded = Need(question, answers.get(question))
-    return Preparation(snapshot, inputs, image, former, recorded, unseen=view.job.status.waiting is None)
+    return Preparation(snapshot, inputs, image, former, recorded, name, unseen=view.job.status.waiting is None)
 
 
 def environment_of(view: JobView) -> EnvironmentSpec | None:
@@ -167,6 +170,21 @@ def platform(cluster: ComputeCluster, instance_type: str | None) -> str | None:
     """`os/architecture` of a pool's nodes; None for a type it does not have."""
     kind = podspec.instance_type(cluster, instance_type)
     return f"linux/{kind.architecture}" if kind else None
+
+
+def former_run(name: Need, key: str) -> Mapping[str, Any] | None:
+    """The result of the earlier run that has the name of a job; None where there is none, or none is known."""
+    held = name.value if isinstance(name.value, Mapping) else {}
+    result = held.get("result")
+    return result if held.get("key") != key and isinstance(result, Mapping) else None
+
+
+def _name(view: JobView, key: str) -> Need:
+    metadata = view.job.metadata
+    if view.job.spec.run_policy != "PerName":
+        return Need(None, Found(None))
+    question = NameHolder(metadata.namespace, metadata.name, key, times.seconds(metadata.creation_timestamp) or 0.0)
+    return Need(question, view.answers.get(question))
 
 
 def _snapshot(namespace: str, code: Code | None, answers: Answers) -> Need:

@@ -1,6 +1,8 @@
 """Everything that decisions about one job rest on, gathered once per plan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from stoker.api import names
 from stoker.api.kube import BatchJob
@@ -10,7 +12,7 @@ from stoker.core.trainingjob import attempts
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.lacking import lacking
 from stoker.core.trainingjob.obstacles import Wait, obstacle
-from stoker.core.trainingjob.preparation import Preparation, prepare, timeout_seconds
+from stoker.core.trainingjob.preparation import Preparation, former_run, prepare, timeout_seconds
 from stoker.core.trainingjob.view import JobView, Placement
 
 #: An image that a node cannot pull for this long ends the attempt: its nodes cost, and a tag was resolved long before.
@@ -86,6 +88,13 @@ class Seen:
     @property
     def suspend(self) -> bool:
         return self.view.job.spec.suspend
+
+    @property
+    def former_run(self) -> Mapping[str, Any] | None:
+        """The result of the earlier run that has this job's name for ever; None where this job may run itself."""
+        if self.attempt is not None or self.last_closed is not None:
+            return None
+        return former_run(self.preparation.name, self.key)
 
     @property
     def placement(self) -> Placement:

@@ -52,6 +52,10 @@ def all_ranks_sealed(seen: Seen) -> bool:
     return seen.attempt is not None and seen.attempt.sealed
 
 
+def name_ran_before(seen: Seen) -> bool:
+    return seen.former_run is not None
+
+
 def cancel_wanted_and_no_attempt(seen: Seen) -> bool:
     return seen.attempt is None and seen.cancel
 
@@ -118,6 +122,7 @@ STANDS: tuple[Stand, ...] = (
     Stand("Canceled", "Canceling", canceled_and_sealed, then=steps.finish),
     Stand("Retrying", "Finalizing", all_ranks_sealed_and_may_try_again, then=steps.close_attempt),
     Stand("Failed", "Finalizing", all_ranks_sealed, then=steps.finish),
+    Stand("RanBefore", "Finalizing", name_ran_before, then=steps.show_former_run),
     Stand("CanceledBeforeStart", "Canceling", cancel_wanted_and_no_attempt, then=steps.finish_unstarted),
     Stand("QueueTimedOut", "Finalizing", waited_too_long, then=steps.give_up),
     Stand("Canceling", "Canceling", cancel_wanted_and_attempt_open, then=steps.end_attempt),

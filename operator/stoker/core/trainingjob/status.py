@@ -54,7 +54,9 @@ def status_of(seen: Seen, stand: Stand, step: Step) -> TrainingJobStatus:
         early_node_losses=job.status.early_node_losses,
         started_at=_started_at(seen, seen.attempt) if seen.attempt else "",
     )
-    return common if result is None else _ended(common, result)
+    if result is None:
+        return common
+    return _ended(_of_former_run(seen, common, result) if seen.former_run is not None else common, result)
 
 
 def closed(seen: Seen, attempt: Attempt, verdict: Verdict) -> TrainingJobStatus:
@@ -122,6 +124,16 @@ def _began(seen: Seen) -> float:
     if all(rank.done for rank in attempt.ranks):
         return attempt.ended if attempt.ended is not None else seen.now
     return attempt.created if attempt.created is not None else seen.created
+
+
+def _of_former_run(seen: Seen, status: TrainingJobStatus, result: Mapping[str, Any]) -> TrainingJobStatus:
+    """The status with the folder and the log of the earlier run, whose result is shown."""
+    key, tries = str(result.get("key") or ""), result.get("attempts") or ()
+    numbers = [one.get("number") for one in tries if isinstance(one, Mapping)] if isinstance(tries, list) else []
+    last = max((number for number in numbers if isinstance(number, int)), default=0)
+    return msgspec.structs.replace(
+        status, key=key[:128], logs=_log_url(seen, key, last) if last else "", snapshot="", environment=None
+    )
 
 
 def _ended(status: TrainingJobStatus, result: Mapping[str, Any]) -> TrainingJobStatus:
@@ -212,5 +224,9 @@ def _attempt(seen: Seen, attempt: Attempt, former: AttemptStatus | None, stop: s
 def _logs(seen: Seen) -> str:
     if seen.attempt is None or not seen.view.workspace.storage_url:
         return seen.view.job.status.logs
+    return _log_url(seen, seen.key, seen.attempt.number)
+
+
+def _log_url(seen: Seen, key: str, attempt: int) -> str:
     root = seen.view.workspace.storage_url.rstrip("/")
-    return f"{root}/jobs/{seen.key}/attempts/{seen.attempt.number}/0/logs/std_log.txt"
+    return f"{root}/jobs/{key}/attempts/{attempt}/0/logs/std_log.txt"

@@ -89,12 +89,22 @@ def back_off(seen: Seen) -> Step:
     return Step(wake_at=seen.retry_at)
 
 
+def show_former_run(seen: Seen) -> Step:
+    """The name ran before, and runs once for ever: that run's result is this job's."""
+    result = dict(seen.former_run or {})
+    words = f"spec.runPolicy PerName: the name ran before, as {result.get('key')}, and does not run again"
+    result["message"] = "; ".join(part for part in (words, result.get("message")) if part)
+    return Step(result=result)
+
+
 def finish_unstarted(seen: Seen) -> Step:
     """Ended before anything ran, or between two attempts: the record is written all the same, where there is storage
     for it."""
     if seen.view.workspace.problem is not None or not seen.view.workspace.storage_url:
         return Step(result=ending.result_of(seen, ending.unstarted(seen)))
     made = seen.preparation
+    if not made.name.known and made.name.question is not None:
+        return _asking(seen, made.name.question)
     text = record.encode(
         preparation.job_json(seen.view, seen.key, seen.compute, made.snapshot.value, made.image.value, made.inputs)
     )

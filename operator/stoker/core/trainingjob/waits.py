@@ -97,6 +97,21 @@ def obstacle(seen: Seen) -> Wait | None:
     return seen.obstacle
 
 
+def name_unknown(seen: Seen) -> Wait | None:
+    """With runPolicy PerName: whether the name ran before is not known, or the run that has it has not ended."""
+    answer = seen.preparation.name.answer
+    if isinstance(answer, Unavailable) and answer.reason == "FormerRunEnding":
+        return Wait(answer.reason, answer.message, answer.fix)
+    if not isinstance(answer, Refused | Unavailable):
+        return None
+    return Wait(
+        "WaitingForRecord",
+        f"spec.runPolicy is PerName, and whether {seen.view.job.metadata.name} ran before is not known: {answer.message}",
+        answer.fix or "see whether the object store answers; the job runs as soon as the name is known to be free",
+        yours=isinstance(answer, Refused),
+    )
+
+
 def snapshot_refused(seen: Seen) -> Wait | None:
     fix = "push the folder with `stoker snapshot DIR --push`, or submit with `stoker run`"
     return _answered(seen.preparation.snapshot.answer, "SnapshotNotFound", "SnapshotUnavailable", "the code", fix)
@@ -127,7 +142,8 @@ def preparing(seen: Seen) -> Wait | None:
     if preparation.ready:
         return None
     named: tuple[tuple[str, Need], ...] = (
-        ("the code", preparation.snapshot), *((f"input {name}", need) for name, need in preparation.inputs.items()),
+        ("whether the name ran before", preparation.name), ("the code", preparation.snapshot),
+        *((f"input {name}", need) for name, need in preparation.inputs.items()),
         ("the image", preparation.image), ("the record", preparation.record),
     )  # fmt: skip
     open_needs = [name for name, need in named if not need.known]
@@ -286,6 +302,7 @@ WAITS_BEFORE: tuple[Policy, ...] = (
     retry_backoff,
     former_pods_stopping,
     obstacle,
+    name_unknown,
     snapshot_refused,
     input_refused,
     image_refused,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from stoker.core import trainingjob
-from stoker.core.plan import Ask, CloseRank, Delete, Found, Seals
+from stoker.core.plan import Ask, CloseRank, Delete, Found, NameHolder, Seals
 from stoker.core.trainingjob import attempts
 from stoker.core.trainingjob.seen import look
 from stoker.core.trainingjob.stands import STANDS, where
@@ -26,6 +26,7 @@ NO_SEALS = {"silent": (Seals, CloseRank)}
 
 
 CLOSED = {"number": 1, "reason": "PodLost", "counted": "Interruption", "endedAt": build.stamp(15)}
+HOLDER = NameHolder("team", "iris", build.KEY, build.T0)
 #: What is seen, and where the job stands then: one line at least for each line of the table.
 PLACES: list[tuple[dict[str, Any], str]] = [
     ({}, "Queued"),
@@ -58,6 +59,13 @@ PLACES: list[tuple[dict[str, Any], str]] = [
             "answers": Answering(seals={0: seal(0, 3)}),
         },
         "Retrying",
+    ),
+    (
+        {
+            "of": job(runPolicy="PerName"),
+            "answers": Answering({HOLDER: Found({"key": "iris-11111111", "result": {"phase": "Completed"}})}),
+        },
+        "RanBefore",
     ),
     ({"of": job(limits={"queueTimeoutSeconds": 20})}, "QueueTimedOut"),
     ({"of": job(suspend=True), "placed": ["n0"]}, "Suspended"),

@@ -15,7 +15,20 @@ from tests.support import build
 
 WHEN = st.floats(-10, 400)
 GARBAGE = st.sampled_from(
-    [None, True, 7, "x", (), {}, {0: "no"}, {0: {"exit": 3}}, {0: build.seal()}, {"phase": "Completed"}]
+    [
+        None,
+        True,
+        7,
+        "x",
+        (),
+        {},
+        {0: "no"},
+        {0: {"exit": 3}},
+        {0: build.seal()},
+        {"phase": "Completed"},
+        {"key": build.KEY},
+        {"key": "iris-11111111", "result": {"phase": "Completed", "attempts": [7, {"number": "1"}]}},
+    ]
 )
 REPLIES = st.one_of(
     st.none(),
@@ -77,6 +90,7 @@ def jobs(draw: st.DrawFn) -> TrainingJob:
     )  # fmt: skip
     return build.job(
         nodes=nodes, compute=draw(st.sampled_from(["cpu", "gone", None])), status=status, cancel=draw(st.booleans()),
+        runPolicy=draw(st.sampled_from(["PerObject", "PerObject", "PerName"])),
         suspend=draw(st.sampled_from([False, False, True])),
         command=draw(st.sampled_from([
             {}, {"code": {"inline": {"a.py": "1"}}}, {"environment": {"name": "torch"}}, {"command": "${{inputs.x}}"},
@@ -149,13 +163,14 @@ def test_every_observation_has_a_plan(view: JobView, after: float) -> None:
         assert seen.attempt is None, "never a second child"
         assert not seen.cancel
         assert not seen.suspend
+        assert seen.preparation.name.known
         assert seen.preparation.record.known
     if made.status is not None and made.status.phase == "Completed":
-        assert seen.attempt is not None
+        assert seen.attempt is not None or seen.former_run is not None
     if (
         not seen.finished
         and stand.phase not in ("Running", "Completed")
-        and stand.name not in ("Completed", "Failed", "Canceled", "Retrying")
+        and stand.name not in ("Completed", "Failed", "Canceled", "Retrying", "RanBefore")
     ):
         assert waiting is not None, f"{stand.name} says nothing"
     assert not any(isinstance(action, Ask) for action in made.actions) or not seen.finished
