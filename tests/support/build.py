@@ -223,6 +223,7 @@ def pod(
     phase: str | None = None,
     main: Mapping[str, Any] | None = None,
     fetch: Mapping[str, Any] | None = None,
+    ship: Mapping[str, Any] | None = None,
     reason: str = "",
     message: str = "",
     conditions: Sequence[Mapping[str, str]] = (),
@@ -231,7 +232,7 @@ def pod(
 ) -> Pod:
     """A rank's pod: pending; running from `started`; its command over from `saving`; ended at `ended` with `exit_code`.
 
-    main, fetch: another state of these containers. All times in seconds after T0.
+    main, fetch, ship: another state of these containers. All times in seconds after T0.
     """
     owner = of or job()
     state: dict[str, Any] = {"waiting": {"reason": "PodInitializing"}}
@@ -267,7 +268,11 @@ def pod(
                 "startTime": stamp(created),
                 "conditions": [*ready, *conditions],
                 "initContainerStatuses": [
-                    {"name": "ship", "ready": saving is None, "state": {"running": {"startedAt": stamp(created)}}},
+                    {
+                        "name": "ship",
+                        "ready": saving is None,
+                        "state": dict(ship or {"running": {"startedAt": stamp(created)}}),
+                    },
                     {"name": "fetch", "state": dict(fetch or {})},
                 ],
                 "containerStatuses": [{"name": "main", "state": dict(main or state)}],

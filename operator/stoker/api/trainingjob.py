@@ -9,6 +9,7 @@ from stoker.api.environment import EnvironmentSpec
 from stoker.api.jobrules import NAME_RULES, SPEC_RULES
 from stoker.api.kube import ObjectMeta
 from stoker.api.schema import Rule, Spec, field, rules
+from stoker.runtime import wire
 
 Phase = Literal[
     "Pending",
@@ -342,6 +343,15 @@ class Limits(Spec):
     grace_seconds: Annotated[
         int, field("From a stop to the end of the pod: one fifth for the command, the rest to save.", ge=10, le=86400)
     ] = 600
+    save_stall_seconds: Annotated[
+        int,
+        field(
+            "After the command's end saving goes on for as long as the store takes something at least this often; then "
+            "the run is Failed, OutputsNotSaved. A change holds for attempts that start after it.",
+            ge=10,
+            le=604800,
+        ),
+    ] = wire.SAVE_STALL_SECONDS
 
 
 class Retry(Spec):

@@ -283,8 +283,11 @@ def _agent(child: ChildPlan, shape: PodShape, name: str) -> dict[str, Any]:
 
 
 def _ship(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
+    agent, stall = _agent(child, shape, "ship"), child.job.spec.limits.save_stall_seconds
+    if stall != wire.SAVE_STALL_SECONDS:
+        agent["env"].append({"name": "STOKER_SAVE_STALL_SECONDS", "value": str(stall)})
     return {
-        **_agent(child, shape, "ship"),
+        **agent,
         "restartPolicy": "Always",
         # Not ready once the command has ended: how the operator sees that a run is saving.
         "readinessProbe": {

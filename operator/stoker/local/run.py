@@ -172,8 +172,9 @@ class LocalRun:
             write_config(scratch, config)
             env = self._environment(record, rank, scratch, port, [str(python.folder), *shim], python)
             ranks.append(processes.Rank(rank, scratch, self._text_for(scratch), env))
+        saving = Settings(stall_seconds=self._spec.limits.save_stall_seconds)
         ships = [
-            Ship(scratch, self._transport(rank, loop), Settings(), self._listener.note)
+            Ship(scratch, self._transport(rank, loop), saving, self._listener.note)
             for rank, scratch in enumerate(scratches)
         ]
         savers = [threading.Thread(target=ship.run, name=f"ship-{rank}") for rank, ship in enumerate(ships)]

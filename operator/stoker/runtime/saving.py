@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set
 
+from stoker.runtime import wire
 from stoker.runtime.journal import Journal
 from stoker.runtime.lanes import Done, Lanes
 from stoker.runtime.scan import Found
@@ -23,7 +24,7 @@ class Settings(NamedTuple):
 
     scan_seconds: float = 1.0
     log_seconds: float = 1.0
-    stall_seconds: float = 3600.0
+    stall_seconds: float = wire.SAVE_STALL_SECONDS
     refused_seconds: float = 300.0
     settle_seconds: float = 0.3
     lanes: int = 8

@@ -29,6 +29,7 @@ from stoker.runtime.web import Refused, backoff
 __all__ = ["Lost", "Settings", "Ship", "main"]
 
 _MOST_LOG_TRIES = 8
+_MOST_LISTED_BYTES = 3000
 
 
 class Lost(NamedTuple):
@@ -333,9 +334,18 @@ def _lost_record(scratch: Scratch, lost: Optional[Lost]) -> wire.ExitRecord:
 
 
 def _not_sealed(error: Exception, missing: List[wire.MissingFile], *, stands: bool) -> Sealed:
-    names = ", ".join(file.path for file in missing[:5])
-    message = "the seal was not accepted: %s%s" % (error, "; not saved: " + names if names else "")
+    message = "the seal was not accepted: %s%s" % (error, "; not saved: " + _listed(missing) if missing else "")
     return Sealed(False, "OutputsNotSaved", message, False, stands)
+
+
+def _listed(missing: List[wire.MissingFile]) -> str:
+    """As many paths as the 4 KiB hold that Kubernetes keeps of a container's last words."""
+    paths, room = [file.path for file in missing], _MOST_LISTED_BYTES
+    for count, path in enumerate(paths):
+        room -= len(path.encode("utf-8")) + 2
+        if room < 0 and count:
+            return "%s and %d more" % (", ".join(paths[:count]), len(paths) - count)
+    return ", ".join(paths)
 
 
 def _same_stamp(former: Optional[Found], file: Found) -> bool:

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import Any, List, Optional
 
+from stoker.runtime import wire
 from stoker.runtime.layout import Scratch, read_json, write_termination_message
 from stoker.runtime.saving import Settings
 from stoker.runtime.ship import Ship
@@ -87,7 +88,7 @@ def settings() -> Settings:
     return Settings(
         scan_seconds=_seconds("STOKER_SCAN_SECONDS", 1.0),
         log_seconds=_seconds("STOKER_LOG_SECONDS", 1.0),
-        stall_seconds=_seconds("STOKER_SAVE_STALL_SECONDS", 3600.0),
+        stall_seconds=_seconds("STOKER_SAVE_STALL_SECONDS", wire.SAVE_STALL_SECONDS),
         refused_seconds=_seconds("STOKER_REFUSED_SECONDS", 300.0),
     )
 

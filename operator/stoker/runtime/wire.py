@@ -32,6 +32,8 @@ MAX_PATH_BYTES = 800
 #: The whole log of a rank, and the folder of its live pieces (see `segment_path`).
 LOG_PATH = "logs/std_log.txt"
 SEGMENT_PREFIX = "logs/.segments/"
+#: Saving ends after so long in which nothing was accepted (limits.saveStallSeconds).
+SAVE_STALL_SECONDS = 3600
 #: Exit code of launch when the platform, not the command, is to blame.
 PLATFORM_EXIT_CODE = 125
 #: Longest log tail in an exit record, and longest termination message that launch writes, in bytes.

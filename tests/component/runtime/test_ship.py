@@ -449,6 +449,28 @@ def test_a_store_that_takes_nothing_for_long_ends_the_saving(cloud_pod: Pod, clo
     assert "503" in cloud.seal["missing"][0]["reason"]
 
 
+def test_what_kubernetes_keeps_of_ships_last_words_names_the_files_that_are_not_saved(
+    cloud_pod: Pod, cloud: Cloud
+) -> None:
+    def down(method: str, path: str) -> None:
+        raise Hangup
+
+    cloud.fault = down
+    last_words = cloud_pod.folder / "ship-termination-log"
+    last_words.touch()
+    ship = cloud_pod.ship(STOKER_SAVE_STALL_SECONDS="1", STOKER_TERMINATION_LOG=str(last_words))
+    cloud_pod.launch("sh", "-c", "for n in $(seq 100 399); do echo x > outputs/file-$n; done", wait=True)
+    outcome = cloud_pod.await_sealed(40)
+
+    ship.send_signal(signal.SIGTERM)
+    assert ship.wait(10) == 1
+    said = last_words.read_text()
+    assert f"OutputsNotSaved: {outcome['message']}" == said
+    listed = re.findall(r"outputs/file-\d+", said)
+    assert len(listed) > 150
+    assert f"and {301 - len(listed)} more" in said
+
+
 def test_with_the_server_away_for_good_the_list_is_in_the_outcome(cloud_pod: Pod, cloud: Cloud) -> None:
     def down(method: str, path: str) -> None:
         raise Hangup

@@ -170,6 +170,19 @@ def test_kubernetes_does_not_expand_what_belongs_to_the_shell() -> None:
     assert main_of(job)["command"][-1] == "echo $$(date) $$$$ $$STOKER_RANK"
 
 
+@pytest.mark.parametrize(
+    ("limits", "told"), [({}, None), ({"saveStallSeconds": 3600}, None), ({"saveStallSeconds": 90}, "90")]
+)
+def test_ship_is_told_how_long_saving_may_stall_where_it_is_not_an_hour(
+    limits: dict[str, Any], told: str | None
+) -> None:
+    """The variable is left out where ship knows it by itself: each costs the API server work at every write to the pod."""
+    ship, fetch = pod_of(build.job(limits=limits))["initContainers"]
+
+    assert told == {entry["name"]: entry.get("value") for entry in ship["env"]}.get("STOKER_SAVE_STALL_SECONDS")
+    assert "STOKER_SAVE_STALL_SECONDS" not in str(fetch)
+
+
 def test_the_token_is_for_ship_and_fetch_alone() -> None:
     pod = pod_of(build.job())
 

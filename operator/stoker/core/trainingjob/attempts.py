@@ -255,11 +255,18 @@ def _ended_rank(view: JobView, rank: Rank, pod: Pod, now: float) -> Rank:
     evicted = pod.status.reason == EVICTED
     patience = (ended or 0.0) + SEAL_PATIENCE
     overdue = now >= patience or (pod.spec.node_name != "" and pod.spec.node_name not in view.nodes)
-    words = pod.status.message or "the pod ended and its outputs were never sealed"
+    words = pod.status.message or _ship_says(pod) or "the pod ended and its outputs were never sealed"
     return Rank(
         rank.number, pod, rank.started, ended, done=True, over=True, look_at=None if overdue else patience,
         close_as=(EVICTED if evicted else NOT_SAVED) if overdue else "", close_message=words,
     )  # fmt: skip
+
+
+def _ship_says(pod: Pod) -> str:
+    """Why ship could not seal the rank, with the files that are not saved; it writes that down when it ends."""
+    ship = container(pod.status.init_container_statuses, "ship")
+    terminated = ship.state.terminated if ship else None
+    return terminated.message.strip() if terminated is not None and terminated.exit_code else ""
 
 
 def _open_rank(view: JobView, rank: Rank, pod: Pod, now: float) -> Rank:

@@ -108,8 +108,11 @@ class Seen:
     @property
     def deadline(self) -> float | None:
         """When the attempt is ended from outside: launch ends the command at the timeout, this is for pods that never
-        get there."""
+        get there. None once every command has ended: saving has an end of its own, limits.saveStallSeconds, and a store
+        that is away must not cost a run that is done."""
         attempt, limits = self.attempt, self.view.job.spec.limits
+        if attempt is not None and all(rank.done or rank.saving for rank in attempt.ranks):
+            return None
         begun = (attempt.started or attempt.created) if attempt else None
         return None if begun is None else begun + timeout_seconds(self.view) + limits.grace_seconds
 

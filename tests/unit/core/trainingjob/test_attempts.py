@@ -174,6 +174,34 @@ def test_a_pod_that_ended_without_a_seal_is_closed_after_the_patience() -> None:
     assert (question.rank, question.reason) == (0, "OutputsNotSaved")
 
 
+def test_a_rank_that_ship_could_not_seal_is_closed_with_ships_list_of_files() -> None:
+    said = "OutputsNotSaved: the seal was not accepted: no route; not saved: outputs/a, outputs/b"
+    ended = pod(
+        started=3, exit_code=125, ended=12,
+        ship={"terminated": {"exitCode": 1, "finishedAt": build.stamp(13), "message": said}},
+    )  # fmt: skip
+
+    (question,) = asked(
+        12 + attempts.SEAL_PATIENCE, children=(child(),), pods=(ended,), answers=Answering(silent=(CloseRank,))
+    )
+
+    assert ("OutputsNotSaved", said) == (question.reason, question.message)
+
+
+@pytest.mark.parametrize(("rank", "expected"), [({}, "TimedOut"), ({"saving": 50}, ""), ({"exit_code": 0}, "")])
+def test_a_run_that_only_saves_is_not_ended_by_its_timeout(rank: dict[str, Any], expected: str) -> None:
+    """How long saving may take is saveStallSeconds' matter."""
+    of = job(limits={"timeoutSeconds": 60, "graceSeconds": 20})
+    seen = view(of, children=(child(),), pods=(pod(started=3, **rank),), answers=Answering(silent=(Seals, CloseRank)))
+
+    at = look(seen, build.T0 + 90)
+
+    assert expected == at.stop
+    if not expected:
+        wake = trainingjob.plan(seen, build.T0 + 90).wake_at
+        assert wake is None or wake > build.T0 + 90, "what is over is nothing to wake up for"
+
+
 def test_missing_seals_are_looked_for_again_and_again_but_ever_less_often() -> None:
     seen = view(
         children=(child(),), pods=(pod(started=3, exit_code=0, ended=12),), answers=Answering(silent=(CloseRank,))
