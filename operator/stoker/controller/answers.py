@@ -7,12 +7,13 @@ without anyone having to plan for it, as long as somebody still wants to know.
 import asyncio
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from stoker.controller.gate import Gate, NotLeading
 from stoker.core.plan import Answer, Found, ImageDigest, Question, Refused, Unavailable
 from stoker.kube.store import Key
+from stoker.kube.turns import Turns
 
 LOG = logging.getLogger(__name__)
 
@@ -20,8 +21,8 @@ LOG = logging.getLogger(__name__)
 MOST_ANSWERS = 50_000
 #: A tag may move; what it meant is good for so long.
 IMAGE_SECONDS = 300.0
-#: Questions that are being answered at a time.
-FLIGHTS = 64
+#: Questions that are being answered at a time, in all and of one namespace: its store may be slow to answer each.
+FLIGHTS, NAMESPACE_FLIGHTS = 64, 16
 #: When no better moment is known.
 RETRY_SECONDS = 30.0
 
@@ -73,7 +74,9 @@ class Answers:
         self._again: dict[Question, asyncio.TimerHandle] = {}
         self._askers: dict[Question, set[Key]] = {}
         self._asked: dict[Key, set[Question]] = {}
-        self._room = asyncio.Semaphore(FLIGHTS)
+        self._line = Turns[tuple[str, Question]]()
+        self._lined_up: set[Question] = set()
+        self._flying = Counter[str]()  # by namespace
 
     # -- for planners
 
@@ -106,14 +109,14 @@ class Answers:
         """Find the answer unless it is known or on its way; `key` is woken when it comes."""
         answer = self.look_up(question, key)
         self._note_asker(question, key)
-        if question in self._flights:
+        if question in self._flights or question in self._lined_up:
             return
         if answer is not None:
             self._known.move_to_end(question)
             retry_at = _retry_at(answer)
             if retry_at is None or self._clock() < retry_at:
                 return
-        self._fly(question)
+        self._line_up(question, key.namespace)
 
     def note(self, question: Question, answer: Answer) -> None:
         """An answer that came by another way; None forgets it."""
@@ -132,6 +135,7 @@ class Answers:
 
     async def close(self) -> None:
         """Stop every flight and alarm."""
+        self._line.clear()
         for handle in self._again.values():
             handle.cancel()
         flights = list(self._flights.values())
@@ -149,30 +153,54 @@ class Answers:
         self._askers.setdefault(question, set()).add(key)
         self._asked.setdefault(key, set()).add(question)
 
-    def _fly(self, question: Question) -> None:
+    def _line_up(self, question: Question, namespace: str) -> None:
         if (handle := self._again.pop(question, None)) is not None:
             handle.cancel()
+        self._lined_up.add(question)
+        self._line.add(namespace, (namespace, question))
+        self._depart()
+
+    def _depart(self) -> None:
+        """Begin as many flights as there is room for, namespaces in turn."""
+        while len(self._flights) < FLIGHTS:
+            full = {namespace for namespace, flying in self._flying.items() if flying >= NAMESPACE_FLIGHTS}
+            found = self._line.take(full)
+            if found is None:
+                return
+            namespace, question = found
+            self._lined_up.discard(question)
+            if self._askers.get(question):
+                self._fly(question, namespace)
+
+    def _fly(self, question: Question, namespace: str) -> None:
         flight = asyncio.create_task(self._find(question))
         self._flights[question] = flight
-        flight.add_done_callback(lambda _: self._flights.pop(question, None))
+        self._flying[namespace] += 1
+        flight.add_done_callback(lambda _: self._landed(question, namespace))
+
+    def _landed(self, question: Question, namespace: str) -> None:
+        self._flights.pop(question, None)
+        self._flying[namespace] -= 1
+        if not self._flying[namespace]:
+            del self._flying[namespace]
+        self._depart()
 
     async def _find(self, question: Question) -> None:
-        async with self._room:
-            await self._gate.wait()
-            try:
-                answer = await self._oracle(question)
-            except NotLeading:
-                # The process is about to end; the next leader asks for itself.
-                return
-            except Exception as error:
-                # A defect of ours must not leave a job waiting in silence.
-                LOG.exception("cannot answer %s", question)
-                answer = Unavailable(
-                    "InternalError",
-                    f"{type(error).__name__}: {error}",
-                    "see the operator's log",
-                    self._clock() + RETRY_SECONDS,
-                )
+        await self._gate.wait()
+        try:
+            answer = await self._oracle(question)
+        except NotLeading:
+            # The process is about to end; the next leader asks for itself.
+            return
+        except Exception as error:
+            # A defect of ours must not leave a job waiting in silence.
+            LOG.exception("cannot answer %s", question)
+            answer = Unavailable(
+                "InternalError",
+                f"{type(error).__name__}: {error}",
+                "see the operator's log",
+                self._clock() + RETRY_SECONDS,
+            )
         if self._observe is not None:
             self._observe(question, answer)
         self._keep(question, answer)
@@ -184,8 +212,9 @@ class Answers:
 
     def _ask_again(self, question: Question) -> None:
         self._again.pop(question, None)
-        if self._askers.get(question) and question not in self._flights:
-            self._fly(question)
+        asker = next(iter(self._askers.get(question, ())), None)
+        if asker is not None and question not in self._flights and question not in self._lined_up:
+            self._line_up(question, asker.namespace)
 
     def _keep(self, question: Question, answer: Answer) -> None:
         lasting = IMAGE_SECONDS if isinstance(question, ImageDigest) and isinstance(answer, Found) else float("inf")

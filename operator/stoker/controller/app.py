@@ -83,7 +83,7 @@ class Operator:
         self.ledger = Ledger(self.store, self._wake, lambda key: self.reconciler.later(key))
         self.pools = Pools(self.store, self.ledger, self.client)
         views = Views(self.store, self.answers, self.ledger, workspaces, config)
-        executor = Executor(self.client, self.store, self.answers, self.pools, self.recorder, self.gate)
+        executor = Executor(self.client, self.store, self.answers, self.pools, self.recorder, self.gate, self._wake)
         self.reconciler = Reconciler(
             self.store, self.queue, views, self.pools, self.ledger, self.answers, executor, workspaces, self.gate,
             self.metrics,

@@ -14,9 +14,9 @@ from stoker.api.names import API_VERSION
 from stoker.controller.answers import Answers
 from stoker.controller.gate import Gate, check
 from stoker.controller.pools import Pools
+from stoker.controller.progress import Progress
 from stoker.controller.wire_status import same_status, status_body
 from stoker.core.plan import Action, Ask, Create, Delete, Plan, Posted, Refused
-from stoker.kube.bucket import TokenBucket
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import Conflict, NotFound, Rejected
 from stoker.kube.events import Recorder
@@ -27,10 +27,7 @@ LOG = logging.getLogger(__name__)
 
 #: A Create that the API server refused is tried again after so long, then doubling (seconds).
 FIRST_TRY_AGAIN_SECONDS, LONGEST_TRY_AGAIN_SECONDS = 5.0, 60.0
-#: Statuses that only tell how far a job is on its way to its start: so many a second, and at once. A burst of a thousand
-#: jobs must not be slowed down by telling that it is slow.
-PROGRESS_PER_SECOND, PROGRESS_BURST = 5.0, 20.0
-PROGRESS_AGAIN_SECONDS = 5.0
+#: A status in one of these phases tells only how far a job is on its way to its start.
 ON_ITS_WAY = frozenset({"Pending", "Preparing", "Queued", "Starting", "Suspended"})
 #: Statuses that the API server stored otherwise than we sent them.
 MOST_ALTERED = 1000
@@ -55,6 +52,7 @@ class Executor:
         pools: Pools,
         recorder: Recorder,
         gate: Gate,
+        wake: Callable[[Key], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
@@ -66,8 +64,8 @@ class Executor:
         self._clock = clock
         #: Refused creates: when to try next, and after how long then.
         self._refused: dict[Posted, tuple[float, float]] = {}
+        self._progress = Progress(wake)
         #: Statuses by uid that were stored otherwise than sent: what was sent, what was stored.
-        self._progress = TokenBucket(PROGRESS_PER_SECOND, PROGRESS_BURST)
         self._altered: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
 
     async def do(self, key: Key, target: Any, plan: Plan[Any]) -> Outcome:
@@ -87,9 +85,8 @@ class Executor:
                 await self._act(action, key)
         if plan.status is None or self._is_known(key, target, plan.status):
             return Outcome(look_again_at=look_again_at)
-        if _only_progress(plan.status) and not self._progress.take(self._clock()):
-            again = self._clock() + PROGRESS_AGAIN_SECONDS
-            return Outcome(look_again_at=min(again, look_again_at or again))
+        if _only_progress(plan.status) and not self._progress.may(key, self._clock()):
+            return Outcome(look_again_at=look_again_at)
         written = await self._write_status(key, target, plan.status)
         return Outcome(look_again_at=look_again_at, status_written=written)
 
@@ -190,6 +187,7 @@ class Executor:
     def forget(self, key: Key, uid: str) -> None:
         """The object has gone."""
         self._altered.pop(uid, None)
+        self._progress.forget(key)
         if key.kind == "TrainingJob":
             now = self._clock()
             self._refused = {

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from stoker.kube.store import Key
+from stoker.kube.turns import Turns
 
 FIRST_RETRY_SECONDS = 0.2
 LONGEST_RETRY_SECONDS = 60.0
@@ -25,8 +26,7 @@ class Schedule:
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
-        self._ready: dict[str, deque[Key]] = {}  # by namespace
-        self._turns: deque[str] = deque()  # namespaces with ready keys, next first
+        self._ready = Turns[Key]()
         self._ready_since: dict[Key, float] = {}
         self._due: dict[Key, float] = {}
         self._heap: list[tuple[float, int, Key]] = []  # may hold entries that `_due` no longer means
@@ -54,10 +54,7 @@ class Schedule:
             self._again.add(key)
         elif key not in self._ready_since:
             self._ready_since[key] = now
-            lane = self._ready.setdefault(key.namespace, deque())
-            if not lane:
-                self._turns.append(key.namespace)
-            lane.append(key)
+            self._ready.add(key.namespace, key)
 
     def add_at(self, key: Key, when: float) -> None:
         """The key has work at `when`, or before if it was to come before."""
@@ -84,15 +81,9 @@ class Schedule:
     def take(self, now: float) -> tuple[Key, float] | None:
         """The next key and how long it was ready, or None; it counts as worked on until `done`."""
         self.ripen(now)
-        if not self._turns:
+        key = self._ready.take()
+        if key is None:
             return None
-        namespace = self._turns.popleft()
-        lane = self._ready[namespace]
-        key = lane.popleft()
-        if lane:
-            self._turns.append(namespace)
-        else:
-            del self._ready[namespace]
         since = self._ready_since.pop(key)
         # Whatever it was to come back for is looked at now.
         self._due.pop(key, None)
