@@ -78,6 +78,8 @@ def pod_deleted(cluster: Cluster, rng: random.Random) -> Happening | None:
 
 
 def process_killed(cluster: Cluster, rng: random.Random) -> Happening | None:
+    """As an OOM kill does it to one process. Whoever kills a command or its launcher ends a run that had done no wrong:
+    how it may end is noted at the job first."""
     part, words = rng.choice(
         (("launch", "stoker-agent.pyz launch"), ("ship", "stoker.runtime ship"), ("command", "train.py"))
     )
@@ -85,6 +87,8 @@ def process_killed(cluster: Cluster, rng: random.Random) -> Happening | None:
     if not found:
         return None
     number = rng.choice(found)
+    if part != "ship" and (name := _job_of(cluster, number)) is not None:
+        _note(cluster, name, "killed")
     return Happening(f"kills a {part} (process {number})") if send([number], signal.SIGKILL) else None
 
 
@@ -93,14 +97,8 @@ def canceled(cluster: Cluster, rng: random.Random) -> Happening | None:
     if job is None:
         return None
     name = job["metadata"]["name"]
-    cluster.kubectl(
-        "patch",
-        "trainingjob",
-        name,
-        "--type=merge",
-        "-p",
-        '{"spec":{"cancel":true},"metadata":{"annotations":{"chaos":"canceled"}}}',
-    )
+    _note(cluster, name, "canceled")
+    cluster.kubectl("patch", "trainingjob", name, "--type=merge", "-p", '{"spec":{"cancel":true}}')
     return Happening(f"cancels {name}")
 
 
@@ -224,6 +222,21 @@ def _stopped(cluster: Cluster, number: int | None, what: str, seconds: float) ->
 def _one_of(cluster: Cluster, rng: random.Random, words: str) -> int | None:
     found = pids(cluster.lab.state.cgroup, words)
     return rng.choice(found) if found else None
+
+
+def _note(cluster: Cluster, job: str, what: str) -> None:
+    """At the job, before it is done: the rules must know of it whatever happens next."""
+    cluster.kubectl("annotate", "trainingjob", job, f"chaos-{what}=yes", "--overwrite")
+
+
+def _job_of(cluster: Cluster, number: int) -> str | None:
+    """The job of the pod that a process runs in, by the pod's uid in the name of its cgroup."""
+    try:
+        groups = Path(f"/proc/{number}/cgroup").read_text().replace("_", "-")
+    except OSError:
+        return None
+    pods = cluster.items("pods", "-l", "stoker.dev/job")
+    return next((pod["metadata"]["labels"]["stoker.dev/job"] for pod in pods if pod["metadata"]["uid"] in groups), None)
 
 
 def _running_pod(cluster: Cluster, rng: random.Random) -> dict[str, Any] | None:

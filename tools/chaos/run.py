@@ -48,6 +48,7 @@ class Chaos:
         self._begun = time.monotonic()
         self._open: dict[threading.Timer, faults.Happening] = {}
         self._lock = threading.Lock()
+        self._deaf = False
         # One for the jobs, one for the faults: how fast jobs end must not decide which faults come.
         self._work, self._chance = random.Random(seed), random.Random(seed + 1)
 
@@ -144,12 +145,16 @@ class Chaos:
         return len(self.unfinished()), len(self.items("pods", "-l", "stoker.dev/job", ended))
 
     def tried(self, act: Callable[[], T]) -> T | None:
-        """What it returns; None, and a line for people, when the cluster did not answer."""
+        """What it returns; None, and a line for people the first time, when the cluster did not answer."""
         try:
-            return act()
+            result = act()
         except LabError as error:
-            self.say(f"the cluster does not answer: {' '.join(str(error).split())[-120:]}")
+            if not self._deaf:
+                self.say(f"the cluster does not answer: {' '.join(str(error).split())[-120:]}")
+            self._deaf = True
             return None
+        self._deaf = False
+        return result
 
     def broken(self, offset: int) -> Iterator[str]:
         """What is not as promised."""

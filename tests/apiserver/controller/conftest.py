@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -91,29 +92,37 @@ class Cluster:
         return found
 
 
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
 def _names(event: Json) -> str:
     target = event.get("objectRef") or {}
     return f"{target.get('name', '')} {event['requestURI']}"
 
 
 class Operator:
-    """One operator process; its probes' port is taken from its environment.
+    """One operator process; its probes are on a port that was free when it was thought of.
 
-    kubeconfig, storage_endpoint: other ways to the API server and to the object store than the lab's own.
+    kubeconfig, storage_endpoint: other ways to the API server and to the object store than the lab's own. clock_off: by
+    how much its clock is wrong, as faketime says it ("+20m").
     """
 
     def __init__(
         self,
         cluster: Cluster,
         folder: Path,
-        port: int = 18181,
         *,
         kubeconfig: Path | None = None,
         storage_endpoint: str = "",
+        clock_off: str = "",
     ) -> None:
-        self._cluster, self._folder, self._port = cluster, folder, port
+        self._cluster, self._folder, self._port = cluster, folder, _free_port()
         self._kubeconfig = kubeconfig or cluster.lab.kubeconfig
         self._storage_endpoint = storage_endpoint or cluster.lab.s3.endpoint
+        self._clock = ["faketime", "-f", clock_off] if clock_off else []
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -134,7 +143,9 @@ class Operator:
         log = (self._folder / "operator.log").open("ab")
         before = log.tell()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "stoker.controller", "--kubeconfig", str(self._kubeconfig)], env=env, stderr=log
+            [*self._clock, sys.executable, "-m", "stoker.controller", "--kubeconfig", str(self._kubeconfig)],
+            env=env,
+            stderr=log,
         )
         log.close()
         until("the operator is ready", lambda: self.probe("readyz") == "ok")

@@ -52,9 +52,7 @@ def bench(cluster: Cluster, operator: Operator, tmp_path_factory: pytest.TempPat
         CuttingProxy(access.server, of_a_run, tls=access.tls) as api,
         CuttingProxy(cluster.lab.s3.endpoint, record_of_a_run, keep_host=True) as store,
     ):
-        killed = Operator(
-            cluster, folder, port=18182, kubeconfig=kubeconfig(folder, api.url), storage_endpoint=store.url
-        )
+        killed = Operator(cluster, folder, kubeconfig=kubeconfig(folder, api.url), storage_endpoint=store.url)
         killed.start()
         yield Bench(cluster, killed, api, store)
         assert killed.end() == 0, killed.log

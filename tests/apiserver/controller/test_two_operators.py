@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ class Pair:
 def pair(cluster: Cluster, operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two operators of the test's own, in the place of the one that the other tests share."""
     assert 0 == operator.end()
-    both = [Operator(cluster, tmp_path_factory.mktemp("pair"), port) for port in (18182, 18183)]
+    both = [Operator(cluster, tmp_path_factory.mktemp("pair")) for _ in range(2)]
     for one in both:
         one.start()
     leader = until("one of them leads", lambda: next((one for one in both if one.leads), None))
@@ -35,6 +36,26 @@ def pair(cluster: Cluster, operator: Operator, tmp_path_factory: pytest.TempPath
     for one in both:
         one.end()
     operator.start()
+
+
+@pytest.fixture
+def skewed(cluster: Cluster, operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """A leader with the right time, and another operator whose clock is 20 minutes fast."""
+    assert 0 == operator.end()
+    leader = Operator(cluster, tmp_path_factory.mktemp("right"))
+    fast = Operator(cluster, tmp_path_factory.mktemp("fast"), clock_off="+20m")
+    leader.start()
+    until("the first leads", lambda: leader.leads)
+    fast.start()
+    yield Pair(leader, fast)
+    for one in (leader, fast):
+        one.end()
+    operator.start()
+
+
+def lease(cluster: Cluster) -> dict[str, Any]:
+    spec: dict[str, Any] = cluster.get("lease", "stoker-operator", "-n", SYSTEM)["spec"]
+    return spec
 
 
 def children(cluster: Cluster, namespace: str) -> list[tuple[str, str]]:
@@ -104,7 +125,7 @@ def test_a_leader_that_stood_still_past_its_time_ends_and_changes_nothing(
     cluster.job(namespace, "three")
     until("the other leads", lambda: pair.other.leads)
     runs(cluster, namespace, "one", "two", "three")
-    lease = cluster.get("lease", "stoker-operator", "-n", SYSTEM)["spec"]["holderIdentity"]
+    holder = lease(cluster)["holderIdentity"]
     before = children(cluster, namespace)
     since = cluster.lab.audit_log.stat().st_size
     assert 0 != pair.leader.end(signal.SIGCONT)
@@ -112,6 +133,45 @@ def test_a_leader_that_stood_still_past_its_time_ends_and_changes_nothing(
     assert ["one", "three", "two"] == [job for job, _ in before]
     assert before == children(cluster, namespace)
     assert [] == cluster.writes(since, namespace)
-    assert lease == cluster.get("lease", "stoker-operator", "-n", SYSTEM)["spec"]["holderIdentity"]
+    assert holder == lease(cluster)["holderIdentity"]
     assert pair.other.leads
     assert "this process ends, another replica takes over" in pair.leader.log
+
+
+def test_a_clock_that_is_20_minutes_fast_takes_nothing_from_the_leader(
+    cluster: Cluster, skewed: Pair, namespace: str
+) -> None:
+    """To the other the Lease looks 20 minutes old from its first look on; what counts is how long it sees it unchanged."""
+    holder, seen = lease(cluster)["holderIdentity"], set()
+
+    def renewed_often() -> bool:
+        assert not skewed.other.leads
+        seen.add(lease(cluster)["renewTime"])
+        # More renewals than fit into the time after which an unchanged Lease may be taken.
+        return len(seen) * RETRY_SECONDS > 1.5 * LEASE_SECONDS
+
+    until("the leader has renewed its Lease often", renewed_often)
+
+    assert (holder, True) == (lease(cluster)["holderIdentity"], skewed.leader.leads)
+    cluster.job(namespace, "iris")
+    runs(cluster, namespace, "iris")
+
+
+def test_a_leader_whose_clock_is_20_minutes_fast_is_replaced_in_time_when_it_dies(
+    cluster: Cluster, skewed: Pair, namespace: str
+) -> None:
+    """Its last renewal lies in the future of the one that takes over."""
+    fast, right = skewed.other, skewed.leader
+    right.send(signal.SIGTERM)
+    until("the fast one leads", lambda: fast.leads)
+    assert 0 == right.end()
+    right.start()
+    assert not right.leads
+
+    fast.end(signal.SIGKILL)
+    killed = time.monotonic()
+    until("the right one leads", lambda: right.leads)
+
+    assert time.monotonic() - killed < HANDOVER_SECONDS
+    cluster.job(namespace, "iris")
+    runs(cluster, namespace, "iris")

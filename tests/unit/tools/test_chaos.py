@@ -15,9 +15,10 @@ RUN = "jobs/real-0005-0123abcd/"
 LOG = "\n".join([*(f"line {number}" for number in range(1, 4)), "lines 3"]).encode()
 
 
-def job(phase: str, code: int = 0, exit_code: int | None = 0, **annotations: str) -> dict[str, Any]:
+def job(phase: str, code: int = 0, exit_code: int | None = 0, note: str = "") -> dict[str, Any]:
+    notes = {"chaos-code": str(code), **({f"chaos-{note}": "yes"} if note else {})}
     return {
-        "metadata": {"name": "real-0005", "annotations": {"chaos-code": str(code), **annotations}},
+        "metadata": {"name": "real-0005", "annotations": notes},
         "status": {"phase": phase, "exitCode": exit_code, "attempts": [{"number": 1}]},
     }
 
@@ -44,8 +45,11 @@ def result(phase: str) -> dict[str, bytes]:
     [
         (job("Completed"), "Completed", False),
         (job("Failed", 3, 3), "Failed", False),
-        (job("Canceled", chaos="canceled"), "Canceled", False),
-        (job("Completed", chaos="canceled"), "Completed", False),
+        (job("Canceled", note="canceled"), "Canceled", False),
+        (job("Completed", note="canceled"), "Completed", False),
+        (job("Failed", 0, 137, note="killed"), "Failed", False),
+        (job("Failed", 0, 1, note="killed"), "Failed", True),
+        (job("Failed", 0, 137), "Failed", True),
         (job("Running"), "Running", True),
         (job("Completed"), "Failed", True),
         (job("Failed"), "Failed", True),
