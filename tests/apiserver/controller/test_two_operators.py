@@ -44,12 +44,14 @@ def skewed(cluster: Cluster, operator: Operator, tmp_path_factory: pytest.TempPa
     assert 0 == operator.end()
     leader = Operator(cluster, tmp_path_factory.mktemp("right"))
     fast = Operator(cluster, tmp_path_factory.mktemp("fast"), clock_off="+20m")
-    leader.start()
-    until("the first leads", lambda: leader.leads)
-    fast.start()
-    yield Pair(leader, fast)
-    for one in (leader, fast):
-        one.end()
+    try:
+        leader.start()
+        until("the first leads", lambda: leader.leads)
+        fast.start()
+        yield Pair(leader, fast)
+    finally:
+        for one in (leader, fast):
+            one.end()
     operator.start()
 
 
@@ -162,9 +164,8 @@ def test_a_leader_whose_clock_is_20_minutes_fast_is_replaced_in_time_when_it_die
 ) -> None:
     """Its last renewal lies in the future of the one that takes over."""
     fast, right = skewed.other, skewed.leader
-    right.send(signal.SIGTERM)
-    until("the fast one leads", lambda: fast.leads)
     assert 0 == right.end()
+    until("the fast one leads", lambda: fast.leads)
     right.start()
     assert not right.leads
 
