@@ -87,6 +87,7 @@ def test_what_may_change_may_change(cluster: Lab) -> None:
         suspend=True,
         cancel=True,
         limits={"timeoutSeconds": 60},
+        cleanup={"podsAfterSeconds": 60},
         tags={"a": "b"},
         displayName="Iris",
         description="x",

@@ -182,8 +182,10 @@ def child(
     ended: str = "",
     deleting: bool = False,
     compute: str = "cpu",
+    ttl: int = 3600,
 ) -> BatchJob:
-    """The child of an attempt. ended: Complete or Failed once the Job controller is done with it."""
+    """The child of an attempt. ended: Complete or Failed once the Job controller is done with it. ttl: seconds that it
+    stays then."""
     owner = of or job()
     ranks = owner.spec.command.resources.instance_count if owner.spec.command else 1
     terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]} for name in nodes]
@@ -202,6 +204,7 @@ def child(
             },
             "spec": {
                 "completions": ranks,
+                "ttlSecondsAfterFinished": ttl,
                 "template": {"spec": {"affinity": {"nodeAffinity": required}}} if nodes else {},
             },
             "status": {"conditions": [{"type": ended, "status": "True"}] if ended else []},

@@ -115,6 +115,7 @@ class PodTemplate(TypedDict, total=False):
 class BatchJobSpec(Lean):
     completions: int = 1
     suspend: bool = False
+    ttl_seconds_after_finished: int | None = None
     template: PodTemplate = {}
 
 

@@ -417,10 +417,24 @@ class Queue(Spec):
     ] = "Medium"
 
 
+class Cleanup(Spec):
+    """When the cluster's own traces of a run go. The stored record, logs and outputs stay, and the TrainingJob too."""
+
+    pods_after_seconds: Annotated[
+        int | None,
+        field(
+            "How long the pods of an attempt stay once it has ended; missing: the chart's podsAfterSeconds (3600). For pods "
+            "that exist already it can be shortened, not lengthened.",
+            ge=60,
+            le=31536000,
+        ),
+    ] = None
+
+
 @rules(*SPEC_RULES)
 class TrainingJobSpec(Spec):
-    """What to run, where, and under which bounds. Immutable but for suspend, cancel, limits, tags, displayName,
-    description, and queue until the run has its nodes."""
+    """What to run, where, and under which bounds. Immutable but for suspend, cancel, limits, cleanup, tags,
+    displayName, description, and queue until the run has its nodes."""
 
     command: Annotated[CommandJob | None, field("The block of type command.")] = None
     type: Annotated[Literal["command"], field("Which block below says what to run.")] = "command"
@@ -458,6 +472,7 @@ class TrainingJobSpec(Spec):
     limits: Annotated[Limits, field("Bounds in time.")] = Limits()
     retry: Annotated[Retry, field("When to try again.")] = Retry()
     queue: Annotated[Queue, field("Where it stands among those that wait for nodes.")] = Queue()
+    cleanup: Annotated[Cleanup, field("When the pods of a run go.")] = Cleanup()
     inputs: Annotated[dict[str, Input], field("Inputs by name.", max_length=64, rules=NAME_RULES)] = msgspec.field(
         default_factory=dict
     )

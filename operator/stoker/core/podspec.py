@@ -36,8 +36,8 @@ EVICTED_ABOVE = Fraction(11, 10)
 class ChildPlan:
     """What one attempt is made from.
 
-    record: job.json as stored. nodes: one per rank, empty on a pool that owns no nodes. agent_image, server_url,
-    pods_after_seconds: the operator's settings. pull_secrets: of the environment, the workspace and the operator.
+    record: job.json as stored. nodes: one per rank, empty on a pool that owns no nodes. agent_image, server_url:
+    the operator's settings. pods_after_seconds: how long pods stay once they have ended. pull_secrets: of the environment, the workspace and the operator.
     """
 
     job: TrainingJob

@@ -103,3 +103,19 @@ def test_a_name_is_created_again_while_its_old_pods_still_end(
     assert sorted(pod["spec"]["nodeName"] for pod in mine) == sorted(status["attempts"][0]["nodes"])
     assert [one["number"] for one in status["attempts"]] == [1]
     assert not {pod["spec"]["nodeName"] for pod in mine} & {pod["spec"]["nodeName"] for pod in ending}
+
+
+@pytest.mark.usefixtures("sealer")
+def test_pods_go_when_they_are_to_and_the_run_stays_readable(
+    cluster: Cluster, operator: Operator, namespace: str
+) -> None:
+    cluster.job(namespace, "iris")
+    until("it is done", lambda: cluster.phase(namespace, "iris") == "Completed")
+    before = status_of(cluster, namespace, "iris")
+    assert len(cluster.items("pods", "-n", namespace)) == 1
+
+    change(cluster, namespace, "iris", '{"cleanup":{"podsAfterSeconds":60}}')
+    until("its child is gone", lambda: cluster.items("jobs", "-n", namespace) == [], 90)
+    until("its pods are gone", lambda: cluster.items("pods", "-n", namespace) == [])
+
+    assert status_of(cluster, namespace, "iris") == before

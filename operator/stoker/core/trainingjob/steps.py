@@ -45,14 +45,29 @@ class Step:
 
 
 def tidy(seen: Seen) -> Step:
-    """A finished run never runs again; a child that still stands is taken away."""
-    if not seen.standing:
-        return Step()
+    """A finished run never runs again; a child that still stands is taken away, and one that is to go sooner than it was
+    made for."""
     ended = times.seconds(seen.view.job.status.finished_at) or 0.0
+    if not seen.standing:
+        return _clean(seen, ended)
     if seen.now < ended + TIDY_SECONDS:
         # The Job controller finishes the child of an ordinary run within seconds, which saves us a write.
         return Step(wake_at=ended + TIDY_SECONDS)
     return Step(actions=tuple(_delete_child(child) for child in seen.standing))
+
+
+def _clean(seen: Seen, ended: float) -> Step:
+    """Kubernetes' own controller takes a child away at the age that it was made with; this is for a lower one since."""
+    after = seen.view.job.spec.cleanup.pods_after_seconds
+    late = [
+        child
+        for child in seen.view.children
+        if child.metadata.deletion_timestamp is None and (after or 0) < (child.spec.ttl_seconds_after_finished or 0)
+    ]
+    if after is None or not late:
+        return Step()
+    due = ended + after
+    return Step(wake_at=due) if seen.now < due else Step(tuple(_delete_child(child) for child in late))
 
 
 def finish(seen: Seen) -> Step:
@@ -180,7 +195,7 @@ def create_child(seen: Seen) -> Step:
     child = podspec.ChildPlan(
         job=view.job, record=seen.preparation.record.value, attempt=seen.next_attempt, cluster=view.cluster,
         agent_image=view.settings.agent_image, server_url=view.settings.server_url,
-        pods_after_seconds=view.settings.pods_after_seconds, nodes=seen.placement.nodes,
+        pods_after_seconds=view.job.spec.cleanup.pods_after_seconds or view.settings.pods_after_seconds, nodes=seen.placement.nodes,
         pull_secrets=(*preparation.pull_secrets(view), *view.settings.image_pull_secrets),
     )  # fmt: skip
     service = (Create(podspec.make_service(child)),) if child.ranks > 1 else ()
