@@ -24,7 +24,7 @@ class World:
         self.ledger.planned("cpu", ClusterPlan(Plan(), assignments={(build.UID, attempt): nodes}))
 
     def refuse(self, reason: str, message: str) -> None:
-        self.ledger.planned("cpu", ClusterPlan(Plan(), waits={(build.UID, 1): Wait(reason, message)}))
+        self.ledger.planned("cpu", ClusterPlan(Plan(), waits={(build.UID, 1): Wait(reason, message, "")}))
 
     def see(self, child: BatchJob) -> None:
         self.store.put("Job", child)
