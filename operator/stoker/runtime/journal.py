@@ -123,8 +123,8 @@ class Journal:
                             self._apply(entry)
         except FileNotFoundError:
             return
-        with open(self._path, "ab") as file:
-            # Ends a line that was cut off, so that the next one stands by itself.
+        # Ends a line that was cut off, so that the next one stands by itself; on a full disk both are lost.
+        with contextlib.suppress(OSError), open(self._path, "ab") as file:
             file.write(b"\n")
 
     def _apply(self, entry: Dict[str, Any]) -> None:

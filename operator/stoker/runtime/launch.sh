@@ -28,7 +28,14 @@ run=$dir/run log=$dir/log/std_log.txt
 stoker_pip= stoker_grace=120 stoker_timeout=
 now() { date -u +%Y-%m-%dT%H:%M:%SZ 2>/dev/null; }
 # A JSON file in place by rename: $1 its path, $2 its text.
-put() { printf '%s\n' "$2" >"$1.new" && mv -f "$1.new" "$1"; }
+# On a full disk a reserve of ours is given up for it (layout.py).
+put() {
+	for reserve in "" "$run/.reserve-1" "$run/.reserve-2" "$run/.reserve-3"; do
+		[ -z "$reserve" ] || rm "$reserve" 2>/dev/null || continue
+		if (printf '%s\n' "$2" >"$1.new") && mv -f "$1.new" "$1"; then return 0; fi
+	done
+	return 1
+}
 
 [ -p "$run/alive" ] || mkfifo "$run/alive"
 # Read and write: opening only for writing would wait for a reader.

@@ -15,9 +15,9 @@ from typing import Any
 
 from stoker.runtime import wire
 
-#: Files in run/ that only take space and an inode, so that the exit record and the outcome can still be written when a
-#: run has filled the disk.
-_RESERVES = (".reserve-1", ".reserve-2")
+#: Files in run/ that only take space and an inode, so that what tells of a stop, the exit record and the outcome can
+#: still be written when a run has filled the disk. launch.sh knows their names.
+_RESERVES = (".reserve-1", ".reserve-2", ".reserve-3")
 _RESERVE_BYTES = 16 * 1024
 
 

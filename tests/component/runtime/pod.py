@@ -343,7 +343,7 @@ class Pod:
     def log(self) -> bytes:
         return Path(self.scratch.raw_log).read_bytes()
 
-    def await_sealed(self, seconds: float = 20) -> dict[str, Any]:
+    def await_sealed(self, seconds: float = 60) -> dict[str, Any]:
         eventually(lambda: os.path.exists(self.scratch.sealed), seconds)
         return json.loads(Path(self.scratch.sealed).read_text())
 

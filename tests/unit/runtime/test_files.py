@@ -147,6 +147,7 @@ def test_on_a_full_disk_the_reserve_makes_room_for_the_exit_record_and_the_outco
 
     monkeypatch.setattr("stoker.runtime.layout.tempfile.mkstemp", when_there_is_room)
 
+    write_json(scratch.stopping, {"reason": "Stopped"})
     write_json(scratch.exit, {"code": 0})
     write_json(scratch.sealed, {"complete": True})
 
