@@ -234,11 +234,17 @@ def _ready_nodes(cluster: Cluster) -> int:
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def operator(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """The operator that the tests share; it ends in good order before its control plane does."""
     process = Operator(cluster, tmp_path_factory.mktemp("operator"))
+
+    def end() -> None:
+        code = process.end()
+        assert code == 0, f"exit {code}\n{process.log}"
+
+    labs.before_end(cluster.lab.name, end)
     process.start()
-    yield process
-    assert process.end() == 0, process.log
+    return process
 
 
 @pytest.fixture
