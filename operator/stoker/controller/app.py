@@ -77,6 +77,7 @@ class Operator:
         self.sweeper = Sweeper(self.client, self.store, config.job_namespaces)
         self.reflectors = tuple(self._reflectors())
         self._stop = asyncio.Event()
+        self._kopf_started = asyncio.Event()
         workspaces = Workspaces(self.store, config, self.gate)
         asking = Asking(workspaces, self.registry, PullSecrets(self.client))
         self.answers = Answers(asking, self._wake, self.gate, observe=self._answered)
@@ -130,9 +131,11 @@ class Operator:
         for reflector in self.reflectors:
             if (silent := now - reflector.heard_at) > DEAF_SECONDS:
                 yield f"the watch of {reflector.resource.plural} {reflector.namespace} is silent for {silent:.0f} s"
+        key, waited, taken = self.queue.schedule.longest(time.time())
         # On a replica that does not lead keys wait for as long as that lasts.
-        if (waits := min(self.queue.schedule.oldest(time.time()), self.gate.led_seconds)) > STUCK_SECONDS:
-            yield f"a key waits for a worker for {waits:.0f} s"
+        if (waited := min(waited, self.gate.led_seconds)) > STUCK_SECONDS:
+            how = "is still worked on: its worker hangs" if taken else "waits for a worker: all of them are busy"
+            yield f"{key} {how}, for {waited:.0f} s"
 
     def _unready(self) -> Iterator[str]:
         for reflector in self.reflectors:
@@ -140,6 +143,8 @@ class Operator:
                 yield f"{reflector.resource.plural} {reflector.namespace} are not listed yet"
         if not self.sweeper.synced.is_set():
             yield "Stoker's own kinds are not listed yet"
+        if not self._kopf_started.is_set():
+            yield "kopf has not started yet"
 
     def _before_metrics(self) -> None:
         self.metrics.leader.set(self.gate.open)
@@ -150,6 +155,7 @@ class Operator:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT. Raises Unfit, KubeError, or PartEnded for a part that died."""
+        self._take_signals()
         async with AsyncExitStack() as closing:
             closing.push_async_callback(self.registry.close)
             closing.push_async_callback(self._lease_client.close)
@@ -158,7 +164,8 @@ class Operator:
             # Given back only when nothing of ours writes any more.
             closing.push_async_callback(self.gate.release)
             closing.push_async_callback(self.answers.close)
-            await check_cluster(self.client)
+            if not await self._unless_stopped(check_cluster(self.client)):
+                return
             parts = await closing.enter_async_context(_Parts())
             for reflector in self.reflectors:
                 parts.start(f"watch of {reflector.resource.plural}", reflector.run())
@@ -179,6 +186,27 @@ class Operator:
                 raise parts.ended()
             LOG.info("stopping")
 
+    def _take_signals(self) -> None:
+        """A signal asks for a clean end, from the first moment on."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do something that ends; False when a stop was asked for before it had."""
+        working, stop = asyncio.create_task(work), asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((working, stop), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (working, stop):
+                task.cancel()
+        await asyncio.gather(working, stop, return_exceptions=True)
+        if working.cancelled():
+            LOG.info("told to stop before the start")
+            return False
+        working.result()
+        return not self._stop.is_set()
+
     async def _work(self) -> None:
         """Workers, once the caches are whole: a plan made of half a view could make a second child."""
         for reflector in self.reflectors:
@@ -190,22 +218,10 @@ class Operator:
                 workers.create_task(self.reconciler.work())
 
     async def _kopf(self) -> None:
-        ready = asyncio.Event()
-        watching = asyncio.create_task(
-            kopf_front.watch(self.client, self.store, self.sweeper, self.config.job_namespaces, ready)
+        # kopf takes the signals for itself at its start. It is one part of several: take them back.
+        await kopf_front.watch(
+            self.client, self.store, self.sweeper, self.config.job_namespaces, self._kopf_started, self._take_signals
         )
-        started = asyncio.create_task(ready.wait())
-        try:
-            await asyncio.wait((watching, started), return_when=asyncio.FIRST_COMPLETED)
-            # kopf takes the signals for itself at its start. It is one part of several: take them back.
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stop.set)
-            await watching
-        finally:
-            started.cancel()
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
 
 
 def _identity() -> str:

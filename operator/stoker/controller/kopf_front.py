@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -20,6 +21,10 @@ from stoker.kube.resources import Resource
 from stoker.kube.store import Store
 
 LOG = logging.getLogger(__name__)
+
+#: How often kopf is told to end, a second apart.
+STOP_TRIES = 10
+_KOPF = str(Path(kopf.__file__).parent)
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
@@ -122,14 +127,53 @@ def _seen(resource: Resource, store: Store, sweeper: Sweeper) -> Callable[..., A
     return seen
 
 
+class KopfEnded(Exception):
+    """A part of kopf has ended without an error; none may, as long as this process runs."""
+
+
 async def watch(
-    client: KubeClient, store: Store, sweeper: Sweeper, namespaces: tuple[str, ...], ready: asyncio.Event
+    client: KubeClient,
+    store: Store,
+    sweeper: Sweeper,
+    namespaces: tuple[str, ...],
+    ready: asyncio.Event,
+    spawned: Callable[[], None],
 ) -> None:
-    """Run kopf until cancelled or signalled. ready: set once it has started (and has put its own signal handlers)."""
-    await kopf.operator(
+    """Run kopf until cancelled; raises what ended it. ready: set once it has started. spawned: called as soon as kopf has
+    put its own signal handlers, before any signal can reach them.
+
+    Not kopf.operator: when a part of kopf ends, that cancels every task of the loop that began after it, ours too, and
+    the first of ours to end would be taken for the cause.
+    """
+    tasks = await kopf.spawn_tasks(
         registry=registry(client, store, sweeper),
         settings=settings(),
         clusterwide=not namespaces,
         namespaces=namespaces,
         ready_flag=ready,
     )
+    spawned()
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _stop()
+    for task in done:
+        await task
+    raise KopfEnded(f"kopf has ended, and nobody told it to: {', '.join(task.get_name() for task in done)}")
+
+
+async def _stop() -> None:
+    """End every task of kopf. A watch of it that waits for new credentials takes the first cancellation for a pause."""
+    for _ in range(STOP_TRIES):
+        left = [task for task in asyncio.all_tasks() if _is_kopfs(task)]
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1.0)
+    LOG.warning("kopf does not end: %s", ", ".join(sorted(task.get_name() for task in left)))
+
+
+def _is_kopfs(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and bool(code.co_filename.startswith(_KOPF))

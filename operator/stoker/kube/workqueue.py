@@ -44,9 +44,14 @@ class Schedule:
         """Keys that are due later."""
         return len(self._due)
 
-    def oldest(self, now: float) -> float:
-        """Seconds that a key has waited to be done with at the longest: for a worker, or for the one that has it."""
-        return now - min((*self._ready_since.values(), *self._running.values()), default=now)
+    def longest(self, now: float) -> tuple[Key | None, float, bool]:
+        """The key that has waited longest to be done with, for how many seconds, and whether a worker has it."""
+        waits = ((since, key, taken) for keys, taken in self._stages() for key, since in keys.items())
+        since, key, taken = min(waits, key=lambda wait: wait[0], default=(now, None, False))
+        return key, now - since, taken
+
+    def _stages(self) -> tuple[tuple[dict[Key, float], bool], ...]:
+        return (self._ready_since, False), (self._running, True)
 
     def add(self, key: Key, now: float) -> None:
         """The key has work now."""

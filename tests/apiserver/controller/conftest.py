@@ -23,8 +23,6 @@ NAME = "stoker-api"
 POOL = "wide"
 #: Where the operators' Lease is.
 SYSTEM = "stoker-system"
-#: What the operator's log says once kopf has started.
-KOPF_STARTED = b"Activity 'registry.<locals>.login' succeeded"
 Json = dict[str, Any]
 
 
@@ -148,7 +146,6 @@ class Operator:
             **self._clock,
         }
         log = (self._folder / "operator.log").open("ab")
-        before = log.tell()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "stoker.controller", "--kubeconfig", str(self._kubeconfig)],
             env=env,
@@ -156,14 +153,16 @@ class Operator:
         )
         log.close()
         until("the operator is ready", lambda: self.probe("readyz") == "ok")
-        # It takes signals in good order only once kopf has started, which readiness does not wait for.
-        until("kopf has started", lambda: KOPF_STARTED in (self._folder / "operator.log").read_bytes()[before:])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
 
     def probe(self, path: str) -> str:
         assert self._process is not None
         assert self._process.poll() is None, self.log
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.url}/{path}", timeout=5) as answer:
                 return str(answer.read().decode())
         except OSError:
             return ""

@@ -11,8 +11,6 @@ from tests.apiserver.controller.conftest import Cluster, Operator, until
 
 pytestmark = pytest.mark.lab
 
-PORT, OTHER_PORT = 18181, 18184
-
 
 @pytest.fixture
 def people(cluster: Cluster, namespace: str) -> str:
@@ -49,8 +47,8 @@ def token(cluster: Cluster, namespace: str, name: str, audience: str = "stoker")
     return cluster.lab.kubectl("create", "token", name, "-n", namespace, f"--audience={audience}").strip()
 
 
-def ask(namespace: str, token: str, port: int = PORT) -> tuple[int, Any]:
-    url = f"http://127.0.0.1:{port}/v1/namespaces/{namespace}/trainingjobs/wide/plan"
+def ask(operator: Operator, namespace: str, token: str) -> tuple[int, Any]:
+    url = f"{operator.url}/v1/namespaces/{namespace}/trainingjobs/wide/plan"
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
@@ -62,15 +60,18 @@ def ask(namespace: str, token: str, port: int = PORT) -> tuple[int, Any]:
 def test_the_plan_is_for_those_who_may_get_the_job(cluster: Cluster, operator: Operator, people: str) -> None:
     cluster.job(people, "wide", command={"resources": {"instanceCount": 9}})
     alice = token(cluster, people, "alice")
-    until("the operator knows the job", lambda: ask(people, alice)[0] == 200, 20)
-    status, told = ask(people, alice)
+    until("the operator knows the job", lambda: ask(operator, people, alice)[0] == 200, 20)
+    status, told = ask(operator, people, alice)
 
     assert (200, "wide", "GangLargerThanPool") == (status, told["name"], told["waiting"]["reason"])
     assert "4" in told["waiting"]["message"]
-    assert (403, "Forbidden") == ((no := ask(people, token(cluster, people, "mallory")))[0], no[1]["error"]["reason"])
+    assert (403, "Forbidden") == (
+        (no := ask(operator, people, token(cluster, people, "mallory")))[0],
+        no[1]["error"]["reason"],
+    )
     # Of another namespace she may get nothing, and a token for another audience is nobody's here.
-    assert 403 == ask("default", alice)[0]
-    assert 401 == ask(people, token(cluster, people, "alice", "vault"))[0]
+    assert 403 == ask(operator, "default", alice)[0]
+    assert 401 == ask(operator, people, token(cluster, people, "alice", "vault"))[0]
 
 
 def test_the_accounts_of_the_way_in_need_the_charts_binding(cluster: Cluster, operator: Operator, people: str) -> None:
@@ -78,11 +79,11 @@ def test_the_accounts_of_the_way_in_need_the_charts_binding(cluster: Cluster, op
     accounts = ("get", "serviceaccount", "stoker-viewer", "-n", people, "--ignore-not-found", "-o", "name")
     until("the operator has made the accounts", lambda: cluster.lab.kubectl(*accounts).strip(), 20)
     viewer = token(cluster, people, "stoker-viewer")
-    before = ask(people, viewer)[0]
+    before = ask(operator, people, viewer)[0]
     cluster.apply(
         binding(people, "people", {"kind": "Group", "name": "stoker:people", "apiGroup": "rbac.authorization.k8s.io"})
     )
-    until("they may", lambda: ask(people, viewer)[0] == 200, 20)
+    until("they may", lambda: ask(operator, people, viewer)[0] == 200, 20)
 
     # They themselves have no rights all the same: without the group, which no token carries, the answer is no.
     asked = {"namespace": people, "group": "stoker.dev", "resource": "trainingjobs", "verb": "get"}
@@ -98,11 +99,11 @@ def test_a_standby_says_who_leads(
     cluster: Cluster, operator: Operator, people: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     until("it leads", lambda: operator.leads)
-    standby = Operator(cluster, tmp_path_factory.mktemp("standby"), OTHER_PORT)
+    standby = Operator(cluster, tmp_path_factory.mktemp("standby"))
     standby.start()
     try:
-        until("it has looked at the Lease", lambda: "nobody" not in ask(people, "x", OTHER_PORT)[1]["error"]["message"])
-        status, told = ask(people, token(cluster, people, "alice"), OTHER_PORT)
+        until("it has looked at the Lease", lambda: "nobody" not in ask(standby, people, "x")[1]["error"]["message"])
+        status, told = ask(standby, people, token(cluster, people, "alice"))
     finally:
         standby.end()
     holder = cluster.get("lease", "stoker-operator", "-n", "stoker-system")["spec"]["holderIdentity"]

@@ -70,6 +70,11 @@ class Process:
         self._kubeconfig = folder / "kubeconfig"
 
     async def start(self) -> None:
+        await self.spawn()
+        await self.until("it is ready", lambda: self.page("readyz"), lambda page: page == "ok")
+        await self.until("kopf watches", self.watchers, lambda count: count == 1)
+
+    async def spawn(self) -> None:
         context = {"name": "c", "context": {"cluster": "k", "user": "u"}}
         cluster = {"name": "k", "cluster": {"server": self._api.url}}
         content: dict[str, Any] = {"current-context": "c", "clusters": [cluster], "contexts": [context]}
@@ -83,8 +88,6 @@ class Process:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "stoker.controller", "--kubeconfig", str(self._kubeconfig), env=env, stderr=log
             )
-        await self.until("it is ready", lambda: self.page("readyz"), lambda page: page == "ok")
-        await self.until("kopf watches", self.watchers, lambda count: count == 1)
 
     async def watchers(self) -> int:
         return self._api.watchers("/trainingjobs")
@@ -123,10 +126,10 @@ class Process:
         async with asyncio.timeout(40):
             return await self._process.wait()
 
-    async def end(self) -> int:
+    async def end(self, number: int = signal.SIGTERM) -> int:
         assert self._process is not None
         if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(number)
         return await self.ended()
 
     @property
@@ -175,8 +178,9 @@ async def test_an_error_event_that_kopf_cannot_take_ends_the_process_and_a_new_o
     api: FakeApi, process: Process, code: int
 ) -> None:
     await api.send(error_event(code), "/trainingjobs")
-    assert await process.ended() == 1
+    assert await process.ended() == 1, process.log
     assert "Error in the watch-stream" in process.log
+    assert "the operator cannot go on without: kopf: " in process.log
     api.vanish(f"{COLLECTION}/a")
     await add(api, "d")
     await add(api, "e")
@@ -199,6 +203,31 @@ async def test_it_outlives_an_api_server_that_only_fails(api: FakeApi, process: 
 
     await process.knows(4)
     assert await process.page("livez") == "ok"
+
+
+async def test_a_signal_before_the_start_is_a_clean_end(api: FakeApi, tmp_path: Path) -> None:
+    api.outage = Fault(500)
+    process = Process(api, tmp_path)
+    await process.spawn()
+    await process.until("it asks the API server", lambda: requests(api), lambda count: count > 0)
+
+    assert (0, True) == (await process.end(), "told to stop before the start" in process.log)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_as_soon_as_it_leads_gives_the_lease_back(
+    api: FakeApi, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = Process(api, tmp_path)
+    await process.spawn()
+    await process.until("it leads", lambda: holder(api), bool)
+
+    assert (0, "") == (await process.end(number), await holder(api))
+
+
+async def holder(api: FakeApi) -> str:
+    lease = api.objects.get("/apis/coordination.k8s.io/v1/namespaces/stoker-system/leases/stoker-operator", {})
+    return str(lease.get("spec", {}).get("holderIdentity", ""))
 
 
 async def requests(api: FakeApi) -> int:

@@ -73,6 +73,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     for reflector in operator.reflectors:
         reflector.synced.set()
     operator.sweeper.synced.set()
+    operator._kopf_started.set()
     standing(operator.gate, "me")
     operator.store.put("TrainingJob", build.job())
     async with probed(operator.probes) as url:

@@ -136,11 +136,11 @@ def test_alarms_that_were_put_off_do_not_pile_up() -> None:
 
 def test_the_oldest_waiting_key_is_known() -> None:
     queue = schedule()
-    assert queue.oldest(5) == 0
+    assert queue.longest(5) == (None, 0, False)
     queue.add(key("a"), 1)
     queue.add(key("b"), 3)
 
-    assert queue.oldest(5) == 4
+    assert queue.longest(5) == (key("a"), 4, False)
     assert queue.take(5) == (key("a"), 4)
 
 
@@ -149,10 +149,10 @@ def test_a_key_that_is_worked_on_and_not_given_back_counts_as_waiting() -> None:
     queue.add(key("a"), 1)
     queue.take(2)
     queue.add(key("b"), 6)
-    assert queue.oldest(7) == 5
+    assert queue.longest(7) == (key("a"), 5, True)
 
     queue.done(key("a"), 7)
-    assert queue.oldest(7) == 1
+    assert queue.longest(7) == (key("b"), 1, False)
 
 
 def test_whatever_happens_to_a_key_it_is_held_once() -> None:
