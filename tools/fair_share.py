@@ -76,7 +76,11 @@ def report(contest, seen) -> int:  # type: ignore[no-untyped-def]
     print(f"{contest.nodes} nodes, all taken by {contest.big}; {contest.pace:g} a second are let go")
     print(f"the {len(delays)} of {contest.small} took a node after the next one fell free in: "
           f"{', '.join(f'{delay:.1f}' for delay in delays)} s")  # fmt: skip
+    bound = [seen.bound[job] - at for job, at in seen.taken.items() if job in seen.bound]
     print(f"  median {statistics.median(delays):.1f} s, longest {max(delays):.1f} s (allowed {ALLOWED:g} s)")
+    print(
+        f"  from there to the pod on its node, all jobs: median {statistics.median(bound):.1f} s, longest {max(bound):.1f} s"
+    )
     print(f"meanwhile {before} of {contest.big} took a node; after that {after} in {end - last:.0f} s")
     return 0 if len(delays) == contest.few and max(delays) <= ALLOWED else 1
 

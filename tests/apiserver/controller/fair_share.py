@@ -15,12 +15,14 @@ import aiohttp
 
 from lab import Lab
 from lab.sealer import Sealer
-from stoker.api.kube import Pod
-from stoker.api.names import LABEL_JOB
+from stoker.api.kube import BatchJob, Pod
+from stoker.api.names import LABEL_JOB, LABEL_JOB_UID
 from stoker.kube.client import KubeClient
+from stoker.kube.errors import Gone, Unavailable
 from stoker.storage.objects import StoreOptions, open_store
 
 POOL = "fair"
+_CHILDREN = "/apis/batch/v1/jobs"
 #: POSTs of jobs at a time.
 IN_FLIGHT = 16
 
@@ -41,10 +43,15 @@ class Contest:
 
 @dataclass
 class Seen:
-    """What happened, in seconds of one clock. Jobs are (namespace, name)."""
+    """What happened, in seconds of one clock. Jobs are (namespace, name).
+
+    submitted: its POST was sent. taken: its child, which names its node, was seen. bound: its pod was seen on the node.
+    freed: its pod was seen to have ended.
+    """
 
     submitted: dict[tuple[str, str], float] = field(default_factory=dict)
     taken: dict[tuple[str, str], float] = field(default_factory=dict)
+    bound: dict[tuple[str, str], float] = field(default_factory=dict)
     freed: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def delays(self, namespace: str) -> list[float]:
@@ -70,7 +77,7 @@ class Seen:
 
 
 class Player(Sealer):
-    """Notes when each job's pod is bound to a node and when it has ended; ends one pod for each `let_go`."""
+    """Notes when each job takes a node and when its pod has ended; ends one pod for each `let_go`."""
 
     def __init__(self, kube: KubeClient, http: aiohttp.ClientSession, store: Any, seen: Seen) -> None:
         super().__init__(kube, http, "", store)
@@ -95,11 +102,29 @@ class Player(Sealer):
 
     async def _note(self, pod: Pod, tasks: asyncio.TaskGroup) -> None:
         job = (pod.metadata.namespace, pod.metadata.labels[LABEL_JOB])
-        if pod.spec.node_name and self._happened.taken.setdefault(job, time.monotonic()):
+        if pod.spec.node_name:
+            self._happened.bound.setdefault(job, time.monotonic())
             self._news.set()
         if pod.status.phase in ("Succeeded", "Failed"):
             self._happened.freed.setdefault(job, time.monotonic())
         await super()._note(pod, tasks)
+
+    async def follow_children(self) -> None:
+        """Note the children that come, for ever."""
+        while True:
+            with contextlib.suppress(Gone, Unavailable):  # listed anew
+                listing = await self._kube.list(_CHILDREN, BatchJob, label_selector=LABEL_JOB_UID)
+                for child in listing.items:
+                    self._note_child(child)
+                async for event in self._kube.watch(
+                    _CHILDREN, BatchJob, resource_version=listing.resource_version, label_selector=LABEL_JOB_UID
+                ):
+                    if event.object is not None:
+                        self._note_child(event.object)
+
+    def _note_child(self, child: BatchJob) -> None:
+        self._happened.taken.setdefault((child.metadata.namespace, child.metadata.labels[LABEL_JOB]), time.monotonic())
+        self._news.set()
 
     async def _seal(self, pod: Pod) -> None:
         await self._leave.acquire()
@@ -135,7 +160,7 @@ async def play(lab: Lab, contest: Contest) -> Seen:
         big = [(contest.big, f"many-{number}") for number in range(contest.many)]
         small = [(contest.small, f"few-{number}") for number in range(contest.few)]
         await _submit(kube, lab, big[: contest.nodes], seen)
-        await player.until(lambda: len(seen.taken) == contest.nodes, "the pool is full", 120)
+        await player.until(lambda: len(seen.bound) == contest.nodes, "the pool is full", 120)
         pacing = asyncio.create_task(_pace(player, contest.pace))
         try:
             # The few come last, so age speaks against them.
@@ -143,7 +168,7 @@ async def play(lab: Lab, contest: Contest) -> Seen:
             seconds = 60 + contest.few / contest.pace
             served = lambda: seen.taken_by(contest.small) == contest.few  # noqa: E731
             await player.until(served, f"all {contest.few} of {contest.small} have a node", seconds)
-            goal = len(seen.taken) + min(contest.after, contest.many + contest.few - len(seen.taken))
+            goal = min(len(seen.taken) + contest.after, contest.many + contest.few)
             seconds = 60 + contest.after / contest.pace
             await player.until(lambda: len(seen.taken) >= goal, "the many go on", seconds)
         finally:
@@ -160,12 +185,13 @@ async def _player(lab: Lab, seen: Seen) -> AsyncIterator[tuple[KubeClient, Playe
     kube = KubeClient.from_kubeconfig(lab.kubeconfig, user_agent="stoker-fair-share")
     async with kube, aiohttp.ClientSession() as http:
         player = Player(kube, http, store, seen)
-        following = asyncio.create_task(player.follow())
+        following = [asyncio.create_task(player.follow()), asyncio.create_task(player.follow_children())]
         try:
             yield kube, player
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            for one in following:
+                one.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
 
 
 async def _pace(player: Player, pace: float) -> None:

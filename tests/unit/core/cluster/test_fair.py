@@ -1,11 +1,13 @@
 """Namespaces share a pool: the one with the fewest nodes comes next, and nobody waits for ever."""
 
+import os
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from random import Random
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import pytest
@@ -234,3 +236,42 @@ def test_a_pool_that_owns_no_nodes_tells_places_too() -> None:
     assert waits["uid-a-1", 1].message == (
         "place 2 of 2 in line of cpu; first is b/job-2, which waits for 1 node: b has 0 nodes, a has 1"
     )
+
+
+def lines_run(work: Callable[[], object]) -> int:
+    """How many lines of stoker.core run while `work` does: a measure of its cost that no other load changes."""
+    count = 0
+
+    def in_core(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal count
+        if "/stoker/core/" not in frame.f_code.co_filename.replace(os.sep, "/"):
+            return None
+        if event == "line":
+            count += 1
+        return in_core
+
+    before = sys.gettrace()
+    sys.settrace(in_core)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def full_pool(many: int, few: int, size: int) -> ClusterView:
+    nodes = {f"n{n}": build.node(f"n{n}") for n in range(size)}
+    demands = [demand("a", n) for n in range(many)] + [demand("b", many + n) for n in range(few)]
+    held = tuple(Holding(f"h{n}", 1, (f"n{n}",), namespace="a") for n in range(size))
+    return ClusterView(build.cluster(provider="Static", most=size), nodes, tuple(demands), held)
+
+
+def test_a_plan_costs_a_bounded_number_of_steps_per_job_and_node_that_does_not_grow_with_them() -> None:
+    """2,010 jobs on 200 nodes: what costs more than in proportion shows beside a tenth of it."""
+    small, large = full_pool(200, 1, 20), full_pool(2000, 10, 200)
+
+    few = lines_run(lambda: pools.plan(small, build.T0))
+    many = lines_run(lambda: pools.plan(large, build.T0))
+
+    assert many <= 120 * (2010 + 200)
+    assert many <= 11 * few
