@@ -299,7 +299,12 @@ def _ship(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
 
 
 def _fetch(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
-    return _agent(child, shape, "fetch")
+    agent, disk = _agent(child, shape, "fetch"), requests(child).get("ephemeral-storage")
+    if disk is not None:
+        # It writes what launch has to know. The kubelet evicts a pod whose disk use reaches its limit.
+        bound = int(units.parse(disk) / EVICTED_ABOVE)
+        agent["env"].append({"name": "STOKER_SCRATCH_BYTES", "value": str(bound)})
+    return agent
 
 
 def _main(child: ChildPlan, shape: PodShape) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from stoker.runtime import build, wire
 from stoker.runtime.configure import pod_config, write_config
@@ -42,7 +42,8 @@ class Fetched(NamedTuple):
 
 
 class Fetch:
-    """One attempt's start. patience: seconds that server and store may be away in all. say: takes one line."""
+    """One attempt's start. patience: seconds that server and store may be away in all. say: takes one line.
+    disk_bytes: what the run may put on disk, besides what its record says; None: no more than that."""
 
     def __init__(
         self,
@@ -52,7 +53,9 @@ class Fetch:
         rank: int,
         patience: float = _PATIENCE_SECONDS,
         say: Callable[[str], None] = lambda line: None,
+        disk_bytes: Optional[int] = None,
     ) -> None:
+        self._disk_bytes = disk_bytes
         self._scratch, self._server, self._attempt, self._rank, self._say = scratch, server, attempt, rank, say
         self._deadline = time.monotonic() + patience
         self._downloads = Downloads(server, self._deadline, say)
@@ -90,7 +93,10 @@ class Fetch:
         restored = self._checkpoints(job["key"]) if self._attempt > 1 and job.get("restore") != "Nothing" else {}
         make_output_folders(scratch.work)
         write_json(scratch.carried, {**carried_by_snapshot(entries), **restored})
-        write_config(scratch, pod_config(job, scratch, single_files, self._attempt))
+        config = pod_config(job, scratch, single_files, self._attempt)
+        if self._disk_bytes is not None:
+            config = config._replace(scratch_bytes=min(self._disk_bytes, config.scratch_bytes or self._disk_bytes))
+        write_config(scratch, config)
         build.install(scratch.agent, scratch.launcher)
         return Fetched(self._count, self._bytes)
 
@@ -227,8 +233,9 @@ def main(arguments: List[str]) -> int:
     scratch, begun = Scratch(options.dir), time.monotonic()
     patience = float(env.get("STOKER_FETCH_PATIENCE_SECONDS") or _PATIENCE_SECONDS)
     server = Server(options.server, options.token_file)
+    disk_bytes = int(env["STOKER_SCRATCH_BYTES"]) if env.get("STOKER_SCRATCH_BYTES") else None
     try:
-        fetched = Fetch(scratch, server, options.attempt, options.rank, patience, _say).run()
+        fetched = Fetch(scratch, server, options.attempt, options.rank, patience, _say, disk_bytes).run()
     except FetchFailed as error:
         _say("%s: %s" % (error.reason, error))
         record_failure(scratch, error.reason, str(error))

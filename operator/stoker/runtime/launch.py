@@ -187,7 +187,8 @@ class Launch:
             _Stop(
                 "ScratchLimitExceeded",
                 "the run's files take %s and may take %s; write less, or ask "
-                "for more resources.scratch.size" % (human_bytes(used), human_bytes(self._config.scratch_bytes or 0)),
+                "for more resources.scratch.size and requests.ephemeral-storage, where they are set"
+                % (human_bytes(used), human_bytes(self._config.scratch_bytes or 0)),
             ),
             signal.SIGTERM,
         )

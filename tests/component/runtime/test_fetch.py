@@ -71,6 +71,20 @@ def test_code_is_unpacked_and_launch_can_start(pod: Pod, cloud: Cloud) -> None:
     assert (0, "trained\n") == pod.run("python3 train.py")[::2]
 
 
+@pytest.mark.parametrize(
+    ("asked", "disk", "expected"),
+    [(None, None, None), (50, None, 50), (50, "70", 50), (50, "40", 40), (None, "40", 40)],
+)
+def test_the_smaller_bound_on_the_disk_holds(
+    pod: Pod, cloud: Cloud, asked: int | None, disk: str | None, expected: int | None
+) -> None:
+    cloud.job["limits"] = {"scratchBytes": asked}
+
+    code, _ = pod.fetch(**({"STOKER_SCRATCH_BYTES": disk} if disk else {}))
+
+    assert (0, expected) == (code, json.loads(Path(pod.scratch.launch).read_text())["scratchBytes"])
+
+
 def test_fetch_launch_and_ship_make_a_whole_run(pod: Pod, cloud: Cloud) -> None:
     cloud.job["snapshot"] = snapshot(
         cloud, {"train.py": b"open('outputs/m', 'w').write('model')\n", "outputs/old": b"1"}

@@ -249,6 +249,23 @@ def with_scratch(**scratch: Any) -> TrainingJob:
     return build.job(command={"resources": {"scratch": scratch}})
 
 
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ({"requests": {"cpu": "1", "ephemeral-storage": "11Gi"}}, str(10 << 30)),
+        ({"requests": {"cpu": "1"}}, None),
+        ({}, str(20 << 30)),
+    ],
+)
+def test_launch_stops_a_run_before_its_pods_disk_limit_is_reached(resources: dict[str, Any], told: str | None) -> None:
+    """With no requests a pod is limited to the whole node, and that may be a limit on its disk too."""
+    cluster = build.cluster(resources={"cpu": "4", "memory": "16Gi", "ephemeral-storage": "22Gi"})
+
+    fetch = pod_of(build.job(command={"resources": resources}), cluster=cluster)["initContainers"][1]
+
+    assert told == {entry["name"]: entry.get("value") for entry in fetch["env"]}.get("STOKER_SCRATCH_BYTES")
+
+
 def test_launch_stops_a_run_at_its_scratch_size_before_the_kubelet_would() -> None:
     job = with_scratch(size="100Gi")
 
