@@ -125,11 +125,10 @@ class Server:
             answer = self._http.call(method, target, body, headers)
             if answer.status < 400:
                 return answer
-            if answer.status != 503 or time.monotonic() > deadline:
+            if answer.status not in (429, 503) or time.monotonic() > deadline:
                 raise _error(answer.status, answer.json())
-            # 503 says that waiting helps and how long; the server's own dependencies are away for a moment.
-            wait = answer.headers.get("Retry-After", "")
-            time.sleep(min(float(wait) if wait.isdecimal() else pause, 5.0))
+            # These say that waiting helps and how long: we asked too much at once, or what the server needs is away.
+            time.sleep(_wait(answer.headers.get("Retry-After"), pause))
             pause = min(pause * 2, 5.0)
             if hasattr(body, "seek"):
                 body.seek(0)
@@ -192,17 +191,29 @@ class Server:
         """A stored file from byte `start` on, as an open response."""
         query = urlencode({"attempt": attempt, "rank": rank, "path": path})
         headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._http.stream("GET", f"{self._base}/jobs/{quote(key)}/file?{query}", headers) as response:
-            if response.status == 307:
-                with _open_direct(response.headers["Location"], headers) as direct:
-                    yield direct
-                return
-            if response.status >= 400:
-                raise _error(response.status, _json_of(response.read()))
-            yield response
+        target, deadline, pause = f"{self._base}/jobs/{quote(key)}/file?{query}", time.monotonic() + 30.0, 0.2
+        while True:
+            with self._http.stream("GET", target, headers) as response:
+                if response.status == 307:
+                    with _open_direct(response.headers["Location"], headers) as direct:
+                        yield direct
+                    return
+                if response.status < 400:
+                    yield response
+                    return
+                if response.status not in (429, 503) or time.monotonic() > deadline:
+                    raise _error(response.status, _json_of(response.read()))
+                wait = _wait(response.headers.get("Retry-After"), pause)
+            time.sleep(wait)
+            pause = min(pause * 2, 5.0)
 
 
 _JSON = {"Content-Type": "application/json"}
+
+
+def _wait(retry_after: str | None, otherwise: float) -> float:
+    """Seconds until the next try."""
+    return min(float(retry_after) if retry_after and retry_after.isdecimal() else otherwise, 5.0)
 
 
 def _json(document: Any) -> bytes:

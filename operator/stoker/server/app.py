@@ -17,6 +17,7 @@ from stoker.kube.errors import KubeError
 from stoker.server.config import Settings
 from stoker.server.errors import Refusal, error_response, on_crash, refusal_for
 from stoker.server.keys import BadKey, KeyRing
+from stoker.server.limits import MOST_REQUESTS, Load
 from stoker.server.metrics import Metrics
 from stoker.server.middleware import RequestNotes
 from stoker.server.operators import Operators
@@ -81,7 +82,7 @@ def make_app(
             Route("/readyz", readyz),
             Route("/metrics", metrics.endpoint),
         ],
-        middleware=[Middleware(RequestNotes, metrics=metrics)],
+        middleware=[Middleware(RequestNotes, metrics=metrics, load=Load(MOST_REQUESTS))],
         exception_handlers={**dict.fromkeys(refused, refuse), Exception: on_crash},
         lifespan=lifespan,
     )

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from stoker.server.grants import Grant
 
 _audit = logging.getLogger("stoker.audit")
+_NOTED = "stoker.audit"
 
 
 class JsonLines(logging.Formatter):
@@ -41,20 +43,27 @@ def log_to_stdout(level: str = "INFO") -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def audit(request: Request, event: str, grant: Grant, **fields: Any) -> None:
-    """Record that a grant was given or a rank sealed."""
-    _audit.info(
-        event,
-        extra={
-            "fields": {
-                "requestId": request.scope.get("stoker.request_id", ""),
-                "client": request.client.host if request.client else "",
-                "namespace": grant.namespace,
-                "job": grant.key,
-                "attempt": grant.attempt,
-                "rank": grant.rank,
-                "podUid": grant.pod_uid,
-                **fields,
-            }
-        },
-    )
+def note(request: Request, event: str = "", **fields: Any) -> None:
+    """Say what a request that must be accounted for is about: grant, read, upload, seal, remove. Its line is written
+    when it is over, also when it was refused or went wrong; what is noted later is added."""
+    noted = request.scope.setdefault(_NOTED, {"client": request.client.host if request.client else ""})
+    noted.update({"event": event} if event else {}, **fields)
+
+
+def note_grant(request: Request, grant: Grant) -> None:
+    """Who asks is a pod."""
+    note(
+        request, namespace=grant.namespace, job=grant.key, attempt=grant.attempt, rank=grant.rank,
+        podUid=grant.pod_uid,
+    )  # fmt: skip
+
+
+def write(scope: Scope, status: int, request_id: str) -> None:
+    """Write the line of a request that was noted, once. outcome: Done, Gone (the client went before the answer), or why not."""
+    fields = scope.pop(_NOTED, None)
+    if fields is None:
+        return
+    ended = {499: "Gone", 500: "InternalError"}.get(status, "Done" if status < 400 else "Refused")
+    outcome = scope.get("stoker.reason") or ended
+    event = fields.pop("event", "unknown")
+    _audit.info(event, extra={"fields": {"requestId": request_id, "outcome": outcome, "status": status, **fields}})

@@ -24,6 +24,7 @@ class Settings:
     cannot. job_namespaces: empty = all. conditional_writes: sign If-None-Match and If-Match; false only for stores that
     refuse these headers. operator_url: where the operator's replicas answer, a host name that stands for each of them;
     empty if it is not told. uploads: zips that may be streamed through at a time, each of at most snapshot_bytes.
+    pod_rate, person_rate: requests a second of one pod and of one person.
     """
 
     namespace: str
@@ -35,6 +36,8 @@ class Settings:
     operator_url: str = ""
     snapshot_bytes: int = SNAPSHOT_BYTES
     uploads: int = 4
+    pod_rate: int = 50
+    person_rate: int = 100
     scratch: Path | None = None
 
     @classmethod
@@ -69,6 +72,8 @@ class Settings:
             operator_url=env.get("STOKER_OPERATOR_URL", "").rstrip("/"),
             snapshot_bytes=_number(env, "STOKER_SNAPSHOT_BYTES", SNAPSHOT_BYTES),
             uploads=_number(env, "STOKER_UPLOADS", 4),
+            pod_rate=_number(env, "STOKER_POD_RATE", 50),
+            person_rate=_number(env, "STOKER_PERSON_RATE", 100),
             scratch=Path(env["STOKER_SCRATCH"]) if env.get("STOKER_SCRATCH") else None,
         )
 

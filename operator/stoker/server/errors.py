@@ -1,5 +1,6 @@
 """What the server answers when the answer is no: one JSON shape, and a reason that programs can tell apart."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,21 +18,35 @@ RETRY_AFTER = 2
 
 
 class Refusal(Exception):
-    """An answer other than 2xx. reason: CamelCase. message: with the fix. more: further members of the answer."""
+    """An answer other than 2xx. reason: CamelCase. message: with the fix. more: further members of the answer.
+    retry_after: with 429 and 503, seconds after which it is worth asking again."""
 
-    def __init__(self, status: int, reason: str, message: str, more: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        more: Mapping[str, Any] | None = None,
+        retry_after: float = RETRY_AFTER,
+    ) -> None:
         super().__init__(message)
         self.status, self.reason, self.message, self.more = status, reason, message, dict(more or {})
+        self.retry_after = retry_after
 
     def response(self, request_id: str = "") -> Response:
-        return error_response(self.status, self.reason, self.message, request_id, self.more)
+        return error_response(self.status, self.reason, self.message, request_id, self.more, self.retry_after)
 
 
 def error_response(
-    status: int, reason: str, message: str, request_id: str = "", more: Mapping[str, Any] | None = None
+    status: int,
+    reason: str,
+    message: str,
+    request_id: str = "",
+    more: Mapping[str, Any] | None = None,
+    retry_after: float = RETRY_AFTER,
 ) -> Response:
     body = {**(more or {}), "error": {"reason": reason, "message": message, "requestId": request_id}}
-    headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else {}
+    headers = {"Retry-After": str(max(1, math.ceil(retry_after)))} if status in (429, 503) else {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, status, headers)

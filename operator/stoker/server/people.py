@@ -15,8 +15,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from stoker.runtime.wire import CLIENT_AUDIENCE
+from stoker.server.audit import note
 from stoker.server.config import Settings
 from stoker.server.errors import Refusal
+from stoker.server.limits import NAMESPACE_TIMES, Buckets
 from stoker.server.requests import rank_path
 from stoker.server.tokens import Tokens
 from stoker.server.uploads import Uploads
@@ -44,6 +46,8 @@ class PeopleSide:
         self._settings, self._workspaces = settings, workspaces
         self._tokens = Tokens(kube, CLIENT_AUDIENCE)
         self._uploads = Uploads(settings)
+        self._persons = Buckets("person", settings.person_rate)
+        self._namespaces = Buckets("namespace's people", settings.person_rate * NAMESPACE_TIMES)
         #: Both records are written once, so what a finished job's line says never changes.
         self._shorts: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
 
@@ -64,9 +68,13 @@ class PeopleSide:
         ]
 
     async def _place(self, request: Request) -> Place:
-        """The storage of the URL's namespace, for one who may do what is asked. Raises Refusal 401, 403."""
+        """The storage of the URL's namespace, for one who may do what is asked. Raises Refusal 401, 403, 429."""
         caller = await self._tokens.caller(request)
         namespace = request.path_params["ns"]
+        if request.method not in ("GET", "HEAD"):
+            note(request, namespace=namespace, account=f"{caller.namespace}/{caller.account}", token=caller.credential)
+        self._persons.take((caller.namespace, caller.credential))
+        self._namespaces.take(caller.namespace)
         if caller.namespace != namespace or caller.account not in (EDITOR, VIEWER):
             raise Refusal(
                 403, "Forbidden", f"the token is of {caller.namespace}/{caller.account}; "
@@ -85,12 +93,15 @@ class PeopleSide:
         return await self._uploads.present(place, _digest(request), claim=request.scope["stoker.editor"])
 
     async def snapshot_begin(self, request: Request) -> Response:
+        note(request, "upload", action="begin", snapshot=request.path_params["hex"])
         return await self._uploads.begin(await self._place(request), _digest(request), request)
 
     async def snapshot_zip(self, request: Request) -> Response:
+        note(request, "upload", action="zip", snapshot=request.path_params["hex"])
         return await self._uploads.zip(await self._place(request), _digest(request), request)
 
     async def snapshot_manifest(self, request: Request) -> Response:
+        note(request, "upload", action="manifest", snapshot=request.path_params["hex"])
         return await self._uploads.manifest(await self._place(request), _digest(request), request)
 
     # -- jobs
@@ -131,6 +142,7 @@ class PeopleSide:
     async def remove(self, request: Request) -> Response:
         """Remove a finished run's record, logs and outputs; one that is gone is no error, so that a lost answer may be
         asked for again."""
+        note(request, "remove", job=request.path_params["key"])
         place, key = await self._place(request), _key(request)
         removing, result, job = await asyncio.gather(
             *(
@@ -144,6 +156,7 @@ class PeopleSide:
             raise Refusal(409, "NotFinished", f"{key} has files and no result: its pods may still write")
         removed = await removal.remove_run(place.store, key)
         self._shorts.pop((place.store.url, key), None)
+        note(request, objects=removed.objects, bytes=removed.size)
         return JSONResponse({"key": key, "objects": removed.objects, "bytes": removed.size, "uploads": removed.uploads})
 
     async def files(self, request: Request) -> Response:

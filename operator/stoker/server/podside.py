@@ -10,20 +10,25 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from stoker.runtime.wire import POD_AUDIENCE
-from stoker.server.audit import audit
+from stoker.server.audit import note, note_grant
 from stoker.server.config import Settings
 from stoker.server.errors import Refusal
 from stoker.server.grants import DEFAULT_TIMEOUT_SECONDS, MARGIN_SECONDS, PROTOCOLS, Grant, sign
 from stoker.server.identity import Rank, Reader, rank_of
 from stoker.server.keys import KeyRing
+from stoker.server.limits import Buckets
 from stoker.server.ranks import JobRecords, multipart, read_urls, refuse_sealed, write_urls
 from stoker.server.requests import (
     SEAL_BYTES,
+    Abort,
+    Complete,
+    Create,
     GrantBody,
     Granted,
     MultipartBody,
     ReadsBody,
     SealBody,
+    SignParts,
     WritesBody,
     body,
 )
@@ -33,6 +38,9 @@ from stoker.server.workspaces import Place, Workspaces
 from stoker.storage import records
 from stoker.storage.objects import StoreRefused
 
+_ACTIONS = {Create: "create", SignParts: "sign", Complete: "complete", Abort: "abort"}
+#: To sign for so many objects is as much work as one request more.
+_OBJECTS_PER_REQUEST = 50
 #: What a store says of an upload in parts that can never be completed: the pod starts the file anew.
 _LOST_UPLOAD = frozenset({"NoSuchUpload", "InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest"})
 
@@ -47,6 +55,7 @@ class PodSide:
         self._reader: Reader = kube
         self._settings, self._keys, self._workspaces = settings, keys, workspaces
         self._tokens = Tokens(reviewer, POD_AUDIENCE)
+        self._buckets = Buckets("pod", settings.pod_rate)
         self._jobs = JobRecords()
         self._sealer = sealer or Sealer()
 
@@ -60,11 +69,15 @@ class PodSide:
         ]
 
     async def grant(self, request: Request) -> Response:
+        note(request, "grant")
         asked: GrantBody = await body(request, GrantBody)
         if asked.protocol not in PROTOCOLS:
             spoken = ", ".join(map(str, PROTOCOLS))
             raise Refusal(400, "ProtocolUnknown", f"protocol {asked.protocol} is not spoken here, but: {spoken}")
-        rank = await rank_of(self._reader, await self._tokens.caller(request))
+        caller = await self._tokens.caller(request)
+        note(request, namespace=caller.namespace, pod=caller.pod_name, podUid=caller.pod_uid)
+        self._buckets.take(caller.pod_uid or caller.credential)
+        rank = await rank_of(self._reader, caller)
         url = await self._workspaces.url(rank.namespace)
         place = self._workspaces.at(url)
         job = await self._jobs.get(place, rank.key)
@@ -78,39 +91,48 @@ class PodSide:
         grant = Grant(
             asked.protocol, rank.namespace, url, rank.key, rank.attempt, rank.rank, rank.pod_uid, int(now + seconds)
         )
+        note_grant(request, grant)
         await refuse_sealed(place, grant)
         text = sign(grant, await self._keys.keys())
-        audit(request, "grant", grant, pod=rank.pod, expires=grant.expires)
+        note(request, expires=grant.expires)
         return JSONResponse(
             {"grant": text, "expiresSeconds": seconds, "job": job, "attempt": rank.attempt, "rank": rank.rank}
         )
 
     async def reads(self, request: Request) -> Response:
+        note(request, "read")
         asked: ReadsBody = await body(request, ReadsBody)
-        grant, place = await self._granted(request, asked)
+        note(request, objects=len(asked.keys))
+        grant, place = await self._granted(request, asked, len(asked.keys))
         return JSONResponse({"urls": await read_urls(place, grant, asked.keys, self._jobs)})
 
     async def writes(self, request: Request) -> Response:
+        note(request, "upload", action="sign")
         asked: WritesBody = await body(request, WritesBody)
-        grant, place = await self._granted(request, asked)
+        note(request, objects=len(asked.objects), bytes=sum(file.size for file in asked.objects))
+        grant, place = await self._granted(request, asked, len(asked.objects))
         with _refusals():
             objects = await write_urls(place, grant, asked.objects, self._settings.conditional_writes)
         return JSONResponse({"objects": objects})
 
     async def multipart(self, request: Request) -> Response:
+        note(request, "upload")
         asked: MultipartBody = await body(request, MultipartBody)
-        grant, place = await self._granted(request, asked)
+        parts = len(asked.parts) if isinstance(asked, SignParts | Complete) else 0
+        note(request, action=_ACTIONS[type(asked)], path=asked.path, parts=parts)
+        grant, place = await self._granted(request, asked, parts)
         with _refusals():
             return JSONResponse(await multipart(place, grant, asked))
 
     async def seal(self, request: Request) -> Response:
+        note(request, "seal")
         asked: SealBody = await body(request, SealBody, SEAL_BYTES)
         grant, place = await self._granted(request, asked)
         with _refusals():
             outcome = await self._sealer.seal(place, grant, asked)
         seal = outcome.seal
-        audit(
-            request, "seal", grant, ours=outcome.ours, complete=seal["complete"], reason=seal["reason"],
+        note(
+            request, ours=outcome.ours, complete=seal["complete"], reason=seal["reason"],
             files=len(seal["files"]), missing=len(seal["missing"]), bytes=sum(file["size"] for file in seal["files"]),
         )  # fmt: skip
         if not outcome.ours:
@@ -118,10 +140,12 @@ class PodSide:
             raise Refusal(409, "Sealed", message, {"seal": seal})
         return JSONResponse({"seal": seal})
 
-    async def _granted(self, request: Request, asked: Granted) -> tuple[Grant, Place]:
-        """The grant of the request and its storage; raises Refusal 401."""
+    async def _granted(self, request: Request, asked: Granted, objects: int = 0) -> tuple[Grant, Place]:
+        """The grant of the request and its storage; raises Refusal 401, and 429 by the work that so many objects make."""
         grant = await self._keys.verify(asked.grant, time.time())
         request.scope["stoker.namespace"] = grant.namespace
+        note_grant(request, grant)
+        self._buckets.take(grant.pod_uid, 1 + objects // _OBJECTS_PER_REQUEST)
         return grant, self._workspaces.at(grant.storage)
 
 

@@ -1,5 +1,7 @@
 """The bodies that the server takes, checked: a wrong one is refused by field, value and fix before anything happens."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -7,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from stoker.runtime import wire
 from stoker.server.errors import Refusal
+from stoker.server.limits import hold
 from stoker.storage import layout
 
 T = TypeVar("T")
@@ -21,6 +24,8 @@ PartNumber = Annotated[int, msgspec.Meta(ge=1, le=wire.MAX_PARTS)]
 
 #: Longest bodies, in bytes: of an ordinary request, and of a request to seal a rank with its whole list of files.
 BODY_BYTES, SEAL_BYTES = 4 << 20, 64 << 20
+#: A body of which not one byte comes for so long (seconds) is given up.
+SILENCE_SECONDS = 60.0
 
 
 class _Body(msgspec.Struct, frozen=True, rename="camel"):
@@ -128,15 +133,30 @@ async def content_of(request: Request, most: int) -> bytes:
     if declared.isdecimal() and int(declared) > most:
         raise _too_large(most)
     pieces, size = [], 0
-    try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size > most:
-                raise _too_large(most)
-            pieces.append(piece)
-    except ClientDisconnect:
-        raise Refusal(400, "BadRequest", "the body ended early: send it again") from None
+    async for piece in pieces_of(request):
+        size += len(piece)
+        if size > most:
+            raise _too_large(most)
+        hold(request.scope, len(piece))
+        pieces.append(piece)
     return b"".join(pieces)
+
+
+async def pieces_of(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises Refusal 400 when it ends early, 408 when nothing comes for SILENCE_SECONDS."""
+    stream, size = request.stream(), 0
+    while True:
+        try:
+            piece = await asyncio.wait_for(anext(stream), SILENCE_SECONDS)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            message = f"no byte of the body came for {SILENCE_SECONDS:g} s, after {size}: send it again"
+            raise Refusal(408, "TooSlow", message) from None
+        except ClientDisconnect:
+            raise Refusal(400, "BadRequest", f"the body ended early, after {size} bytes: send it again") from None
+        size += len(piece)
+        yield piece
 
 
 def rank_path(path: str) -> str:

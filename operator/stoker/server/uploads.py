@@ -11,13 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from stoker.runtime.wire import WireError, decode_manifest, manifest_digest
 from stoker.server.config import Settings
 from stoker.server.errors import Refusal
-from stoker.server.requests import SnapshotBody, body, content_of
+from stoker.server.requests import SnapshotBody, body, content_of, pieces_of
 from stoker.server.workspaces import Place
 from stoker.storage import layout, snapshots
 
@@ -67,15 +67,13 @@ class Uploads:
         digest, size = hashlib.sha256(), 0
         declared = request.headers.get("content-length", "")
         try:
-            async for piece in request.stream():
+            async for piece in pieces_of(request):
                 size += len(piece)
                 if size > self._settings.snapshot_bytes:
                     raise self._too_large()
                 digest.update(piece)
                 await asyncio.to_thread(file.write, piece)
             await asyncio.to_thread(file.flush)
-        except ClientDisconnect:
-            raise Refusal(400, "BadRequest", f"the body ended early, after {size} bytes: send it again") from None
         except OSError as error:
             raise Refusal(503, "NoScratch", f"the server's scratch space: {error.strerror}; try again later") from error
         if declared.isdecimal() and int(declared) != size:

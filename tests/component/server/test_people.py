@@ -282,7 +282,7 @@ def test_no_token_grant_or_url_reaches_the_log(served: Served, caplog: pytest.Lo
     lines = [record for record in caplog.records if record.name != "uvicorn.access"]
     text = repr([(record.getMessage(), getattr(record, "fields", {})) for record in lines])
 
-    assert ["grant", "seal"] == [record.message for record in caplog.records if record.name == "stoker.audit"]
+    assert ["grant", "upload", "seal"] == [record.message for record in caplog.records if record.name == "stoker.audit"]
     for secret in ("pod-token", grant, grant.split(".")[2], "mac="):
         assert secret not in text
 
