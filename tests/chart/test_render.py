@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from stoker.api.validate import problems
+from stoker.server.__main__ import GRACEFUL_SECONDS
 from tests.chart.conftest import Refused, Render, Values, objects, one
 
 pytestmark = pytest.mark.lab
@@ -168,15 +169,36 @@ def test_rights_to_write_are_given_in_the_named_namespaces_alone(render: Render)
     ]
 
 
+@pytest.mark.parametrize(("kind", "part"), [("Deployment", "operator"), ("StatefulSet", "server")])
 @pytest.mark.parametrize(("replicas", "budgets"), [(1, []), (2, [1]), (3, [1])])
-def test_a_drain_leaves_one_operator_where_there_are_several(render: Render, replicas: int, budgets: list[int]) -> None:
-    text = render({"operator": {"replicas": replicas}})
+def test_a_drain_leaves_one_where_there_are_several(
+    render: Render, kind: str, part: str, replicas: int, budgets: list[int]
+) -> None:
+    text = render({part: {"replicas": replicas}})
 
-    assert replicas == one(text, "Deployment", "stoker-operator")["spec"]["replicas"]
-    found = [budget["spec"] for budget in objects(text) if budget["kind"] == "PodDisruptionBudget"]
+    name = f"stoker-{part}"
+    assert replicas == one(text, kind, name)["spec"]["replicas"]
+    found = [
+        budget["spec"]
+        for budget in objects(text)
+        if budget["kind"] == "PodDisruptionBudget" and budget["metadata"]["name"] == name
+    ]
     assert budgets == [spec["minAvailable"] for spec in found]
-    pods = one(text, "Deployment", "stoker-operator")["spec"]["template"]["metadata"]["labels"]
+    template = one(text, kind, name)["spec"]["template"]
+    pods = template["metadata"]["labels"]
     assert all(spec["selector"]["matchLabels"].items() <= pods.items() for spec in found)
+    (spread,) = template["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"].items() <= pods.items()
+    assert ("kubernetes.io/hostname", "ScheduleAnyway") == (spread["topologyKey"], spread["whenUnsatisfiable"])
+
+
+def test_two_servers_serve_and_one_that_goes_answers_what_still_comes(render: Render) -> None:
+    spec = one(render(), "StatefulSet", "stoker-server")["spec"]
+    (server,) = spec["template"]["spec"]["containers"]
+
+    assert 2 == spec["replicas"]
+    waits = int(re.findall(r"sleep\((\d+)\)", server["lifecycle"]["preStop"]["exec"]["command"][-1])[0])
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] > waits + GRACEFUL_SECONDS
 
 
 def test_an_update_brings_a_new_operator_before_it_takes_one_away(render: Render) -> None:

@@ -73,6 +73,8 @@ def test_the_defaults_fit(schema: Schema, defaults: dict[str, Any]) -> None:
         {"storage": {"bucket": "b"}},
         {"storage": {"url": "https://bucket"}},
         {"server": {"replicas": 0}},
+        {"server": {"podRate": 0}},
+        {"server": {"personRate": "100"}},
         {"operator": {"logLevel": "LOUD"}},
         {"jobNamespaces": ["Team_A"]},
         {"computeClusters": [{"name": "local", "spec": {}}]},

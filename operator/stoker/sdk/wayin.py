@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from stoker.api.names import SYSTEM_NAMESPACE
 from stoker.errors import StokerError
 from stoker.runtime.wire import CLIENT_AUDIENCE
-from stoker.sdk.http import TIMEOUT, Http, Unreachable
+from stoker.sdk.http import TIMEOUT, Answer, Http, Unreachable
 from stoker.sdk.kube import Kube, Refused
 from stoker.sdk.prepare import Tree
 from stoker.storage.archive import write_zip
@@ -26,7 +26,9 @@ from stoker.storage.archive import write_zip
 TOKEN_SECONDS = 600
 #: A token is replaced when less than this is left of it (seconds): the longest upload must not outlive it at its start.
 _RENEW = 120
-_POD, _PORT = "stoker-server-0", 8080
+_POD, _PORT = "stoker-server-", 8080
+#: The chart has at most so many replicas; the Role for port-forwards names those that there are.
+_MOST_REPLICAS = 9
 _CHUNK = 32 << 10
 
 
@@ -48,8 +50,9 @@ class Server:
     def __init__(self, kube: Kube, namespace: str) -> None:
         self._kube, self._namespace = kube, namespace
         self._token, self._token_until = "", 0.0
+        self._replica = 0
         self._url = self._find_url()
-        self._where = self._url or f"stoker's server (by port-forward to {SYSTEM_NAMESPACE}/{_POD})"
+        self._where = self._url or f"stoker's server (by port-forward to {SYSTEM_NAMESPACE}/{_POD}0 or another replica)"
         self._http = Http(self._where, self._connect, self._auth)
         self._base = f"{urlsplit(self._url).path.rstrip('/')}/v1/namespaces/{quote(namespace)}"
 
@@ -68,7 +71,7 @@ class Server:
 
     def _connect(self) -> http.client.HTTPConnection:
         if not self._url:
-            return _Forwarded(self._kube)
+            return _Forwarded(self._kube, self._replica)
         parts = urlsplit(self._url)
         if parts.scheme == "https":
             return http.client.HTTPSConnection(parts.hostname or "", parts.port or 443, timeout=TIMEOUT)
@@ -122,7 +125,7 @@ class Server:
         target = self._base + path + (f"?{urlencode(query)}" if query else "")
         deadline, pause = time.monotonic() + 30.0, 0.2
         while True:
-            answer = self._http.call(method, target, body, headers)
+            answer = self._ask(method, target, body, headers)
             if answer.status < 400:
                 return answer
             if answer.status not in (429, 503) or time.monotonic() > deadline:
@@ -132,6 +135,18 @@ class Server:
             pause = min(pause * 2, 5.0)
             if hasattr(body, "seek"):
                 body.seek(0)
+
+    def _ask(self, method: str, target: str, body: Any, headers: Mapping[str, str] | None) -> Answer:
+        """One answer; a replica behind a port-forward that does not give any is passed over once."""
+        try:
+            return self._http.call(method, target, body, headers)
+        except Unreachable:
+            if self._url:
+                raise
+        self._replica += 1
+        if hasattr(body, "seek"):
+            body.seek(0)
+        return self._http.call(method, target, body, headers)
 
     def push(self, tree: Tree) -> bool:
         """Make the namespace's store hold a snapshot; False when it did already and nothing was sent."""
@@ -285,27 +300,38 @@ def _open_direct(url: str, headers: Mapping[str, str]) -> Iterator[http.client.H
 
 
 class _Forwarded(http.client.HTTPConnection):
-    """HTTP to the server's pod through the API server: one websocket is one TCP connection there."""
+    """HTTP to a pod of the server through the API server: one websocket is one TCP connection there. The first replica
+    that can be reached is taken, from `first` on."""
 
-    def __init__(self, kube: Kube) -> None:
-        super().__init__(_POD, _PORT, timeout=TIMEOUT, blocksize=_CHUNK)
-        self._kube = kube
+    def __init__(self, kube: Kube, first: int = 0) -> None:
+        super().__init__(f"{_POD}{first}", _PORT, timeout=TIMEOUT, blocksize=_CHUNK)
+        self._kube, self._first = kube, first
 
     def connect(self) -> None:
-        path = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{_POD}/portforward"
-        try:
-            socket = self._kube.websocket(path, "v4.channel.k8s.io", ports=str(_PORT))
-        except Refused as error:
-            raise StokerError(_no_road(error)) from error
-        self.sock = ForwardedSocket(socket)
+        why: Refused | None = None
+        for number in _from(self._first):
+            path = f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods/{_POD}{number}/portforward"
+            try:
+                self.sock = ForwardedSocket(self._kube.websocket(path, "v4.channel.k8s.io", ports=str(_PORT)))
+                return
+            except Refused as error:
+                # What is said of the first is what matters: beyond the last replica the answer is 403 or 404.
+                why = why or error
+        assert why is not None
+        raise StokerError(_no_road(why)) from why
+
+
+def _from(first: int) -> Iterator[int]:
+    """Replicas in the order in which they are tried."""
+    return (number % _MOST_REPLICAS for number in range(first, first + _MOST_REPLICAS))
 
 
 def _no_road(error: Refused) -> str:
     if error.status == 404:
         return f"stoker's server is not there: {error}; is Stoker installed in this cluster? (helm install; namespace {SYSTEM_NAMESPACE})"
     if error.status == 403:
-        return f"no way to stoker's server: {error}; set STOKER_SERVER to its URL, or ask for port-forward to {_POD}"
-    return f"the port-forward to {SYSTEM_NAMESPACE}/{_POD} failed: {error}"
+        return f"no way to stoker's server: {error}; set STOKER_SERVER to its URL, or ask for port-forward to {_POD}0"
+    return f"the port-forward to {SYSTEM_NAMESPACE}/{_POD}0 failed: {error}"
 
 
 class ForwardedSocket:

@@ -14,8 +14,8 @@ from stoker.server.audit import log_to_stdout
 from stoker.server.config import PORT, BadSetting, Settings
 from stoker.server.metrics import Metrics
 
-#: How long requests may still run after SIGTERM (seconds); below a pod's usual grace of 30.
-_GRACEFUL_SECONDS = 25
+#: How long requests may still run after SIGTERM (seconds); with the wait before it, less than the pod's grace in the chart.
+GRACEFUL_SECONDS = 25
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ async def _serve(options: argparse.Namespace) -> int:
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=_GRACEFUL_SECONDS,
+                timeout_graceful_shutdown=GRACEFUL_SECONDS,
             )
         )
         await server.serve()

@@ -4,12 +4,16 @@ import http.client
 import socket
 import struct
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 from websocket import WebSocketConnectionClosedException
 
-from stoker.sdk.wayin import ForwardedSocket
+from stoker.errors import StokerError
+from stoker.sdk.kube import Refused
+from stoker.sdk.wayin import ForwardedSocket, Server
 from tests.support.serving import Served, serving
 
 
@@ -58,3 +62,59 @@ def test_an_error_of_the_forward_is_told(tmp_path: Path) -> None:
 
         with pytest.raises(ConnectionError, match="connection refused"):
             forwarded.receive(10)
+
+
+class Cluster:
+    """An API server as far as a port-forward goes. pods: what stands behind each replica: an address, or a refusal."""
+
+    def __init__(self, *pods: tuple[str, int] | Refused) -> None:
+        self.pods, self.asked = pods, list[str]()
+
+    def get(self, path: str) -> dict[str, Any]:
+        return {"data": {"url": ""}}
+
+    def create(self, path: str, body: Any) -> dict[str, Any]:
+        return {"status": {"token": "editor"}}
+
+    def websocket(self, path: str, protocol: str, **query: str) -> Any:
+        name = path.split("/")[-2]
+        self.asked.append(name)
+        number = int(name.rpartition("-")[2])
+        found = self.pods[number] if number < len(self.pods) else Refused(403, "Forbidden", f"{name} is not yours")
+        if isinstance(found, Refused):
+            raise found
+        if found[1] == 0:
+            return SimpleNamespace(
+                send_binary=lambda frame: None,
+                recv_data=lambda: (2, b"\1connection refused"),
+                close=lambda timeout: None,
+            )
+        return Peer(found)
+
+
+GONE, DEAF = Refused(404, "NotFound", "no such pod"), ("127.0.0.1", 0)
+
+
+@pytest.mark.parametrize("first", [GONE, Refused(500, "", "pod is not running"), DEAF])
+def test_another_replica_is_taken_where_the_first_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: Any
+) -> None:
+    monkeypatch.delenv("STOKER_SERVER", raising=False)
+    with serving(Served(tmp_path)) as served:
+        served.kube.account("editor", "team", "stoker-editor")
+        parts = urlsplit(served.url)
+        cluster = Cluster(first, (str(parts.hostname), int(parts.port or 0)))
+        server = Server(cast(Any, cluster), "team")
+        server._base = f"{parts.path}/v1/namespaces/team"
+
+        assert [] == server.jobs()
+
+    assert ["stoker-server-0", "stoker-server-1"] == cluster.asked
+
+
+def test_without_any_replica_the_first_ones_words_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STOKER_SERVER", raising=False)
+    server = Server(cast(Any, Cluster(GONE)), "team")
+
+    with pytest.raises(StokerError, match=r"no such pod.*is Stoker installed"):
+        server.jobs()

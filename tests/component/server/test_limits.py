@@ -34,7 +34,7 @@ def slow(tmp_path: Path) -> Iterator[Served]:
         served.kube.account(token, "team", "stoker-editor")
     served.kube.account("elsewhere", "far", "stoker-editor")
     with serving(served):
-        keep(served, job_record())
+        keep(served, job_record(instanceCount=2))
         yield served
 
 

@@ -54,7 +54,11 @@ class Scene(AtS3):
         for namespace in ("team", "evil"):
             for account in ("stoker-editor", "stoker-viewer", "default"):
                 self.kube.account(f"{account} of {namespace}", namespace, account)
-        for record in (job_record(), job_record(name=VICTIM, uid=TEAM_UID), job_record("evil", uid=EVIL_UID)):
+        for record in (
+            job_record(instanceCount=2),
+            job_record(name=VICTIM, uid=TEAM_UID),
+            job_record("evil", uid=EVIL_UID),
+        ):
             store = self.place(f"{self.settings.storage_url}/{record['namespace']}").store
             await records.write_job(store, record)  # type: ignore[arg-type]
 
