@@ -27,7 +27,7 @@ Phase = Literal[
 #: Which of the jobs that wait for a pool's nodes comes next.
 Priority = Literal["Low", "Medium", "High"]
 #: Failures that are the user's own, besides exit codes.
-RetryCause = Annotated[Literal["OOMKilled", "Evicted", "NodeLost"], field("A cause.")]
+RetryCause = Annotated[Literal["OOMKilled", "Evicted", "NodeLost", "NoProgress"], field("A cause.")]
 #: From here on a run has had the nodes that it waited for.
 PLACED: tuple[Phase, ...] = ("Starting", "Running", "Finalizing", "Canceling", "Completed", "Failed", "Canceled")
 FINISHED: frozenset[str] = frozenset({"Completed", "Failed", "Canceled"})
@@ -343,6 +343,16 @@ class Limits(Spec):
     grace_seconds: Annotated[
         int, field("From a stop to the end of the pod: one fifth for the command, the rest to save.", ge=10, le=86400)
     ] = 600
+    no_progress_seconds: Annotated[
+        int | None,
+        field(
+            "An attempt is ended, with NoProgress, once its command has for so long printed nothing and made or changed no "
+            "file in its working folder; of several nodes rank 0's. It counts for retry.limit. Needs Python 3.8 or later in "
+            "the image. Missing: nobody watches. A change holds for attempts that start after it.",
+            ge=10,
+            le=31536000,
+        ),
+    ] = None
     save_stall_seconds: Annotated[
         int,
         field(
@@ -368,7 +378,7 @@ class Retry(Spec):
     causes: Annotated[
         tuple[RetryCause, ...],
         field(
-            "Which failures count for `limit`: OOMKilled; Evicted, for more disk than allowed; NodeLost, from the third "
+            "Which failures count for `limit`: OOMKilled; NoProgress; Evicted, for more disk than allowed; NodeLost, from the third "
             "node on that is lost within 10 min of its attempt's start. Without causes and exitCodes: these and every "
             "exit code.",
             max_length=8,

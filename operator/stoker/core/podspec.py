@@ -359,6 +359,8 @@ def _environment(child: ChildPlan) -> list[dict[str, Any]]:
         }
         if child.ranks <= MOST_HOSTS:
             own["STOKER_HOSTS"] = ",".join(host(child, rank) for rank in range(child.ranks))
+    if watched := child.job.spec.limits.no_progress_seconds:
+        own["STOKER_NO_PROGRESS_SECONDS"] = str(watched)
     for name, text in input_texts(told.get("inputs") or {}).items():
         # The place of a single file is known to fetch alone: launch sets its variable. A secret the kubelet sets.
         if text is not None:

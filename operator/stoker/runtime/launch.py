@@ -23,6 +23,7 @@ from stoker.runtime.command import Command, Ended
 from stoker.runtime.configure import LaunchConfig, read_config
 from stoker.runtime.diagnose import diagnose, log_tail
 from stoker.runtime.layout import Scratch, human_bytes, read_json, utc_now, write_json, write_termination_message
+from stoker.runtime.progress import ProgressWatch, limit_of
 from stoker.runtime.scratchwatch import ScratchWatch
 from stoker.runtime.tail import LogTail
 
@@ -125,7 +126,7 @@ class Launch:
         except OSError as error:
             return self._not_started(error, log)
         self._command.watch(lambda ended: self._events.put(lambda: self._set_ended(ended)))
-        self._supervise(log)
+        self._supervise(log, limit_of(environment))
         self._command.end_group()
         return self._outcome()
 
@@ -140,13 +141,18 @@ class Launch:
         _say(log, message)
         return wire.ExitRecord(code=code, reason=reason, message=message)
 
-    def _supervise(self, log: int) -> None:
+    def _supervise(self, log: int, no_progress_seconds: Optional[float]) -> None:
         """Until the command has ended: pass on signals, keep the limits."""
         assert self._command is not None
         config, started = self._config, time.monotonic()
         printed = _Printed(log)
         scratch = ScratchWatch(
             self._scratch.root, config.scratch_bytes, lambda used: self._events.put(lambda: self._over_scratch(used))
+        )
+        progress = ProgressWatch(
+            self._work,
+            no_progress_seconds,
+            lambda: self._events.put(lambda: self._no_progress(no_progress_seconds or 0.0, log)),
         )
         try:
             while self._ended is None:
@@ -163,6 +169,7 @@ class Launch:
                         log,
                     )
                 size = printed.size()
+                progress.printed(size)
                 if size > config.log_bytes:
                     self._end_early(
                         _Stop(
@@ -181,6 +188,17 @@ class Launch:
                     self._kill_at = now + 1.0
         finally:
             scratch.close()
+            progress.close()
+
+    def _no_progress(self, seconds: float, log: int) -> None:
+        self._end_early(
+            _Stop(
+                "NoProgress",
+                "no new log line and no new file for %g s (limits.noProgressSeconds)" % seconds,
+            ),
+            signal.SIGTERM,
+            log,
+        )
 
     def _over_scratch(self, used: int) -> None:
         self._end_early(

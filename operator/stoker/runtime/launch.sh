@@ -3,7 +3,7 @@
 #
 # Where the image has Python 3.8 or later this hands over to stoker-agent.pyz. Where it has not, the rest of this
 # script does the same with sh, cat and sleep: log to a file, a FIFO that the kernel closes when we die, the exit
-# record by rename, and the wait for the seal. Only limits on the log and on scratch need Python.
+# record by rename, and the wait for the seal. Only limits on the log and on scratch, and the watch for progress, need Python.
 
 case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 if [ "${STOKER_LAUNCH_WITH:-}" != sh ] &&
@@ -128,6 +128,10 @@ if [ -n "$stoker_pip" ]; then
 fi
 [ -z "$stopped" ] || finish null null Stopped "told to stop before the command had started"
 [ -n "${STOKER_WORK_HERE:-}" ] || cd "$dir/work" || finish null null BadLaunchConfig "there is no working directory"
+
+if [ -n "${STOKER_NO_PROGRESS_SECONDS:-}" ]; then
+	echo "stoker: limits.noProgressSeconds needs Python 3.8 or later in the image; nobody watches for progress" >>"$log"
+fi
 
 group=
 if command -v setsid >/dev/null 2>&1; then group=setsid; fi

@@ -297,6 +297,33 @@ def test_scratch_over_its_limit_ends_the_command(pod: Pod) -> None:
     assert record["reason"] == "ScratchLimitExceeded"
 
 
+def test_a_command_that_gets_nowhere_is_ended_with_its_reason(pod: Pod) -> None:
+    write_config(pod.scratch, LaunchConfig(grace_seconds=10))
+    begun = time.monotonic()
+
+    code, record, output = pod.run(
+        "echo begun; sleep 1; echo x > outputs/x; exec sleep 60", STOKER_NO_PROGRESS_SECONDS="2"
+    )
+
+    assert (code, record["reason"]) == (143, "NoProgress")
+    assert record["message"] == "no new log line and no new file for 2 s (limits.noProgressSeconds)"
+    assert record["message"] in output
+    assert 2.9 < time.monotonic() - begun < 20
+
+
+def test_of_several_nodes_only_rank_0_is_asked_for_progress(pod: Pod) -> None:
+    code, record, _ = pod.run("sleep 3", STOKER_NO_PROGRESS_SECONDS="1", STOKER_RANK="1")
+
+    assert (code, record["reason"]) == (0, None)
+
+
+def test_where_nobody_can_watch_for_progress_the_log_says_so(pod: Pod) -> None:
+    code, record, output = pod.run("sleep 2", STOKER_LAUNCH_WITH="sh", STOKER_NO_PROGRESS_SECONDS="1")
+
+    assert (code, record["reason"]) == (0, None)
+    assert "limits.noProgressSeconds needs Python 3.8" in output
+
+
 def test_a_flood_of_output_is_copied_whole(pod: Pod, path: str) -> None:
     code, record, output = pod.run("seq 1 200000", PATH=path)
 

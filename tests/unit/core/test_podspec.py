@@ -306,3 +306,15 @@ def test_the_same_values_give_the_same_manifest() -> None:
 
 def test_a_shape_of_nothing_is_nothing() -> None:
     assert podspec.podshape.merged(None, None) == PodShape()
+
+
+@pytest.mark.parametrize(("limits", "told"), [({}, None), ({"noProgressSeconds": 900}, "900")])
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_only_the_command_is_told_how_long_it_may_stand_still(
+    limits: dict[str, int], told: str | None, nodes: int
+) -> None:
+    name = "STOKER_NO_PROGRESS_SECONDS"
+    made = pod_of(build.job(nodes=nodes, limits=limits))
+
+    assert told == {entry["name"]: entry.get("value") for entry in made["containers"][0]["env"]}.get(name)
+    assert name not in str(made["initContainers"])

@@ -16,6 +16,8 @@ from stoker.core.trainingjob.seen import Seen
 
 Counted = Literal["Failure", "Interruption", "Neither"]
 
+#: How an attempt ends whose command stood still (launch says it).
+NO_PROGRESS = "NoProgress"
 #: How an attempt ends that was cut off from outside. The last three are the kubelet's own words for a pod that it ended
 #: because its machine shuts down or a more important pod came.
 INTERRUPTIONS = frozenset(
@@ -61,7 +63,7 @@ def counts_as(retry: Retry, end: Failure, *, suspect: bool) -> Counted | None:
     own_cause = suspect or (end.reason == EVICTED and any(words in end.words for words in _OWN_DISK))
     if end.reason in INTERRUPTIONS and not own_cause:
         return "Interruption"
-    of_the_command = end.reason in ("CommandFailed", "OOMKilled")
+    of_the_command = end.reason in ("CommandFailed", "OOMKilled", NO_PROGRESS)
     if not own_cause and not of_the_command:
         return None
     anything = not retry.causes and not retry.exit_codes

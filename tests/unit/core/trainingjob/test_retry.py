@@ -40,6 +40,11 @@ NODE_SHORT = "The node was low on resource: ephemeral-storage."
         ("OOMKilled", 137, "", Retry(limit=1, causes=("OOMKilled",)), "Failure"),
         ("OOMKilled", 137, "", Retry(limit=1, exit_codes=(75,)), None),
         ("OOMKilled", 137, "", Retry(limit=1, exit_codes=(137,)), "Failure"),
+        ("NoProgress", 143, "", Retry(), None),
+        ("NoProgress", 143, "", Retry(limit=1), "Failure"),
+        ("NoProgress", 143, "", Retry(limit=1, causes=("NoProgress",)), "Failure"),
+        ("NoProgress", 143, "", Retry(limit=1, causes=("OOMKilled",)), None),
+        ("NoProgress", 0, "", Retry(limit=1, exit_codes=(75,)), None),
         ("CommandFailed", 75, "", Retry(), None),
         ("CommandFailed", 75, "", Retry(limit=1), "Failure"),
         ("CommandFailed", 75, "", Retry(limit=1, exit_codes=(75,)), "Failure"),
@@ -66,6 +71,19 @@ def test_an_end_counts_by_its_cause(reason: str, code: int | None, words: str, r
 )
 def test_a_suspect_node_loss_counts_as_the_commands(retry: Retry, expected: str | None) -> None:
     assert expected == counts_as(retry, Failure("Failed", "NodeLost", "", None), suspect=True)
+
+
+@pytest.mark.parametrize("code", [143, 0])
+def test_a_command_that_stood_still_is_tried_again_whatever_it_exits_with(code: int) -> None:
+    words = "no new log line and no new file for 900 s (limits.noProgressSeconds)"
+    stood = seal(exit=exit_record(code, reason="NoProgress", message=words))
+    pods = (pod(started=3, exit_code=code, ended=12),)
+
+    once = told(stood, pods=pods, retry={"limit": 1, "causes": ["NoProgress"]})
+    never = told(stood, pods=pods)
+
+    assert (once.again, once.reason, once.counted) == (True, "NoProgress", "Failure")
+    assert (never.again, never.reason) == (False, "NoProgress")
 
 
 def test_back_off_doubles_from_10_s_to_5_min() -> None:
