@@ -19,6 +19,7 @@ async def close_rank(store: ObjectStore, question: CloseRank, now: float) -> rec
     key, attempt, rank = question.key, question.attempt, question.rank
     standing = await records.read_seal(store, key, attempt, rank)
     if standing is not None:
+        await records.drop_unfinished(store, key, attempt, rank)
         return standing
     seal: records.SealRecord = {
         "version": records.VERSION,
@@ -35,6 +36,7 @@ async def close_rank(store: ObjectStore, question: CloseRank, now: float) -> rec
         "sealedBy": "operator",
     }
     if await records.write_seal(store, seal):
+        await records.drop_unfinished(store, key, attempt, rank)
         return seal
     return await records.read_seal(store, key, attempt, rank) or seal
 

@@ -59,6 +59,8 @@ class Sealer:
         ours = standing is None or wire.same_seal(wanted, seal)
         if ours and layout.STD_LOG in {file["path"] for file in _files(seal)}:
             await self._drop_segments(place, grant, listed)
+        if ours:
+            await records.drop_unfinished(place.store, grant.key, grant.attempt, grant.rank)
         return Outcome(seal, ours)
 
     def _document(self, grant: Grant, asked: SealBody) -> dict[str, Any]:

@@ -5,6 +5,7 @@ older reader passes on what a newer writer added.
 """
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar, cast
@@ -13,6 +14,8 @@ import msgspec
 
 from stoker.storage import layout
 from stoker.storage.objects import ObjectStore, StoreError
+
+_log = logging.getLogger(__name__)
 
 VERSION = 1
 R = TypeVar("R")
@@ -210,6 +213,18 @@ async def seals(store: ObjectStore, key: str) -> list[SealRecord]:
     """The seals of a job, by attempt and rank."""
     found = [await read_seal(store, key, attempt, rank) for attempt, rank in await ranks(store, key)]
     return [record for record in found if record is not None]
+
+
+async def drop_unfinished(store: ObjectStore, key: str, attempt: int, rank: int) -> None:
+    """Abort what a sealed rank began in parts and never ended: nothing can be added to it any more, and its parts are
+    unseen and paid for. Best effort: the seal stands. What stays is named in our log and goes with the run."""
+    prefix = layout.rank_prefix(key, attempt, rank)
+    try:
+        await store.drop_leftovers(prefix)
+    except StoreError as error:
+        _log.warning(
+            "unfinished uploads below %s may be left: %s; `stoker rm` removes them with the run", prefix, error
+        )
 
 
 @dataclass(frozen=True, slots=True)

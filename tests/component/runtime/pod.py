@@ -36,6 +36,8 @@ class Cloud:
         self.objects: dict[str, bytes] = {}
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.aborted: list[str] = []
+        self.completed: list[str] = []
+        self.created = 0
         self.requests: list[tuple[str, str]] = []
         self.job: dict[str, Any] = {"version": 1, "key": JOB, "name": "iris"}
         self.attempt, self.rank = 1, 0
@@ -106,7 +108,8 @@ class Cloud:
 
     def _multipart(self, asked: dict[str, Any]) -> tuple[int, Any]:
         if asked["action"] == "create":
-            upload = f"u{len(self.uploads)}"
+            self.created += 1
+            upload = f"u{self.created - 1}"
             self.uploads[upload] = {}
             return 200, {"uploadId": upload}
         upload = asked["uploadId"]
@@ -114,6 +117,8 @@ class Cloud:
             self.uploads.pop(upload, None)
             self.aborted.append(upload)
             return 200, {}
+        if asked["action"] == "complete" and upload in self.completed:
+            return 200, {}  # its answer was lost
         if upload not in self.uploads:
             return 404, _error("NoSuchUpload", upload)
         if asked["action"] == "sign":
@@ -128,6 +133,7 @@ class Cloud:
                 ]
             }
         parts = self.uploads.pop(upload)
+        self.completed.append(upload)
         self.objects[self.prefix + asked["path"]] = b"".join(parts[p["number"]] for p in asked["parts"])
         return 200, {}
 

@@ -92,6 +92,38 @@ def test_a_complete_that_says_200_and_means_no_is_not_believed(cloud_pod: Pod, c
     everything_is_stored(cloud_pod, cloud)
 
 
+def test_faults_at_every_step_of_an_upload_in_parts_lose_nothing_and_leave_none_behind(
+    cloud_pod: Pod, cloud: Cloud
+) -> None:
+    """All but the upload of a create whose answer was lost: the server drops that with the seal (test_real_store.py)."""
+
+    def create_of_parts(method: str, path: str, body: bytes) -> bool:
+        return path == "/v1/multipart" and b'"create"' in body
+
+    def a_part(method: str, path: str, body: bytes) -> bool:
+        return method == "PUT" and path.startswith("/p/")
+
+    faults = [
+        Fault(1, passed_on=True, matches=create_of_parts),
+        Fault(1, answer=500, body=s3_error("InternalError"), matches=a_part),
+        Fault(1, half_close=True, matches=a_part),
+        Fault(1, passed_on=True, matches=a_part),
+        Fault(1, answer=403, body=s3_error("AccessDenied"), matches=a_part),
+        Fault(1, passed_on=True, matches=complete_of_parts),
+    ]
+    with faulty(cloud.url, *faults) as proxy:
+        through(cloud, proxy)
+        cloud_pod.ship(STOKER_NETWORK_SECONDS="5")
+        cloud_pod.launch("sh", "-c", f"head -c {wire.SINGLE_PUT_BYTES + 5} /dev/urandom > outputs/large", wait=True)
+
+        assert cloud_pod.await_sealed(120)["complete"]
+
+    assert [1] * len(faults) == [fault.met for fault in faults]
+    assert ["u0"] == list(cloud.uploads)
+    cloud.uploads.clear()
+    everything_is_stored(cloud_pod, cloud)
+
+
 def test_an_outage_longer_than_the_run_loses_nothing(cloud_pod: Pod, cloud: Cloud) -> None:
     outage = Fault(10**9, matches=anything)  # every connection ends without an answer
     with faulty(cloud.url, outage) as proxy:

@@ -7,6 +7,8 @@ import pytest
 
 from stoker.runtime.wire import ExitRecord
 from stoker.storage import layout
+from stoker.storage.file_store import FileStore
+from stoker.storage.objects import StoreRefused
 from stoker.storage.records import encode
 from tests.component.server.conftest import keep
 from tests.support.serving import JOB_UID, Answer, Served, job_record, listed
@@ -321,3 +323,16 @@ def test_the_tail_of_the_log_is_bounded(served: Served) -> None:
 
     assert len(found["logTail"].encode()) <= 2048
     assert 4096 == len(found["message"])
+
+
+async def test_a_seal_stands_where_unfinished_uploads_cannot_be_removed_and_they_are_named(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(self: FileStore, prefix: str) -> int:
+        raise StoreRefused(f"{prefix}: 403 AccessDenied", "AccessDenied")
+
+    monkeypatch.setattr(FileStore, "drop_leftovers", refuse)
+
+    assert 200 == seal(served, served.granted()).status
+
+    assert f"unfinished uploads below {PREFIX} may be left: {PREFIX}: 403 AccessDenied" in caplog.text

@@ -1,5 +1,6 @@
 """What a stolen or replayed URL can do at a real S3 server, with the URLs that the server hands out."""
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Iterator
@@ -9,12 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from stoker.controller.closing import close_rank
+from stoker.core.plan import CloseRank
 from stoker.server.workspaces import Place
 from stoker.storage import layout, records
 from stoker.storage.objects import ObjectStore, StoreOptions, open_store
 from stoker.storage.signing import Signer
 from tests.component.server.test_ranks import KEY, seal, write
 from tests.component.storage.conftest import s3 as s3
+from tests.component.storage.test_removal import open_uploads
 from tests.support.serving import Answer, Served, job_record, listed, serving
 
 pytestmark = pytest.mark.lab
@@ -174,6 +178,26 @@ async def test_parts_are_signed_one_by_one_and_closed_by_the_server(served: AtS3
     whole = b"".join(pieces)
     assert 200 == seal(served, grant, listed("outputs/big", whole)).status
     assert whole == await served.content("outputs/big")
+
+
+@pytest.mark.parametrize("sealer", ["ship", "operator", "ship, asking again"])
+async def test_what_was_begun_in_parts_and_never_ended_goes_with_the_seal(
+    served: AtS3, grant: str, sealer: str
+) -> None:
+    """A create whose answer was lost is an upload that nobody knows; a pod that died aborts nothing."""
+    for path in ("outputs/big", "outputs/big", "outputs/other"):
+        assert 200 == served.call("POST", "/v1/multipart", {"grant": grant, "path": path, "action": "create"}).status
+    signer = Signer(served.real.url, served.settings.options)
+    other_rank = await asyncio.to_thread(signer.create_upload, layout.rank_prefix(KEY, 1, 1) + "outputs/theirs")
+    assert 4 == len(open_uploads(signer, served.real.url))
+
+    if sealer == "operator":
+        await close_rank(served.real, CloseRank("team", KEY, 1, 0, "NodeLost", "node n0 is gone"), 0.0)
+    else:
+        for _ in range(1 + sealer.endswith("again")):
+            assert 200 == seal(served, grant).status
+
+    assert [other_rank] == [upload for _, upload in open_uploads(signer, served.real.url)]
 
 
 async def test_a_read_url_reads_one_object(served: AtS3, grant: str) -> None:
