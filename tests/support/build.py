@@ -8,7 +8,7 @@ import msgspec
 from stoker.api import names
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import Environment
-from stoker.api.kube import BatchJob, Event, Node, Pod
+from stoker.api.kube import BatchJob, Claim, Event, Node, Pod
 from stoker.api.trainingjob import TrainingJob, TrainingJobStatus
 from stoker.core import times
 from stoker.core.plan import (
@@ -25,6 +25,7 @@ from stoker.core.plan import (
     Seals,
     SnapshotPresent,
 )
+from stoker.core.podspec import SCRATCH
 from stoker.core.trainingjob.view import JobView, Placement, Settings, WorkspaceView
 
 #: When the tests' jobs are created: seconds since the epoch.
@@ -279,6 +280,98 @@ def pod(
                     {"name": "fetch", "state": dict(fetch or {})},
                 ],
                 "containerStatuses": [{"name": "main", "state": dict(main or state)}],
+            },
+        },
+        Pod,
+    )
+
+
+def claim(
+    rank: int = 0,
+    of: TrainingJob | None = None,
+    *,
+    attempt: int = 1,
+    phase: str = "Bound",
+    owned: bool = True,
+    pod: str = "",
+    deleting: bool = False,
+    compute: str = "cpu",
+    name: str = "",
+) -> Claim:
+    """The scratch claim of a rank's pod. owned: whether the job is its second owner. pod: the name of the pod that
+    brought it and is still there; name: another one than Kubernetes would give it."""
+    owner = of or job()
+    brought = pod or f"{names.child_name(owner.metadata.name, owner.metadata.uid, attempt)}-{rank}-x"
+    called = name or f"{brought}-{SCRATCH}"
+    owners = [{"kind": "Pod", "name": brought, "uid": f"uid-{brought}", "controller": True}] if pod or not owned else []
+    second = {"kind": "TrainingJob", "name": owner.metadata.name, "uid": owner.metadata.uid}
+    return msgspec.convert(
+        {
+            "metadata": {
+                "name": called,
+                "namespace": owner.metadata.namespace,
+                "uid": f"uid-{called}",
+                "creationTimestamp": stamp(2),
+                "deletionTimestamp": stamp(50) if deleting else None,
+                "labels": _labels(attempt, owner, compute),
+                "ownerReferences": [*owners, *([second] if owned else [])],
+            },
+            "status": {"phase": phase},
+        },
+        Claim,
+    )
+
+
+def salvage(
+    rank: int = 0, of: TrainingJob | None = None, *, attempt: int = 1, created: float = 20.0, ended: str = "",
+    deleting: bool = False,
+) -> BatchJob:  # fmt: skip
+    """The Job that saves what a rank left. ended: Complete or Failed."""
+    owner = of or job()
+    name = names.salvage_name(owner.metadata.name, owner.metadata.uid, attempt, rank)
+    return msgspec.convert(
+        {
+            "metadata": {
+                "name": name,
+                "namespace": owner.metadata.namespace,
+                "uid": f"uid-{name}",
+                "creationTimestamp": stamp(created),
+                "deletionTimestamp": stamp(created) if deleting else None,
+                "labels": {
+                    names.LABEL_JOB: owner.metadata.name,
+                    names.LABEL_JOB_UID: owner.metadata.uid,
+                    names.LABEL_SALVAGE: f"{attempt}-{rank}",
+                },
+            },
+            "status": {"conditions": [{"type": ended, "status": "True"}] if ended else []},
+        },
+        BatchJob,
+    )
+
+
+def salvage_pod(
+    of: BatchJob, *, running: bool = False, exit_message: str | None = None, unplaced: str = "", on: str = "n0"
+) -> Pod:
+    """The pod of a salvage: pending, running, or ended with a termination message. unplaced: the scheduler's words."""
+    state: dict[str, Any] = {"waiting": {"reason": "ContainerCreating"}}
+    if running:
+        state = {"running": {"startedAt": stamp(21)}}
+    if exit_message is not None:
+        state = {"terminated": {"exitCode": 1, "message": exit_message}}
+    refused = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": unplaced}
+    return msgspec.convert(
+        {
+            "metadata": {
+                "name": f"{of.metadata.name}-0-x",
+                "namespace": of.metadata.namespace,
+                "uid": f"uid-{of.metadata.name}-0-x",
+                "labels": dict(of.metadata.labels),
+            },
+            "spec": {"nodeName": on},
+            "status": {
+                "phase": "Running" if running else "Pending",
+                "conditions": [refused] if unplaced else [],
+                "containerStatuses": [{"name": "salvage", "state": state}],
             },
         },
         Pod,

@@ -203,6 +203,10 @@ class FakeApi:
         merged = _merged(found, body)
         merged.pop("metadata")
         metadata = _merged(found["metadata"], {k: v for k, v in wanted.items() if k != "resourceVersion"})
+        if "strategic" in request.content_type and "ownerReferences" in wanted:
+            # The one list of which this server knows the key.
+            owners = [*found["metadata"].get("ownerReferences", ()), *wanted["ownerReferences"]]
+            metadata["ownerReferences"] = list({owner["uid"]: owner for owner in owners}.values())
         return web.json_response(await self.put(path, metadata=metadata, **merged))
 
     async def _delete(self, request: web.Request) -> web.Response:

@@ -12,13 +12,14 @@ import msgspec
 
 from stoker.api import names
 from stoker.api.computecluster import ComputeCluster
-from stoker.api.kube import BatchJob, Event, KubeCondition, Node, Pod, Taint
+from stoker.api.kube import BatchJob, Claim, Event, KubeCondition, Node, OwnerReference, Pod, Taint
 from stoker.api.trainingjob import FINISHED, TrainingJob, TrainingJobStatus
 from stoker.core import cluster as pools
 from stoker.core import times, trainingjob
 from stoker.core.cluster.view import ClusterView, Holding, ScaleView
 from stoker.core.plan import (
     Action,
+    AddOwner,
     AdoptNode,
     Answer,
     Ask,
@@ -40,6 +41,7 @@ from stoker.core.plan import (
     SnapshotPresent,
     TaintLeaving,
 )
+from stoker.core.trainingjob import remains
 from stoker.core.trainingjob.attempts import attempt_of, finished, planned_nodes
 from stoker.core.trainingjob.view import JobView, Placement, Settings, WorkspaceView
 from tests.support import build
@@ -52,13 +54,14 @@ BOOT_SECONDS, DELETE_SECONDS = 40.0, 8.0
 class Script:
     """What the pods of a job do. codes: exit code of each rank (the last for all others). seconds: how long the command
     runs. sealing: complete | incomplete | never. boots: whether pods start at all; vanish: pods are gone after so many
-    seconds, without a word."""
+    seconds, without a word. salvage: saved | failed | unmounted, what becomes of saving their claims."""
 
     codes: tuple[int, ...] = (0,)
     seconds: float = 10.0
     sealing: str = "complete"
     starts: bool = True
     vanish: float | None = None
+    salvage: str = "saved"
 
     def code(self, rank: int) -> int:
         return self.codes[min(rank, len(self.codes) - 1)]
@@ -74,6 +77,9 @@ class World:
     scripts: dict[str, tuple[Script, ...]] = field(default_factory=dict)
     children: dict[str, BatchJob] = field(default_factory=dict)
     pods: dict[str, Pod] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    salvages: dict[str, BatchJob] = field(default_factory=dict)
+    salvage_pods: dict[str, Pod] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     replicas: int = 0
     answers: dict[Question, Answer] = field(default_factory=dict)
@@ -176,6 +182,7 @@ class World:
 
     def settle(self, most: int = 60) -> None:
         """Plan until there is nothing to do at this moment."""
+        self._drop_claims()
         for _ in range(most):
             self.wakes = []
             if not self._plan_once():
@@ -208,6 +215,9 @@ class World:
             nodes=self.nodes,
             events=self.events,
             answers=self.answers,
+            claims=tuple(claim for claim in self.claims.values() if _job_of(claim) == uid),
+            salvages=tuple(job for job in self.salvages.values() if _job_of(job) == uid),
+            salvage_pods=tuple(pod for pod in self.salvage_pods.values() if _job_of(pod) == uid),
         )
 
     def cluster_view(self) -> ClusterView:
@@ -267,6 +277,8 @@ class World:
                 return self._create(manifest)
             case Delete(kind, _, name, uid):
                 return self._delete(kind, name, uid)
+            case AddOwner():
+                return self._add_owner(action)
             case ScaleTo(_, old, new):
                 return self._scale(old, new)
             case MarkForDeletion(_, node, replicas):
@@ -322,7 +334,7 @@ class World:
                 closed = build.seal(
                     rank, None, attempt=attempt, complete=False, reason=reason, message=message, files=(),
                     at=self.now - build.T0,
-                )  # fmt: skip
+                ) | {"sealedBy": "operator"}  # fmt: skip
                 return Found(self.seals.setdefault((key, attempt), {}).setdefault(rank, closed))
         return None
 
@@ -331,12 +343,16 @@ class World:
         self.writes.append((f"create {manifest['kind']}", name))
         if manifest["kind"] != "Job":
             return True
+        if names.LABEL_SALVAGE in manifest["metadata"]["labels"]:
+            return self._salvage(manifest)
         assert name not in self.made, f"{name} was made twice"
         owner = manifest["metadata"]["ownerReferences"][0]["uid"]
         key = names.job_key(self.jobs[owner].metadata.name, owner)
         assert ("Recorded", key) in self.stored, "a child before job.json"
         others = [child.metadata.name for child in self.children.values() if _job_of(child) == owner]
         assert all(finished(self.children[other]) for other in others), f"{name} beside an open one of {others}"
+        saving = [job.metadata.name for job in self.salvages.values() if _job_of(job) == owner and self._may_save(job)]
+        assert not saving, f"{name} beside {saving}, which may save its checkpoints"
         self.made.append(name)
         child = msgspec.convert(manifest, BatchJob)
         metadata = msgspec.structs.replace(
@@ -349,6 +365,11 @@ class World:
 
     def _delete(self, kind: str, name: str, uid: str) -> bool:
         self.writes.append((f"delete {kind}", name))
+        if kind == "PersistentVolumeClaim":
+            return self._delete_claim(name)
+        if name in self.salvages:
+            self.salvage_pods.pop(f"{name}-0-x", None)
+            return self.salvages.pop(name).metadata.uid == uid
         if kind != "Job":
             return False
         if name not in self.children or self.children[name].metadata.uid != uid:
@@ -358,6 +379,84 @@ class World:
             if pod.metadata.name.startswith(f"{name}-"):
                 self._stop_pod(pod, child)
         return True
+
+    def _add_owner(self, action: AddOwner) -> bool:
+        self.writes.append((f"own {action.kind}", action.name))
+        claim = self.claims.get(action.name)
+        if claim is None or claim.metadata.uid != action.uid:
+            return False
+        owner = OwnerReference(kind=action.owner_kind, name=action.owner_name, uid=action.owner_uid)
+        owners = (*claim.metadata.owner_references, owner)
+        metadata = msgspec.structs.replace(claim.metadata, owner_references=owners)
+        self.claims[action.name] = msgspec.structs.replace(claim, metadata=metadata)
+        return True
+
+    def _salvage(self, manifest: Mapping[str, Any]) -> bool:
+        """A salvage: it mounts the claim, saves and seals, or what the attempt's script says."""
+        made = msgspec.convert(manifest, BatchJob)
+        name = made.metadata.name
+        assert name not in self.made, f"{name} was made twice"
+        self.made.append(name)
+        template = manifest["spec"]["template"]["spec"]
+        claim = self.claims[template["volumes"][0]["persistentVolumeClaim"]["claimName"]]
+        stamp = times.rfc3339(self.now)
+        metadata = msgspec.structs.replace(made.metadata, uid=f"uid-{name}", creation_timestamp=stamp)
+        job = self.salvages[name] = msgspec.structs.replace(made, metadata=metadata)
+        self.salvage_pods[f"{name}-0-x"] = build.salvage_pod(job, unplaced="no node has the volume", on="")
+        uid, attempt = _job_of(claim), attempt_of(claim.metadata.labels)
+        script = self.scripts[uid][min(attempt, len(self.scripts[uid])) - 1]
+        if script.salvage != "unmounted":
+            self.later(START_SECONDS, lambda: self._mount(job))
+            args, rank = template["containers"][0]["args"], int(template["containers"][0]["env"][2]["value"])
+            self.later(
+                START_SECONDS + SAVE_SECONDS, lambda: self._salvaged(job, claim, attempt, rank, args[2], script.salvage)
+            )
+        return True
+
+    def _may_save(self, job: BatchJob) -> bool:
+        """Whether a salvage goes on and its rank is not sealed: what it saves could still be restored."""
+        attempt, _, rank = job.metadata.labels[names.LABEL_SALVAGE].partition("-")
+        key = names.job_key(self.jobs[_job_of(job)].metadata.name, _job_of(job))
+        return not finished(job) and int(rank) not in self.seals.get((key, int(attempt)), {})
+
+    def _mount(self, job: BatchJob) -> None:
+        if job.metadata.name in self.salvages:
+            self.salvage_pods[f"{job.metadata.name}-0-x"] = build.salvage_pod(job, running=True)
+
+    def _salvaged(self, job: BatchJob, claim: Claim, attempt: int, rank: int, reason: str, end: str) -> None:
+        if job.metadata.name not in self.salvages:
+            return
+        assert claim.metadata.name in self.claims, "the claim went while it was being saved"
+        if end == "saved":
+            key = names.job_key(self.jobs[_job_of(job)].metadata.name, _job_of(job))
+            told = build.exit_record(None, reason=reason, at=self.now - build.T0)
+            seal = build.seal(rank, attempt=attempt, exit=told, at=self.now - build.T0)
+            self.seals.setdefault((key, attempt), {}).setdefault(rank, seal)
+        done = KubeCondition(type="Complete" if end == "saved" else "Failed", status="True")
+        status = msgspec.structs.replace(job.status, conditions=(done,))
+        self.salvages[job.metadata.name] = msgspec.structs.replace(job, status=status)
+        message = "sealed" if end == "saved" else "the disk is broken"
+        self.salvage_pods[f"{job.metadata.name}-0-x"] = build.salvage_pod(job, exit_message=message)
+
+    def _delete_claim(self, name: str) -> bool:
+        if (claim := self.claims.get(name)) is None or claim.metadata.deletion_timestamp is not None:
+            return False
+        metadata = msgspec.structs.replace(claim.metadata, deletion_timestamp=times.rfc3339(self.now))
+        self.claims[name] = msgspec.structs.replace(claim, metadata=metadata)
+        return True
+
+    def _drop_claims(self) -> None:
+        """A claim whose owners are all gone goes, and one that is deleted once no pod names it, be it an ended one."""
+        salvages = {pod.metadata.labels[names.LABEL_SALVAGE] for pod in self.salvage_pods.values()}
+        for name, claim in list(self.claims.items()):
+            owners = {one.kind: one.name for one in claim.metadata.owner_references}
+            brought_by = self.pods.get(owners.get("Pod", ""))
+            attempt = attempt_of(claim.metadata.labels)
+            used = brought_by is not None or f"{attempt}-{remains.rank_of(claim)}" in salvages
+            if (claim.metadata.deletion_timestamp is not None and not used) or (
+                brought_by is None and "TrainingJob" not in owners
+            ):
+                del self.claims[name]
 
     def _scale(self, old: int, new: int) -> bool:
         if self.replicas != old:
@@ -401,6 +500,10 @@ class World:
         attempt = attempt_of(self.children[child].metadata.labels)
         made = build.pod(rank, self.jobs[uid], attempt=attempt, on=here, created=self.now - build.T0, phase="Pending")
         self.pods[made.metadata.name] = made
+        block = self.jobs[uid].spec.command
+        if block is not None and block.resources.scratch is not None and block.resources.scratch.storage_class_name:
+            claim = build.claim(rank, self.jobs[uid], attempt=attempt, owned=False, pod=made.metadata.name)
+            self.claims[claim.metadata.name] = claim
         script = self.script(made)
         if script.starts:
             self.later(START_SECONDS, lambda: self._start(uid, made.metadata.name, rank))
@@ -516,7 +619,7 @@ class World:
         return changed
 
 
-def _job_of(thing: BatchJob | Pod) -> str:
+def _job_of(thing: BatchJob | Pod | Claim) -> str:
     return thing.metadata.labels.get(names.LABEL_JOB_UID, "")
 
 

@@ -132,6 +132,17 @@ class BatchJob(Lean):
     status: BatchJobStatus = BatchJobStatus()
 
 
+class ClaimStatus(Lean):
+    phase: str = "Pending"
+
+
+class Claim(Lean):
+    """A PersistentVolumeClaim; `phase` Bound: it has a volume."""
+
+    metadata: ObjectMeta
+    status: ClaimStatus = ClaimStatus()
+
+
 class Taint(Lean):
     key: str = ""
     value: str = ""

@@ -255,6 +255,16 @@ class Scratch(Spec):
             "How much it may hold. A run that takes more is stopped with ScratchLimitExceeded, and what it wrote is saved."
         ),
     ]
+    storage_class_name: Annotated[
+        str | None,
+        field(
+            "A StorageClass. With it scratch is a PersistentVolumeClaim for each node that outlives a lost pod: what had "
+            "not been saved is saved from there before the next attempt starts. At the end the claim goes, and the pods "
+            "with it. Missing: a folder of the node, which goes with the pod.",
+            min_length=1,
+            max_length=253,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "size", str(self.size))
@@ -526,6 +536,15 @@ class AttemptStatus(Spec):
     ] = None
 
 
+class KeptClaim(Spec):
+    """A scratch claim that stays because what is on it could not be saved."""
+
+    name: Annotated[str, field("Name of the PersistentVolumeClaim.", max_length=253)]
+    attempt: Annotated[int, field("The attempt it is of.")]
+    rank: Annotated[int, field("The rank it is of.")] = 0
+    message: Annotated[str, field("Why the rank was lost, and why its claim could not be saved.", max_length=2048)] = ""
+
+
 class SavedOutput(Spec):
     """A saved file."""
 
@@ -556,6 +575,15 @@ class TrainingJobStatus(Spec):
     failures: Annotated[int, field("Attempts that counted for retry.limit.")] = 0
     interruptions: Annotated[int, field("Attempts that counted for retry.interruptionLimit.")] = 0
     early_node_losses: Annotated[int, field("Attempts that lost a node within 10 min of their start.")] = 0
+    kept_claims: Annotated[
+        tuple[KeptClaim, ...],
+        field(
+            "Scratch claims with something on them that could not be saved; mount them to look, delete them when done. "
+            "They go with this object. At most 100: the claims of more are deleted.",
+            max_length=100,
+            list_map_key="name",
+        ),
+    ] = ()
     outputs: Annotated[
         tuple[SavedOutput, ...], field("The first saved files; the record has all.", max_length=100)
     ] = ()

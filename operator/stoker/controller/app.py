@@ -39,7 +39,7 @@ from stoker.kube.client import KubeClient
 from stoker.kube.elector import Elector
 from stoker.kube.events import Recorder
 from stoker.kube.reflector import Reflector
-from stoker.kube.resources import EVENTS, JOBS, NAMESPACES, NODES, PODS
+from stoker.kube.resources import CLAIMS, EVENTS, JOBS, NAMESPACES, NODES, PODS
 from stoker.kube.store import Key, Store
 from stoker.kube.workqueue import WorkQueue
 
@@ -103,10 +103,11 @@ class Operator:
         return KubeClient(in_cluster(), **options)
 
     def _reflectors(self) -> Iterator[Reflector]:
-        """Only what is ours of pods and jobs, and of events only why a child has no pods."""
+        """Only what is ours of pods, jobs and claims, and of events only why a child has no pods."""
         for namespace in self.config.job_namespaces or ("",):
             yield Reflector(self.client, PODS, self.store, namespace=namespace, label_selector=LABEL_JOB_UID)
             yield Reflector(self.client, JOBS, self.store, namespace=namespace, label_selector=LABEL_JOB_UID)
+            yield Reflector(self.client, CLAIMS, self.store, namespace=namespace, label_selector=LABEL_JOB_UID)
             yield Reflector(
                 self.client,
                 EVENTS,

@@ -16,7 +16,7 @@ from stoker.controller.gate import Gate, check
 from stoker.controller.pools import Pools
 from stoker.controller.progress import Progress
 from stoker.controller.wire_status import same_status, status_body
-from stoker.core.plan import Action, Ask, Create, Delete, Plan, Posted, Refused
+from stoker.core.plan import Action, AddOwner, Ask, Create, Delete, Plan, Posted, Refused
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import Conflict, NotFound, Rejected
 from stoker.kube.events import Recorder
@@ -97,6 +97,9 @@ class Executor:
             case Delete():
                 check(self._gate)
                 await self._delete(action)
+            case AddOwner():
+                check(self._gate)
+                await self._add_owner(action)
             case Create():
                 raise TypeError("Create is done by itself")
             case _:
@@ -154,6 +157,21 @@ class Executor:
             )
         except (NotFound, Conflict):  # gone, or another one of that name: as good
             return
+
+    async def _add_owner(self, action: AddOwner) -> None:
+        resource, owner = RESOURCES[action.kind], RESOURCES[action.owner_kind]
+        reference = {
+            "apiVersion": owner.api_version,
+            "kind": owner.kind,
+            "name": action.owner_name,
+            "uid": action.owner_uid,
+        }
+        path = resource.path(action.namespace, action.name)
+        try:
+            new = await self._client.add_owner(path, action.uid, reference, resource.shape)
+        except (NotFound, Conflict):  # gone, or another one of that name: there is nothing to keep
+            return
+        self._store.put(action.kind, new)
 
     # -- status
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from stoker.api.kube import Node
+from stoker.api.kube import Claim, Node
 from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID
 from stoker.api.trainingjob import FINISHED, TrainingJob
 from stoker.controller.ledger import Ledger, cluster_key
@@ -28,6 +28,7 @@ class Routes:
             "Workspace": self._workspace,
             "Job": self._part_of_job,
             "Pod": self._part_of_job,
+            "PersistentVolumeClaim": self._claim,
             "Event": self._event,
             "Node": self._node,
         }
@@ -52,6 +53,13 @@ class Routes:
             return
         self._ledger.objects_changed(uid, labels.get(LABEL_COMPUTE) if _matters_to_pool(old, new) else None)
         job = self._store.by_uid(uid)
+        if isinstance(job, TrainingJob):
+            self._wake(Key("TrainingJob", job.metadata.namespace, job.metadata.name))
+
+    def _claim(self, old: Claim | None, new: Claim | None) -> None:
+        """A scratch claim: its job."""
+        claim = new or old
+        job = self._store.by_uid(claim.metadata.labels.get(LABEL_JOB_UID, "")) if claim is not None else None
         if isinstance(job, TrainingJob):
             self._wake(Key("TrainingJob", job.metadata.namespace, job.metadata.name))
 

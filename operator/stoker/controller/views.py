@@ -1,8 +1,11 @@
 """Gathers what a plan rests on: everything comes out of the store and the answers, at one moment."""
 
+from typing import TypeVar
+
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import Environment
-from stoker.api.kube import BatchJob, Event, Node, Pod
+from stoker.api.kube import BatchJob, Claim, Event, Node, Pod
+from stoker.api.names import LABEL_SALVAGE
 from stoker.api.trainingjob import TrainingJob
 from stoker.controller.answers import Answers
 from stoker.controller.config import Config
@@ -11,6 +14,8 @@ from stoker.controller.workspaces import Workspaces
 from stoker.core.environment.view import EnvironmentView
 from stoker.core.trainingjob.view import JobView, Settings
 from stoker.kube.store import Key, Store
+
+T = TypeVar("T", BatchJob, Pod)
 
 
 class Views:
@@ -42,8 +47,9 @@ class Views:
             return None
         uid = job.metadata.uid
         workspace = self._workspaces.view(key.namespace)
-        children: list[BatchJob] = self._store.of_job("Job", uid)
-        pods: list[Pod] = self._store.of_job("Pod", uid)
+        children, salvages = _apart(self._store.of_job("Job", uid))
+        pods, salvage_pods = _apart(self._store.of_job("Pod", uid))
+        claims: list[Claim] = self._store.of_job("PersistentVolumeClaim", uid)
         compute = job.spec.compute or workspace.defaults.compute
         command = job.spec.command
         environment = command.environment.name if command is not None else None
@@ -61,6 +67,9 @@ class Views:
             nodes=self._nodes(pods),
             events=self._events(children, pods),
             answers=self._answers.known_to(key),
+            claims=tuple(claims),
+            salvages=tuple(salvages),
+            salvage_pods=tuple(salvage_pods),
         )
 
     def environment(self, key: Key) -> EnvironmentView | None:
@@ -112,3 +121,9 @@ class Views:
     def _platforms(self, namespace: str) -> tuple[str, ...]:
         kinds = (kind for cluster in self._allowed(namespace) for kind in cluster.spec.instance_types)
         return tuple(sorted({f"linux/{kind.architecture}" for kind in kinds})) or ("linux/amd64",)
+
+
+def _apart(items: list[T]) -> tuple[list[T], list[T]]:
+    """What belongs to attempts, and what saves the remains of one."""
+    salvages = [item for item in items if LABEL_SALVAGE in item.metadata.labels]
+    return [item for item in items if LABEL_SALVAGE not in item.metadata.labels], salvages

@@ -215,10 +215,23 @@ class Delete:
     uid is empty for an object that nobody watches and whose name only this job can have (the attempt's Service).
     """
 
-    kind: str  # "Job" or "Service"
+    kind: str  # "Job", "Service" or "PersistentVolumeClaim"
     namespace: str
     name: str
     uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddOwner:
+    """Make one of our objects another owner of an object of this uid; gone is as good."""
+
+    kind: str  # "PersistentVolumeClaim"
+    namespace: str
+    name: str
+    uid: str
+    owner_kind: str
+    owner_name: str
+    owner_uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +280,7 @@ class AdoptNode:
     taint: bool = True
 
 
-Action = Ask | Create | Delete | ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode
+Action = Ask | Create | Delete | AddOwner | ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode
 
 
 @dataclass(frozen=True, slots=True)

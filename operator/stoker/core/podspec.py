@@ -14,7 +14,7 @@ import msgspec
 from stoker.api import names
 from stoker.api.common import PodShape, Toleration
 from stoker.api.computecluster import ComputeCluster, InstanceType
-from stoker.api.trainingjob import CommandJob, Scratch, TrainingJob
+from stoker.api.trainingjob import CommandJob, TrainingJob
 from stoker.core import podshape, record, units
 from stoker.runtime import wire
 
@@ -161,20 +161,24 @@ def host(child: ChildPlan, rank: int) -> str:
     return "localhost" if child.ranks == 1 else f"{child.name}-{rank}.{child.name}"
 
 
+def owned_by(job: TrainingJob) -> dict[str, Any]:
+    """The owner reference of what a job's plan makes."""
+    metadata = job.metadata
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "TrainingJob",
+        "name": metadata.name,
+        "uid": metadata.uid,
+        "controller": True,
+    }
+
+
 def _metadata(child: ChildPlan) -> dict[str, Any]:
     return {
         "name": child.name,
         "namespace": child.job.metadata.namespace,
         "labels": child.labels,
-        "ownerReferences": [
-            {
-                "apiVersion": names.API_VERSION,
-                "kind": "TrainingJob",
-                "name": child.job.metadata.name,
-                "uid": child.job.metadata.uid,
-                "controller": True,
-            }
-        ],
+        "ownerReferences": [owned_by(child.job)],
     }
 
 
@@ -241,10 +245,9 @@ def _placement(child: ChildPlan) -> dict[str, Any]:
 
 
 def _volumes(child: ChildPlan, shape: PodShape) -> list[dict[str, Any]]:
-    token = {"path": "token", "audience": wire.POD_AUDIENCE, "expirationSeconds": TOKEN_SECONDS}
     own: list[dict[str, Any]] = [
-        {"name": SCRATCH, **_scratch(child.command.resources.scratch)},
-        {"name": TOKEN, "projected": {"sources": [{"serviceAccountToken": token}]}},
+        {"name": SCRATCH, **_scratch(child)},
+        token_volume(),
     ]
     if size := child.command.resources.shm_size:
         own.append({"name": SHM, "emptyDir": {"medium": "Memory", "sizeLimit": size}})
@@ -252,10 +255,32 @@ def _volumes(child: ChildPlan, shape: PodShape) -> list[dict[str, Any]]:
     return [*own, *(volume for volume in shape.volumes if volume.get("name") not in taken)]
 
 
-def _scratch(asked: Scratch | None) -> dict[str, Any]:
-    """The volume on which a run works."""
+def token_volume() -> dict[str, Any]:
+    """The token by which the server knows a pod."""
+    token = {"path": "token", "audience": wire.POD_AUDIENCE, "expirationSeconds": TOKEN_SECONDS}
+    return {"name": TOKEN, "projected": {"sources": [{"serviceAccountToken": token}]}}
+
+
+def agent_mounts() -> list[dict[str, Any]]:
+    """Where the agent's containers have scratch and token."""
+    return [
+        {"name": SCRATCH, "mountPath": names.AGENT_DIRECTORY},
+        {"name": TOKEN, "mountPath": TOKEN_DIRECTORY, "readOnly": True},
+    ]
+
+
+def _scratch(child: ChildPlan) -> dict[str, Any]:
+    """The volume on which a run works: with a class a claim, which the operator keeps when the pod is lost."""
+    asked = child.command.resources.scratch
     if asked is None:
         return {"emptyDir": {}}
+    if asked.storage_class_name:
+        claim = {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": asked.storage_class_name,
+            "resources": {"requests": {"storage": asked.size}},
+        }
+        return {"ephemeral": {"volumeClaimTemplate": {"metadata": {"labels": child.labels}, "spec": claim}}}
     # launch stops a run at the size that was asked for. The kubelet, which would kill it without a word, comes later.
     limit = units.parse(asked.size) * EVICTED_ABOVE
     return {"emptyDir": {"sizeLimit": units.quantity("storage", limit)}}
@@ -275,10 +300,7 @@ def _agent(child: ChildPlan, shape: PodShape, name: str) -> dict[str, Any]:
         "resources": {"requests": dict(AGENT_REQUESTS), "limits": dict(AGENT_LIMITS)},
         "securityContext": podshape.container_security(shape),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": SCRATCH, "mountPath": names.AGENT_DIRECTORY},
-            {"name": TOKEN, "mountPath": TOKEN_DIRECTORY, "readOnly": True},
-        ],
+        "volumeMounts": agent_mounts(),
     }
 
 
@@ -312,7 +334,7 @@ def _main(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
     if child.command.resources.shm_size:
         mounts.append({"name": SHM, "mountPath": "/dev/shm"})
     own = {mount["mountPath"] for mount in mounts}
-    text = _literal(str(child.record.get("command") or ""))
+    text = literal(str(child.record.get("command") or ""))
     amounts = requests(child)
     return {
         "name": "main",
@@ -370,7 +392,7 @@ def _environment(child: ChildPlan) -> list[dict[str, Any]]:
     taken = users.keys() | drawn.keys()
     ranks = [_rank(name) for name in ("STOKER_RANK", "NODE_RANK") if child.ranks > 1 and name not in taken]
     texts = {**own, **users}
-    entries = {name: {"name": name, "value": _literal(text)} for name, text in texts.items()} | drawn
+    entries = {name: {"name": name, "value": literal(text)} for name, text in texts.items()} | drawn
     return [*ranks, *(entries[name] for name in sorted(entries))]
 
 
@@ -426,6 +448,6 @@ def _rank(name: str) -> dict[str, Any]:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{names.LABEL_RANK}']"}}}
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """A text that Kubernetes passes on as it is: it would else expand `$(NAME)`, which in a command is the shell's."""
     return text.replace("$", "$$")

@@ -55,6 +55,7 @@ Observer = Callable[[str, str, int, float], None]
 
 APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 
 #: What an answer becomes when the caller names no type: a plain dict.
 _PLAIN: Any = dict
@@ -240,6 +241,15 @@ class KubeClient:
         """JSON merge patch (None removes a member)."""
         query = {"fieldManager": FIELD_MANAGER}
         answer = await self._send("PATCH", path, query=query, body=body, content=MERGE_PATCH)
+        return _read(shape, f"PATCH {path}", answer)
+
+    async def add_owner(self, path: str, uid: str, owner: Mapping[str, Any], shape: type[T] = _PLAIN) -> T:
+        """Add an owner reference to a core object of this uid: the others stay, and adding one twice is adding it once.
+        Raises NotFound when the object is gone, Conflict when the name has another by now."""
+        # Of the kinds of patch only this one adds to a list by its key without reading it first.
+        body = {"metadata": {"uid": uid, "ownerReferences": [dict(owner)]}}
+        query = {"fieldManager": FIELD_MANAGER}
+        answer = await self._send("PATCH", path, query=query, body=body, content=STRATEGIC_MERGE_PATCH)
         return _read(shape, f"PATCH {path}", answer)
 
     async def delete(self, path: str, *, uid: str | None = None, propagation: str = "Background") -> None:

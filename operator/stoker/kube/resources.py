@@ -5,7 +5,7 @@ from typing import Any
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import Environment
-from stoker.api.kube import BatchJob, Event, Lean, Node, ObjectMeta, Pod
+from stoker.api.kube import BatchJob, Claim, Event, Lean, Node, ObjectMeta, Pod
 from stoker.api.names import API_VERSION
 from stoker.api.trainingjob import TrainingJob
 from stoker.api.workspace import Workspace
@@ -45,6 +45,7 @@ NODES = Resource("Node", "v1", "nodes", Node, namespaced=False)
 EVENTS = Resource("Event", "v1", "events", Event, bookmarks=False)
 SERVICES = Resource("Service", "v1", "services", MetaOnly)
 SECRETS = Resource("Secret", "v1", "secrets", dict)
+CLAIMS = Resource("PersistentVolumeClaim", "v1", "persistentvolumeclaims", Claim)
 NAMESPACES = Resource("Namespace", "v1", "namespaces", MetaOnly, namespaced=False)
 SERVICE_ACCOUNTS = Resource("ServiceAccount", "v1", "serviceaccounts", MetaOnly)
 LEASES = Resource("Lease", "coordination.k8s.io/v1", "leases", LeaseObject)
@@ -62,6 +63,7 @@ RESOURCES: dict[str, Resource] = {
         EVENTS,
         SERVICES,
         SECRETS,
+        CLAIMS,
         NAMESPACES,
         SERVICE_ACCOUNTS,
         JOBS,

@@ -14,7 +14,7 @@ from stoker.controller.gate import AlwaysOpen, NotLeading
 from stoker.controller.ledger import Ledger
 from stoker.controller.pools import Pools
 from stoker.controller.progress import PROGRESS_BURST
-from stoker.core.plan import Answer, Ask, Create, Delete, Found, ImageDigest, Plan, Posted, Question, Refused
+from stoker.core.plan import AddOwner, Answer, Ask, Create, Delete, Found, ImageDigest, Plan, Posted, Question, Refused
 from stoker.kube import client as client_module
 from stoker.kube.errors import Conflict, KubeError
 from stoker.kube.events import Recorder
@@ -235,3 +235,50 @@ async def test_an_old_answer_stays_for_those_who_used_it_only(bench: Bench) -> N
 
     assert bench.answers.known_to(KEY).get(question) == Found("old")
     assert bench.answers.known_to(Key("TrainingJob", "n", "new")).get(question) is None
+
+
+CLAIM = "/api/v1/namespaces/n/persistentvolumeclaims/scratch"
+
+
+def adoption(bench: Bench, uid: str) -> AddOwner:
+    owner = bench.store.get(*KEY).metadata.uid
+    kind = "PersistentVolumeClaim"
+    return AddOwner(kind, "n", "scratch", uid, owner_kind="TrainingJob", owner_name="iris", owner_uid=owner)
+
+
+async def test_a_second_owner_is_added_once_and_known_at_once(bench: Bench) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", "controller": True}
+    made = await bench.api.put(CLAIM, metadata={"ownerReferences": [pod]})
+    action = adoption(bench, made["metadata"]["uid"])
+
+    await bench.do(action)
+    await bench.do(action)
+
+    job = {"apiVersion": API_VERSION, "kind": "TrainingJob", "name": "iris", "uid": action.owner_uid}
+    assert bench.api.objects[CLAIM]["metadata"]["ownerReferences"] == [pod, job]
+    known = bench.store.get("PersistentVolumeClaim", "n", "scratch")
+    assert [owner.uid for owner in known.metadata.owner_references] == ["u", action.owner_uid]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["another claim has the name", "gone"])
+async def test_a_claim_that_is_not_there_gets_no_owner(bench: Bench, there: bool) -> None:
+    if there:
+        await bench.api.put(CLAIM)
+
+    outcome = await bench.do(adoption(bench, "the-former"))
+
+    assert not outcome.planned_anew
+    assert "ownerReferences" not in bench.api.objects.get(CLAIM, {"metadata": {}})["metadata"]
+    assert bench.store.get("PersistentVolumeClaim", "n", "scratch") is None
+
+
+async def test_a_replica_that_does_not_lead_adds_no_owner(api: FakeApi) -> None:
+    bench = Bench(api, Closed())
+    await bench.begin()
+    made = await api.put(CLAIM)
+
+    with pytest.raises(NotLeading):
+        await bench.do(adoption(bench, made["metadata"]["uid"]))
+
+    assert "ownerReferences" not in api.objects[CLAIM]["metadata"]
+    await bench.client.close()

@@ -12,7 +12,7 @@ import yaml
 
 from stoker.api.common import PodShape
 from stoker.api.trainingjob import TrainingJob
-from stoker.core import podspec
+from stoker.core import podspec, salvagespec
 from stoker.core.podspec import ChildPlan
 from stoker.core.trainingjob import preparation
 from stoker.core.trainingjob.plan import look
@@ -273,6 +273,40 @@ def test_launch_stops_a_run_at_its_scratch_size_before_the_kubelet_would() -> No
     assert child_of(job).record["limits"]["scratchBytes"] == 100 << 30
     assert scratch_of(build.job())["emptyDir"] == {}
     assert child_of(build.job()).record["limits"]["scratchBytes"] is None
+
+
+def test_scratch_with_a_class_is_a_claim_that_the_operator_finds() -> None:
+    job = with_scratch(size="100Gi", storageClassName="fast")
+
+    template = scratch_of(job)["ephemeral"]["volumeClaimTemplate"]
+
+    assert template["metadata"]["labels"] == podspec.make_child(child_of(job))["metadata"]["labels"]
+    assert template["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "fast",
+        "resources": {"requests": {"storage": "100Gi"}},
+    }
+    assert child_of(job).record["limits"]["scratchBytes"] == 100 << 30
+
+
+def test_the_salvage_of_a_rank() -> None:
+    job = build.job(
+        nodes=2,
+        command={
+            "resources": {"instanceCount": 2, "scratch": {"size": "100Gi", "storageClassName": "fast"}},
+            "serviceAccountName": "trainer",
+            "pod": {"tolerations": [{"key": "gpu", "operator": "Exists"}], "imagePullSecrets": [{"name": "mine"}]},
+        },
+        limits={"graceSeconds": 120},
+    )
+    plan = salvagespec.SalvagePlan(
+        job=job, attempt=3, rank=1, claim="iris-0c0ffee0-3-1-abcde-stoker-scratch", reason="NodeLost",
+        message="node $(n1) is not ready", compute="cpu", shape=podspec.podshape.merged(job.spec.command.pod, None),
+        seconds=600.0, agent_image="registry.example.com/stoker-agent:1",
+        server_url="http://stoker-server.stoker-system.svc:8080", pull_secrets=("team-pull", "mine"),
+    )  # fmt: skip
+
+    matches("salvage", salvagespec.make_salvage(plan))
 
 
 def test_a_users_variable_replaces_ours_but_never_a_stoker_one() -> None:

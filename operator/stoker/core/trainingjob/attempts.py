@@ -13,6 +13,8 @@ from stoker.api.kube import BatchJob, ContainerStatus, KubeCondition, Node, Pod
 from stoker.api.trainingjob import AttemptStatus
 from stoker.core import times
 from stoker.core.plan import CloseRank, Found, Refused, Seals, Unavailable
+from stoker.core.trainingjob import remains
+from stoker.core.trainingjob.remains import Remains
 from stoker.core.trainingjob.view import JobView
 
 #: How long a node may be silent, or say that it is not ready, before its pods count as lost, in seconds.
@@ -35,6 +37,7 @@ class Rank:
     started, ended: when its command started, and when its container or pod ended, in seconds since the epoch. saving:
     the command has ended and what it wrote is being saved. done: its container has ended or can never run. over:
     nothing of it runs any more. close_as: why it should be closed if there is no seal; empty while one may come.
+    remains: what it left on its scratch claim, if it is over and had one.
     """
 
     number: int
@@ -49,11 +52,17 @@ class Rank:
     close_message: str = ""
     look_at: float | None = None
     seal: Mapping[str, Any] | None = None
+    remains: Remains | None = None
 
     @property
     def complete(self) -> bool:
         """Whether its seal says that the command ended by itself with 0 and everything is saved."""
         return bool(self.seal and self.seal.get("complete") is True) and self.exit_code == 0 and not self.exit_reason
+
+    @property
+    def salvaging(self) -> bool:
+        """Whether it has no seal yet, and what it left is still to be saved."""
+        return self.seal is None and self.remains is not None and not self.remains.over
 
     @property
     def exit(self) -> Mapping[str, Any]:
@@ -126,7 +135,11 @@ def observe(view: JobView, key: str, ranks: int, now: float) -> Attempt | None:
     if entry is not None and entry.number != number:
         entry = None
     pods = _pods_by_rank(view, number)
-    bare = [_rank(view, child, pods.get(rank), rank, now) for rank in range(ranks)]
+    stopped = entry.reason if entry else ""
+    bare = [
+        _with_remains(view, number, _rank(view, child, pods.get(rank), rank, now), stopped, now)
+        for rank in range(ranks)
+    ]
     created = times.seconds(child.metadata.creation_timestamp) if child else None
     attempt = Attempt(
         number=number,
@@ -134,7 +147,7 @@ def observe(view: JobView, key: str, ranks: int, now: float) -> Attempt | None:
         ranks=tuple(bare),
         nodes=(planned_nodes(child) if child else ()) or (entry.nodes if entry else ()) or _placed(bare),
         created=created if created is not None else _earliest(bare, entry),
-        stopped=entry.reason if entry else "",
+        stopped=stopped,
     )
     return _with_seals(view, key, attempt, now) if all(rank.done for rank in bare) else _with_closed(view, key, attempt)
 
@@ -247,6 +260,25 @@ def _rank(view: JobView, child: BatchJob | None, pod: Pod | None, number: int, n
     if terminal(pod):
         return _ended_rank(view, rank, pod, now)
     return _open_rank(view, rank, pod, now)
+
+
+def _with_remains(view: JobView, attempt: int, rank: Rank, stopped: str, now: float) -> Rank:
+    """A rank that is over, with what it left on its claim: it is not closed before that is saved or given up."""
+    if not rank.over or not view.claims:
+        return rank
+    lost = rank.lost or stopped == NODE_LOST
+    left = remains.of_rank(view, attempt, rank.number, rank.pod, now, node_lost=lost)
+    if left is None:
+        return rank
+    if not left.over:
+        return replace(rank, remains=left, close_as="", look_at=left.look_at)
+    evicted = rank.pod is not None and rank.pod.status.reason == EVICTED
+    kept = f"PersistentVolumeClaim {left.claim.metadata.name} has what was not saved: {left.problem}"
+    words = f"{rank.close_message}; {kept}" if left.problem else rank.close_message
+    return replace(
+        rank, remains=left, look_at=None, close_as=rank.close_as or (EVICTED if evicted else NOT_SAVED),
+        close_message=words,
+    )  # fmt: skip
 
 
 def _ended_rank(view: JobView, rank: Rank, pod: Pod, now: float) -> Rank:

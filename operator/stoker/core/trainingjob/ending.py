@@ -10,7 +10,7 @@ from stoker.api.kube import Pod
 from stoker.api.trainingjob import AttemptStatus
 from stoker.core import record, times
 from stoker.core.record import Ending, RankEnd
-from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, Attempt, Rank, condition, container
+from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, POD_LOST, Attempt, Rank, condition, container
 from stoker.core.trainingjob.lacking import words_of
 from stoker.core.trainingjob.preparation import timeout_seconds
 from stoker.core.trainingjob.seen import PULL_PATIENCE, QUEUE_TIMED_OUT, Seen
@@ -21,6 +21,8 @@ _SIGNALS = {2: "SIGINT", 6: "SIGABRT", 7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV",
 _STOPPED = "Stopped"
 #: A pod that was told to stop, nobody knows by whom; one that had to make room.
 POD_STOPPED, PREEMPTED = "PodStopped", "Preempted"
+#: A command's container that was killed with its launcher.
+LAUNCHER_LOST = "LauncherLost"
 #: Why Kubernetes itself ended a pod, by the reason of its condition DisruptionTarget.
 _DISRUPTIONS = {
     "PreemptionByScheduler": PREEMPTED,
@@ -228,6 +230,9 @@ def _rank_failure(rank: Rank) -> tuple[str, str]:
     """Reason and words for the end of one rank."""
     seal, code, said = rank.seal or {}, rank.exit_code, _text(rank.exit.get("message"))
     pod_reason = _pod_reason(rank.pod)
+    if rank.exit_reason == LAUNCHER_LOST and pod_reason:
+        # Nobody in the pod saw why its container was killed; the kubelet did.
+        return pod_reason, (rank.pod.status.message if rank.pod else "") or said
     if rank.exit_reason and rank.exit_reason != _STOPPED:
         return rank.exit_reason, said or f"the command ended with {rank.exit_reason}"
     if code not in (None, 0) and rank.exit_reason != _STOPPED:
@@ -244,6 +249,15 @@ def _rank_failure(rank: Rank) -> tuple[str, str]:
         reason = _text(seal.get("reason")) or rank.close_as or pod_reason or "CommandNotStarted"
         return reason, _text(seal.get("message")) or fetched or said or "the command never ran to its end"
     return _text(seal.get("reason")) or "OutputsNotSaved", _text(seal.get("message")) or "outputs were not saved"
+
+
+def lost_as(rank: Rank) -> tuple[str, str]:
+    """Reason and words for the end of a rank that is over, as far as Kubernetes tells: for the exit record of a command
+    whose launcher could leave none."""
+    if rank.pod is None or rank.lost:
+        return NODE_LOST if rank.lost else POD_LOST, rank.close_message or "the pod is gone"
+    killed = "the command's container was killed; most often it was out of memory"
+    return _pod_reason(rank.pod) or LAUNCHER_LOST, rank.pod.status.message or killed
 
 
 def _exit_words(code: int) -> str:

@@ -11,7 +11,7 @@ from stoker.api.trainingjob import TrainingJobStatus, Waiting
 from stoker.core.cluster.view import Demand, Holding
 from stoker.core.plan import Plan
 from stoker.core.times import earliest
-from stoker.core.trainingjob import attempts, status, waits
+from stoker.core.trainingjob import attempts, leftovers, status, waits
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.retry import Verdict
 from stoker.core.trainingjob.seen import Seen, look
@@ -27,7 +27,7 @@ def plan(view: JobView, now: float) -> Plan[TrainingJobStatus]:
     """
     seen = look(view, now)
     stand = where(seen)
-    step = stand.then(seen)
+    step = leftovers.with_cleaning(seen, stand.then(seen))
     step = replace(step, wake_at=earliest(step.wake_at, _queue_wake(seen)))
     if seen.finished:
         return Plan(step.actions, None, step.wake_at)

@@ -11,7 +11,7 @@ from typing import Literal
 from stoker.api.trainingjob import Retry, TrainingJobStatus
 from stoker.core import times
 from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, POD_LOST, SUSPENDED, Attempt
-from stoker.core.trainingjob.ending import POD_STOPPED, PREEMPTED, Failure, failure
+from stoker.core.trainingjob.ending import LAUNCHER_LOST, POD_STOPPED, PREEMPTED, Failure, failure
 from stoker.core.trainingjob.seen import Seen
 
 Counted = Literal["Failure", "Interruption", "Neither"]
@@ -63,7 +63,8 @@ def counts_as(retry: Retry, end: Failure, *, suspect: bool) -> Counted | None:
     own_cause = suspect or (end.reason == EVICTED and any(words in end.words for words in _OWN_DISK))
     if end.reason in INTERRUPTIONS and not own_cause:
         return "Interruption"
-    of_the_command = end.reason in ("CommandFailed", "OOMKilled", NO_PROGRESS)
+    # LauncherLost: a container that was killed and nobody can say why; most often it was out of memory.
+    of_the_command = end.reason in ("CommandFailed", "OOMKilled", LAUNCHER_LOST, NO_PROGRESS)
     if not own_cause and not of_the_command:
         return None
     anything = not retry.causes and not retry.exit_codes
@@ -89,7 +90,7 @@ def _lost_early(attempt: Attempt, now: float) -> bool:
     closings = [
         times.seconds(str((rank.seal or {}).get("sealedAt") or ""))
         for rank in attempt.ranks
-        if (rank.seal or {}).get("reason") == NODE_LOST
+        if NODE_LOST in ((rank.seal or {}).get("reason"), rank.exit_reason)
     ]
     known = [moment for moment in closings if moment is not None]
     begun = attempt.started if attempt.started is not None else attempt.created

@@ -19,7 +19,7 @@ from stoker.api.trainingjob import (
     Waiting,
 )
 from stoker.core import times
-from stoker.core.trainingjob import conditions, ending, preparation, waits
+from stoker.core.trainingjob import conditions, ending, leftovers, preparation, waits
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.obstacles import Wait
 from stoker.core.trainingjob.retry import Verdict
@@ -48,6 +48,7 @@ def status_of(seen: Seen, stand: Stand, step: Step) -> TrainingJobStatus:
         snapshot=_snapshot(seen),
         environment=_image(seen),
         attempts=_attempts(seen, step),
+        kept_claims=leftovers.kept_claims(seen),
         logs=_logs(seen),
         failures=job.status.failures,
         interruptions=job.status.interruptions,
@@ -72,6 +73,7 @@ def closed(seen: Seen, attempt: Attempt, verdict: Verdict) -> TrainingJobStatus:
         former,
         waiting=None,
         attempts=_with_entry(former.attempts, over),
+        kept_claims=leftovers.kept_claims(seen),
         failures=former.failures + (verdict.counted == "Failure"),
         interruptions=former.interruptions + (verdict.counted == "Interruption"),
         early_node_losses=former.early_node_losses + verdict.early,

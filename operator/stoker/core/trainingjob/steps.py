@@ -6,7 +6,7 @@ from typing import Any
 
 from stoker.api import names
 from stoker.api.kube import BatchJob
-from stoker.core import podspec, record, times
+from stoker.core import podshape, podspec, record, salvagespec, times
 from stoker.core.plan import (
     Action,
     Ask,
@@ -21,7 +21,7 @@ from stoker.core.plan import (
     ask_again_at,
     is_due,
 )
-from stoker.core.trainingjob import ending, preparation, retry, waits
+from stoker.core.trainingjob import ending, preparation, remains, retry, waits
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.seen import PULL_PATIENCE, Seen
 
@@ -157,9 +157,11 @@ def wait_for_seals(seen: Seen) -> Step:
     attempt = _attempt(seen)
     asking = _asking(seen, attempt.question) if attempt.question is not None else Step()
     # Where all have ended, the seals are looked at first: a rank whose pod is gone is mostly sealed.
-    closing = _closing(seen, attempt) if attempt.asked or attempt.question is None else Step()
+    known = attempt.asked or attempt.question is None
+    closing = _closing(seen, attempt) if known else Step()
+    salvaging = _salvages(seen, attempt) if known else ()
     wake_at = times.earliest(asking.wake_at, closing.wake_at, attempt.look_at, _pods_wake(seen, attempt))
-    return Step((*asking.actions, *closing.actions), wake_at)
+    return Step((*asking.actions, *closing.actions, *salvaging), wake_at)
 
 
 def watch(seen: Seen) -> Step:
@@ -245,6 +247,25 @@ def _closing(seen: Seen, attempt: Attempt) -> Step:
     ]  # fmt: skip
     actions = tuple(action for step in asked for action in step.actions)
     return Step(actions, times.earliest(*(step.wake_at for step in asked)))
+
+
+def _salvages(seen: Seen, attempt: Attempt) -> tuple[Action, ...]:
+    """Have saved what ranks without a seal left on their claims, before they are closed as lost."""
+    view, command = seen.view, seen.view.job.spec.command
+    made = []
+    for rank in attempt.ranks:
+        if command is None or not rank.salvaging or rank.remains is None or rank.remains.job is not None:
+            continue
+        reason, words = ending.lost_as(rank)
+        made.append(salvagespec.SalvagePlan(
+            job=view.job, attempt=attempt.number, rank=rank.number, claim=rank.remains.claim.metadata.name,
+            reason=reason, message=words, compute=seen.compute, seconds=remains.SAVING_PATIENCE,
+            shape=podshape.merged(command.pod, view.cluster.spec.pod_defaults if view.cluster else None),
+            agent_image=view.settings.agent_image, server_url=view.settings.server_url,
+            pods_after_seconds=view.settings.pods_after_seconds,
+            pull_secrets=(*preparation.pull_secrets(view), *view.settings.image_pull_secrets),
+        ))  # fmt: skip
+    return tuple(Create(salvagespec.make_salvage(plan)) for plan in made)
 
 
 def _delete_child(child: BatchJob) -> Delete:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import Environment
-from stoker.api.kube import BatchJob, Event, Node, Pod
+from stoker.api.kube import BatchJob, Claim, Event, Node, Pod
 from stoker.api.trainingjob import TrainingJob
 from stoker.api.workspace import Defaults
 from stoker.core.plan import Answers
@@ -66,3 +66,7 @@ class JobView:
     #: FailedCreate events of the children.
     events: tuple[Event, ...] = ()
     answers: Answers = field(default_factory=dict)
+    #: Scratch claims of this job's pods, and the Jobs and pods that save what lost ranks left on them.
+    claims: tuple[Claim, ...] = ()
+    salvages: tuple[BatchJob, ...] = ()
+    salvage_pods: tuple[Pod, ...] = ()

@@ -197,6 +197,16 @@ def saving(seen: Seen) -> Wait | None:
     result = seen.view.answers.get(ResultWritten(seen.view.job.metadata.namespace, seen.key))
     if told := _answered(result, "ResultRefused", "StorageUnavailable", "the result", _STORE):
         return told
+    salvaged = [
+        (rank.number, rank.remains.claim.metadata.name) for rank in attempt.ranks if rank.salvaging and rank.remains
+    ]
+    if salvaged:
+        listed = ", ".join(f"rank {number} (PersistentVolumeClaim {claim})" for number, claim in salvaged[:5])
+        return Wait(
+            "SavingRemains",
+            f"lost before all was saved, and being saved from scratch: {listed}",
+            "nothing needs doing: it ends within 10 min, and what could not be saved is named in status.keptClaims",
+        )
     if any(rank.close_as and rank.seal is None for rank in attempt.ranks):
         words = "a pod ended without saving; what it saved before is being listed"
         return Wait("ClosingLostRanks", words, _ITSELF)

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stoker.api import names
 from stoker.api.trainingjob import TrainingJob
 from stoker.core import trainingjob
 from stoker.core.plan import Ask, Create, Delete, Found, Question, Refused, Unavailable
@@ -133,8 +134,20 @@ def views(draw: st.DrawFn) -> JobView:
             [WorkspaceView(build.STORAGE)] * 4 + [WorkspaceView(""), WorkspaceView("s3://x", problem=("Taken", "x"))]
         )
     )
+    pending = draw(st.sampled_from(["Bound", "Bound", "Pending", "Lost"]))
+    claims = [
+        build.claim(rank, job, attempt=draw(st.sampled_from([attempt, attempt, 1, 3])), phase=pending,
+                    owned=draw(st.booleans()), deleting=draw(st.integers(0, 5)) == 0)
+        for rank in range(3) if draw(st.booleans())
+    ] if draw(st.booleans()) else []  # fmt: skip
+    salvages = [
+        build.salvage(rank, job, attempt=attempt, created=draw(st.floats(2, 100)), deleting=draw(st.integers(0, 5)) == 0,
+                      ended=draw(st.sampled_from(["", "", "Complete", "Failed"])))
+        for rank in range(2) if claims and draw(st.booleans())
+    ]  # fmt: skip
+    salvage_pods = [build.salvage_pod(one, running=draw(st.booleans())) for one in salvages if draw(st.booleans())]
     return build.view(
-        job, children=tuple(children), pods=tuple(pods), nodes=nodes, placement=placement, workspace=workspace,
+        job, claims=tuple(claims), salvages=tuple(salvages), salvage_pods=tuple(salvage_pods), children=tuple(children), pods=tuple(pods), nodes=nodes, placement=placement, workspace=workspace,
         without_cluster=draw(st.integers(0, 5)) == 0, on=build.cluster(provider=draw(st.sampled_from(["Scale", "Static", "External"]))),
         events=draw(st.sampled_from([(), (build.rejected("quota"),)])),
         environment=draw(st.sampled_from([None, build.environment()])),
@@ -159,7 +172,11 @@ def test_every_observation_has_a_plan(view: JobView, after: float) -> None:
     if seen.finished:
         assert made.status is None
         assert all(isinstance(action, Delete) for action in made.actions)
-    if any(isinstance(action, Create) for action in made.actions):
+    created = [action.manifest["metadata"]["labels"] for action in made.actions if isinstance(action, Create)]
+    if any(names.LABEL_SALVAGE in labels for labels in created):
+        assert seen.attempt is not None
+        assert all(names.LABEL_SALVAGE in labels for labels in created), "a child beside a salvage"
+    elif created:
         assert seen.attempt is None, "never a second child"
         assert not seen.cancel
         assert not seen.suspend
