@@ -37,6 +37,16 @@ class Defaults(Spec):
     )
 
 
+class Retention(Spec):
+    """Which finished runs stay in storage once their TrainingJobs are gone. A run goes when neither of the two keeps it; with
+    neither set no run goes. Snapshots that no run and no TrainingJob names go after 24 h."""
+
+    keep_last: Annotated[
+        int | None, field("Keep the newest so many finished runs of each experiment.", ge=0, le=1000000)
+    ] = None
+    keep_days: Annotated[int | None, field("Keep runs that ended within so many days.", ge=0, le=36500)] = None
+
+
 class WorkspaceSpec(Spec):
     """Settings of one namespace."""
 
@@ -48,6 +58,10 @@ class WorkspaceSpec(Spec):
         field("Secrets with which images are looked up and pulled.", max_length=16, list_map_key="name"),
     ] = ()
     defaults: Annotated[Defaults, field("What a job gets that does not say.")] = Defaults()
+    retention: Annotated[
+        Retention | None,
+        field("What the operator removes from storage, every few hours; missing: nothing. See `stoker gc --dry-run`."),
+    ] = None
     weight: Annotated[
         int,
         field(
@@ -66,7 +80,8 @@ class WorkspaceStatus(Spec):
     conditions: Annotated[
         tuple[Condition, ...],
         field(
-            "Facts for machines: Ready, Reconciling, Stalled, and StoragePreflight (which promises hold on the store).",
+            "Facts for machines: Ready, Reconciling, Stalled, StoragePreflight (which promises hold on the store) and "
+            "Retention (what was removed).",
             max_length=16,
             list_map_key="type",
         ),

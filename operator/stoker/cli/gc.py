@@ -11,7 +11,7 @@ from stoker.cli.references import kept_url
 from stoker.errors import BadInput, StokerError
 
 if TYPE_CHECKING:
-    from stoker.core.retention import Going, Plan
+    from stoker.core.retention import Going, Plan, Policy
     from stoker.local.kept import Kept
     from stoker.storage.removal import Contents
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Examples:
   stoker gc --dry-run                              what would go, and why
   stoker gc --keep-last 10 --keep-days 30          runs that neither of the two keeps, and unused snapshots
+  stoker gc -n team --dry-run                      what the retention of namespace team's Workspace would remove now
   stoker gc --storage s3://bucket/team -n team     a cluster's workspace: namespace team tells what still exists
 """
 )
@@ -41,19 +42,20 @@ def gc(
 
     A run that has not ended, or whose TrainingJob exists, stays. With both --keep-last and --keep-days a run goes only
     when neither keeps it; with none of them no run goes. A snapshot goes when no kept run and no TrainingJob names it
-    and it is older than 24 h.
+    and it is older than 24 h. With -n and none of the two, spec.retention of the namespace's Workspace says what is kept,
+    and without --storage its spec.storage.url where.
     """
-    from stoker.core.retention import Policy
+    from stoker.core.retention import Policy, but
     from stoker.local.kept import Kept
 
-    if storage is None and (common.context or common.namespace):
-        fix = "give the Workspace's storage URL: --storage s3://…"
-        raise BadInput("--storage", "gc of a cluster's workspace needs it", fix)
+    policy = Policy(keep_last, keep_days)
+    if common.context or common.namespace:
+        storage, policy = _of_workspace(common, storage, policy)
     now = time.time()
     kept = Kept(kept_url(common, storage))
     found = kept.contents()
     live, named = _of_clusters(common, kept, found)
-    plan = kept.plan(found, Policy(keep_last, keep_days), now, live, named)
+    plan = kept.plan(found, policy, now, live, named)
     if common.output.is_table:
         _table(common, plan)
     if plan.held:
@@ -62,10 +64,30 @@ def gc(
     if anything and not dry_run:
         what = f"{plural(len(plan.runs), 'run')} and {plural(len(plan.snapshots), 'snapshot')}"
         confirm(f"remove {what} of {kept.url} for good?", yes, stopped="nothing was removed")
-        plan = _carry_out(common, kept, _but(plan, *_of_clusters(common, kept, found)), now)
+        # A yes may be long in coming.
+        plan = _carry_out(common, kept, but(plan, *_of_clusters(common, kept, found)), now)
     if not common.output.is_table:
         value = _value(kept.url, plan, removed=not dry_run)
         common.output.emit(value, lambda: None, [one.what for one in (*plan.runs, *plan.snapshots)])
+
+
+def _of_workspace(common: Common, storage: str | None, policy: "Policy") -> tuple[str, "Policy"]:
+    """Where the namespace's runs are and what is kept of them: as the flags say, else as its Workspace does."""
+    from stoker.core.retention import Policy
+
+    asked = policy.keep_last is not None or policy.keep_days is not None
+    if storage is not None and asked:
+        return storage, policy
+    spec = common.cluster().workspace()
+    storage = storage or (spec.get("storage") or {}).get("url")
+    if storage is None:
+        fix = "give the storage URL of the namespace, as the chart has it: --storage s3://…/NAMESPACE"
+        raise BadInput("--storage", "the namespace's Workspace names none", fix)
+    if not asked and (retention := spec.get("retention")) is not None:
+        policy = Policy(retention.get("keepLast"), retention.get("keepDays"))
+        words = ", ".join(f"{name} {number}" for name, number in sorted(retention.items())) or "nothing is set"
+        common.output.note(f"spec.retention of Workspace/default: {words}")
+    return storage, policy
 
 
 def _of_clusters(common: Common, kept: "Kept", found: "Contents") -> tuple[set[str], set[str]]:
@@ -105,14 +127,6 @@ def _note(job: dict[str, Any], live: set[str], named: set[str]) -> None:
 
     live.add(key_of(job))
     named |= digests_in(json.dumps(job).encode())
-
-
-def _but(plan: "Plan", live: set[str], named: set[str]) -> "Plan":
-    """The plan without what exists, or is named, by now: a yes may be long in coming."""
-    from dataclasses import replace
-
-    runs = tuple(one for one in plan.runs if one.what not in live)
-    return replace(plan, runs=runs, snapshots=tuple(one for one in plan.snapshots if one.what not in named))
 
 
 def _table(common: Common, plan: "Plan") -> None:

@@ -28,6 +28,7 @@ from stoker.controller.preflight import check_cluster
 from stoker.controller.probes import Probes
 from stoker.controller.pull_secrets import PullSecrets
 from stoker.controller.reconciler import Reconciler
+from stoker.controller.retention import Retention
 from stoker.controller.routes import Routes
 from stoker.controller.sweep import Sweeper
 from stoker.controller.views import Views
@@ -90,6 +91,7 @@ class Operator:
             self.metrics,
         )  # fmt: skip
         self.routes = Routes(self.store, self.ledger, self._wake, self.pools.clusters_of)
+        self.retention = Retention(self.client, self.store, workspaces, self.answers, self.gate, self._wake)
         self.accounts = Accounts(self.client, self.store, config.job_namespaces, self.gate)
         plans = Plans(self._review_client, self.gate, views.job, self._unready)
         self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics, plans.routes())
@@ -176,6 +178,7 @@ class Operator:
             parts.start("kopf", self._kopf())
             parts.start("events", self.recorder.run())
             parts.start("accounts", self.accounts.run())
+            parts.start("retention", self.retention.run())
             if self.config.compute_clusters_dir is not None:
                 configured = ConfiguredPools(self.client, self.config.compute_clusters_dir, self.gate)
                 parts.start("configured pools", configured.run())

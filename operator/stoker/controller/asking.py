@@ -109,7 +109,8 @@ class Asking:
     # -- code and inputs
 
     async def _snapshot_present(self, question: SnapshotPresent) -> Answer:
-        if await snapshots.present(self._open(question.namespace), question.digest):
+        # An old one is made young again: retention must not take what a job has just named.
+        if await snapshots.claim(self._open(question.namespace), question.digest):
             return Found(True)
         return self._refused(
             "SnapshotNotFound",

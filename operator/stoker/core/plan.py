@@ -115,6 +115,15 @@ class StoragePreflight:
 
 
 @dataclass(frozen=True, slots=True)
+class Retained:
+    """What did the last look at a workspace's retention remove? No plan asks this: the operator looks every few hours and
+    leaves the answer here. Answer: a core.retention.Report; Refused or Unavailable when it could not be done, or in part."""
+
+    namespace: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Posted:
     """What became of a Create. No plan asks this: when the API server refuses a Create, the executor leaves its words
     here as Refused (PodsRejected for a policy or a quota, NameTaken for someone else's object of that name) and forgets
@@ -136,6 +145,7 @@ Question = (
     | CloseRank
     | ResultWritten
     | StoragePreflight
+    | Retained
     | Posted
 )
 

@@ -10,7 +10,7 @@ names, so no snapshot goes.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DAY = 86_400.0
 #: A snapshot written so recently (seconds) may belong to a job that is still to come.
@@ -69,6 +69,27 @@ class Plan:
     def size(self) -> int:
         """Bytes of all that goes."""
         return sum(one.size for one in (*self.runs, *self.snapshots))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was removed. at: seconds since the epoch. runs: keys. snapshots: how many. size: bytes of all. held: why no
+    snapshot was looked at, empty when they were."""
+
+    at: float
+    runs: tuple[str, ...] = ()
+    snapshots: int = 0
+    size: int = 0
+    held: str = ""
+
+
+def but(found: Plan, live: Collection[str], named: Collection[str]) -> Plan:
+    """The plan without what exists, or is named, by now: time passes between a plan and its doing."""
+    return replace(
+        found,
+        runs=tuple(one for one in found.runs if one.what not in live),
+        snapshots=tuple(one for one in found.snapshots if one.what not in named),
+    )
 
 
 def plan(

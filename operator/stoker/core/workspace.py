@@ -1,13 +1,19 @@
-"""Whether a Workspace's settings can be used, and which promises its store keeps."""
+"""Whether a Workspace's settings can be used, which promises its store keeps, and what its retention removed."""
 
 from stoker.api.common import Condition
-from stoker.api.workspace import Workspace, WorkspaceStatus
+from stoker.api.workspace import Retention, Workspace, WorkspaceStatus
+from stoker.core import times
 from stoker.core.conditions import Fact, kstatus, stamped
-from stoker.core.plan import Action, Answer, Answers, Ask, Found, Plan, StoragePreflight, ask_again_at, is_due
+from stoker.core.plan import Action, Answer, Answers, Ask, Found, Plan, Retained, StoragePreflight, ask_again_at, is_due
+from stoker.core.retention import Report
 from stoker.core.trainingjob.view import WorkspaceView
 
 #: The condition that says which promises hold on the store.
 PREFLIGHT = "StoragePreflight"
+#: The condition that says what retention removed.
+RETENTION = "Retention"
+#: So many runs are named in a message.
+_NAMED = 10
 _REASONS = frozenset({"PromisesMissing", "StorageUnreachable"})
 
 
@@ -25,8 +31,11 @@ def plan(workspace: Workspace, view: WorkspaceView, answers: Answers, now: float
         if is_due(answer, now):
             actions = (Ask(question),)
         wake_at = ask_again_at(answer, now)
-        if (fact := _told(answer, view.storage_url) or _former(workspace)) is not None:
+        if (fact := _told(answer, view.storage_url) or _former(workspace, PREFLIGHT)) is not None:
             facts[PREFLIGHT] = fact
+        retained = answers.get(Retained(workspace.metadata.namespace, view.storage_url))
+        if (fact := _retention(workspace, retained)) is not None:
+            facts[RETENTION] = fact
     generation = workspace.metadata.generation
     conditions = stamped(facts, workspace.status.conditions, generation, now)
     return Plan(actions, WorkspaceStatus(observed_generation=generation, conditions=conditions), wake_at)
@@ -42,10 +51,40 @@ def _told(answer: Answer, url: str) -> Fact | None:
     return "False" if answer.reason in _REASONS else "Unknown", answer.reason, message
 
 
-def _former(workspace: Workspace) -> Fact | None:
+def _retention(workspace: Workspace, answer: Answer) -> Fact | None:
+    """What the last look removed. One that removed nothing is no news: what went before stays told."""
+    retention, former = workspace.spec.retention, _former(workspace, RETENTION)
+    if retention is None:
+        return None
+    if answer is None:
+        return former
+    if not isinstance(answer, Found):
+        return "False", answer.reason, f"{answer.message}; {answer.fix}" if answer.fix else answer.message
+    report: Report = answer.value
+    if report.held:
+        return "False", "Held", f"{_removed(report)}; no snapshot goes: {report.held}; remove or mend that record"
+    if not report.runs and not report.snapshots:
+        told = former if former is not None and former[0] == "True" else None
+        return told or ("True", "Applied", f"{_kept(retention)}; nothing had to go yet")
+    return "True", "Applied", f"{_kept(retention)}; {_removed(report)}"
+
+
+def _kept(retention: Retention) -> str:
+    rules = (("keepLast", retention.keep_last), ("keepDays", retention.keep_days))
+    told = ", ".join(f"{name} {number}" for name, number in rules if number is not None)
+    return told or "every run is kept, snapshots that nothing names are not"
+
+
+def _removed(report: Report) -> str:
+    names = ", ".join(report.runs[:_NAMED]) + (f" and {len(report.runs) - _NAMED} more" if report.runs[_NAMED:] else "")
+    runs = f"{len(report.runs)} runs" + (f" ({names})" if names else "")
+    return f"removed at {times.rfc3339(report.at)}: {runs}, {report.snapshots} snapshots, {report.size} bytes"
+
+
+def _former(workspace: Workspace, kind: str) -> Fact | None:
     """What an operator that ran before us found out, until we know: a restart is no news, and costs no write."""
     for one in workspace.status.conditions:
-        if one.type == PREFLIGHT and one.observed_generation == workspace.metadata.generation:
+        if one.type == kind and one.observed_generation == workspace.metadata.generation:
             return _fact(one)
     return None
 

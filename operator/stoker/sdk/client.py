@@ -78,6 +78,16 @@ class Cluster:
             f"namespace {self.namespace} has: {there}; or name an image with its tag",
         )
 
+    def workspace(self) -> Mapping[str, Any]:
+        """The spec of this namespace's Workspace; empty when it has none. Raises StokerError when we may not look."""
+        try:
+            found: Mapping[str, Any] = self.kube.get(f"{_GROUP}/namespaces/{self.namespace}/workspaces/default")["spec"]
+            return found
+        except Refused as error:
+            if error.status == 404:
+                return {}
+            raise
+
     def _names(self, path: str, kind: str) -> list[str]:
         try:
             return sorted(one["metadata"]["name"] for one in self.kube.get(path)["items"])

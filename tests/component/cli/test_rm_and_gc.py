@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from stoker.cli.gc import _but
-from stoker.core.retention import DAY, Going, Plan, Snapshot
+from stoker.core.retention import DAY, Going, Plan, Snapshot, but
 from stoker.storage import layout, records, removal, snapshots
 from stoker.storage.objects import ObjectStore, StoreOptions, open_store
 from tests.component.cli.test_cluster_run import World
@@ -230,7 +229,6 @@ def test_gc_where_nothing_was_ever_kept(cli: Cli) -> None:
     [
         (["--keep-last", "-1"], "--keep-last"),
         (["--keep-days", "soon"], "--keep-days"),
-        (["-n", "team"], "gc of a cluster's workspace needs it; give the Workspace's storage URL: --storage s3://"),
         (["--storage", "ftp://x"], "ftp://x"),
     ],
 )
@@ -296,6 +294,29 @@ def test_rm_cut_off_between_record_and_object_is_finished_by_the_next(world: Wor
     assert f"{JOBS}/{done['metadata']['name']}" not in world.api.objects
 
 
+def test_gc_of_a_namespace_shows_what_its_workspaces_retention_would_remove(world: World) -> None:
+    done = world.finished()
+    del world.api.objects[f"{JOBS}/{done['metadata']['name']}"]
+    path = JOBS.replace("trainingjobs", "workspaces/default")
+    spec = {"storage": {"url": world.served.store().url}, "retention": {"keepLast": 0, "keepDays": 36500}}
+    world.api.objects[path] = {"metadata": {"name": "default"}, "spec": spec}
+
+    assert [] == world.cli.json("gc", "-n", "team", "--dry-run")["runs"]
+    spec["retention"] = {"keepLast": 0}
+    shown = world.cli("gc", "-n", "team", "--dry-run")
+    value = world.cli.json("gc", "-n", "team", "--dry-run")
+
+    assert "spec.retention of Workspace/default: keepLast 0" in shown.stderr
+    assert ([world.key(done)], False) == ([one["key"] for one in value["runs"]], value["removed"])
+    assert [] == world.cli.json("gc", "-n", "team", "--dry-run", "--keep-last", "1")["runs"], "a flag says more"
+
+
+def test_gc_of_a_namespace_needs_a_storage_that_somebody_names(world: World) -> None:
+    said = world.cli("gc", "-n", "team", code=2).stderr
+
+    assert "--storage: the namespace's Workspace names none; give the storage URL of the namespace" in said
+
+
 def test_gc_of_a_clusters_storage_keeps_what_exists_there(world: World) -> None:
     done = world.finished()
     storage = world.served.store().url
@@ -357,4 +378,4 @@ def test_a_run_whose_object_was_deleted_before_its_end_waits_for_its_result(worl
 def test_what_came_to_exist_while_the_yes_was_awaited_stays() -> None:
     run, other, snapshot = Going("a", 1, ""), Going("b", 2, ""), Going("sha256:c", 4, "")
 
-    assert Plan((other,), ()) == _but(Plan((run, other), (snapshot,)), {"a"}, {"sha256:c"})
+    assert Plan((other,), ()) == but(Plan((run, other), (snapshot,)), {"a"}, {"sha256:c"})

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 
+import msgspec
 import pytest
 
 from stoker.api.common import Condition
 from stoker.api.kube import ObjectMeta
-from stoker.api.workspace import Workspace, WorkspaceStatus
+from stoker.api.workspace import Retention, Workspace, WorkspaceSpec, WorkspaceStatus
 from stoker.core import workspace as workspace_core
-from stoker.core.plan import Answer, Ask, Found, Plan, Question, Refused, StoragePreflight, Unavailable
+from stoker.core.plan import Answer, Ask, Found, Plan, Question, Refused, Retained, StoragePreflight, Unavailable
+from stoker.core.retention import Report
 from stoker.core.trainingjob.view import WorkspaceView
 
 URL = "s3://bucket/team"
@@ -21,6 +23,55 @@ AWAY = Unavailable("StorageUnreachable", "connection refused", "see whether it a
 def workspace(*conditions: Condition, generation: int = 1) -> Workspace:
     meta = ObjectMeta(name="default", namespace="team", uid="u", generation=generation)
     return Workspace(metadata=meta, status=WorkspaceStatus(observed_generation=1, conditions=conditions))
+
+
+def retaining(*conditions: Condition, **retention: int) -> Workspace:
+    return msgspec.structs.replace(workspace(*conditions), spec=WorkspaceSpec(retention=Retention(**retention)))
+
+
+def retention_of(answer: Answer, seen: Workspace) -> Condition | None:
+    answers: Mapping[Question, Answer] = {Retained("team", URL): answer} if answer is not None else {}
+    plan = workspace_core.plan(seen, WorkspaceView(URL), answers, NOW)
+    assert plan.status is not None
+    return next((one for one in plan.status.conditions if one.type == "Retention"), None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "words"),
+    [
+        (Found(Report(NOW)), ("True", "Applied"), "keepLast 3, keepDays 7; nothing had to go yet"),
+        (
+            Found(Report(NOW, ("a-1", "b-2"), 1, 300)), ("True", "Applied"),
+            "keepLast 3, keepDays 7; removed at 2027-01-15T08:00:00Z: 2 runs (a-1, b-2), 1 snapshots, 300 bytes",
+        ),
+        (Found(Report(NOW, tuple(f"r{n}" for n in range(12)))), ("True", "Applied"), "r9 and 2 more)"),
+        (Found(Report(NOW, held="the record of x cannot be read")), ("False", "Held"), "the record of x cannot be read"),
+        (Unavailable("StorageUnavailable", "503", "see"), ("False", "StorageUnavailable"), "503; see"),
+    ],
+)  # fmt: skip
+def test_what_retention_removed_is_told(answer: Answer, expected: tuple[str, str], words: str) -> None:
+    shown = retention_of(answer, retaining(keep_last=3, keep_days=7))
+
+    assert shown is not None
+    assert (expected, True) == ((shown.status, shown.reason), words in shown.message)
+
+
+def test_a_look_that_removes_nothing_is_no_news_and_costs_no_write() -> None:
+    removed = retention_of(Found(Report(NOW, ("a-1",))), retaining(keep_last=3))
+    assert removed is not None
+    told = retaining(removed, keep_last=3)
+
+    for answer in (None, Found(Report(NOW + 9))):
+        assert removed == retention_of(answer, told)
+    away = retention_of(Unavailable("StorageUnavailable", "503"), told)
+    assert away is not None
+    assert "nothing had to go yet" in getattr(
+        retention_of(Found(Report(NOW)), retaining(away, keep_last=3)), "message", ""
+    )
+
+
+def test_without_retention_nothing_is_said_of_it() -> None:
+    assert retention_of(Found(Report(NOW, ("a-1",))), workspace()) is None
 
 
 def planned(

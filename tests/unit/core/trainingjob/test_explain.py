@@ -23,6 +23,7 @@ from stoker.core.plan import (
     Recorded,
     Refused,
     ResultWritten,
+    Retained,
     Seals,
     SnapshotPresent,
     StoragePreflight,
@@ -44,6 +45,7 @@ QUESTIONS: tuple[Question, ...] = (
     CloseRank("team", build.KEY, 1, 0, "NodeLost", CANARY),
     ResultWritten("team", build.KEY, CANARY),
     StoragePreflight("team", build.STORAGE),
+    Retained("team", build.STORAGE),
     Posted("Job", "team", "iris-1"),
 )
 
