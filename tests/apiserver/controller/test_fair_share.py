@@ -20,10 +20,7 @@ def fair_pool(cluster: Cluster) -> Iterator[None]:
     cluster.apply(*namespaces, *fair_share.pool(NODES))
     until("the pool is ready", lambda: cluster.get("nodepool", fair_share.POOL)["status"]["readyReplicas"] == NODES)
     yield
-    for namespace in (BIG, SMALL):
-        cluster.lab.kubectl("delete", "trainingjobs", "--all", "-n", namespace)
-        cluster.lab.kubectl("delete", "pods", "--all", "-n", namespace, "--grace-period=0", "--force")
-        cluster.lab.kubectl("delete", "namespace", namespace, "--wait=false")
+    cluster.lab.kubectl("delete", "namespace", BIG, SMALL, "--wait=false")
     cluster.lab.kubectl("delete", "computecluster,nodepool", fair_share.POOL)
 
 
