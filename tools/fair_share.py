@@ -12,6 +12,10 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.apiserver.controller.fair_share import Contest, Seen
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "operator"), str(ROOT)]
@@ -32,7 +36,6 @@ def main() -> int:
     parser.add_argument("--pace", type=float, default=2.0, help="nodes that fall free a second")
     parser.add_argument("--after", type=int, default=100, help="nodes that must be taken after the few have theirs")
     parser.add_argument("--lab", default="stoker-fair")
-    parser.add_argument("--port", type=int, default=18191, help="of the operator's probes")
     options = parser.parse_args()
     contest = fair_share.Contest(
         "big", "small", options.many, options.few, options.nodes, options.pace, options.after
@@ -48,7 +51,7 @@ def main() -> int:
         pool = f"nodepool/{fair_share.POOL}"
         lab.kubectl("wait", pool, f"--for=jsonpath={{.status.readyReplicas}}={contest.nodes}", "--timeout=300s")
         with tempfile.TemporaryDirectory() as folder:
-            operator = Operator(cluster, Path(folder), options.port)
+            operator = Operator(cluster, Path(folder))
             operator.start()
             until("the operator leads", lambda: operator.leads)
             try:
@@ -63,7 +66,7 @@ def main() -> int:
     return report(contest, seen)
 
 
-def report(contest, seen) -> int:  # type: ignore[no-untyped-def]
+def report(contest: "Contest", seen: "Seen") -> int:
     """Print what was seen; the exit code."""
     delays, last = seen.delays(contest.small), seen.last(contest.small)
     first = min(at for job, at in seen.submitted.items() if job[0] == contest.small)
