@@ -77,7 +77,7 @@ def make_app(
         routes=[
             *pods.routes(),
             *people.routes(),
-            *Operators(settings.operator_url).routes(),
+            *Operators(settings.operator_url, people.known).routes(),
             Route("/livez", livez),
             Route("/readyz", readyz),
             Route("/metrics", metrics.endpoint),

@@ -1,6 +1,7 @@
 """The way from the server to the operator's leader: `stoker why --plan` comes in through the server alone.
 
-The caller's own token goes along, and the operator checks it for itself; the server adds nothing to what it may see.
+The caller's own token goes along, and the operator checks it for itself; the server adds nothing to what it may see, and
+sends nobody there whose token is not good or who asks too often.
 """
 
 import asyncio
@@ -21,25 +22,27 @@ ASK_SECONDS = 10.0
 
 _KEPT = ("Cache-Control", "WWW-Authenticate")
 
+#: Raises Refusal 401 and 429.
+Known = Callable[[Request], Awaitable[object]]
 #: Base URLs of the operator's replicas, as they are now.
 Find = Callable[[], Awaitable[list[str]]]
 
 
 class Operators:
-    """url: STOKER_OPERATOR_URL. find: overrides how its replicas are found."""
+    """url: STOKER_OPERATOR_URL. known: checks and counts who asks. find: overrides how its replicas are found."""
 
-    def __init__(self, url: str, find: Find | None = None) -> None:
+    def __init__(self, url: str, known: Known, find: Find | None = None) -> None:
         self._url = url
+        self._known = known
         self._find = find or self._resolve
 
     def routes(self) -> list[Route]:
         return [Route("/v1/namespaces/{ns}/trainingjobs/{name}/plan", self.plan, methods=["GET"])]
 
     async def plan(self, request: Request) -> Response:
-        """The leader's answer, whatever it is. Raises Refusal 401, 503."""
-        authorization = request.headers.get("authorization", "")
-        if not authorization.lower().startswith("bearer "):
-            raise Refusal(401, "Unauthenticated", "send Authorization: Bearer <token with audience stoker>")
+        """The leader's answer, whatever it is. Raises Refusal 401, 429, 503."""
+        await self._known(request)
+        authorization = request.headers["authorization"]
         namespace, name = request.path_params["ns"], request.path_params["name"]
         request.scope["stoker.namespace"] = namespace
         path = f"/v1/namespaces/{quote(namespace, safe='')}/trainingjobs/{quote(name, safe='')}/plan"

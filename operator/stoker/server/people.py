@@ -20,7 +20,7 @@ from stoker.server.config import Settings
 from stoker.server.errors import Refusal
 from stoker.server.limits import NAMESPACE_TIMES, Buckets
 from stoker.server.requests import rank_path
-from stoker.server.tokens import Tokens
+from stoker.server.tokens import Caller, Tokens
 from stoker.server.uploads import Uploads
 from stoker.server.workspaces import Place, Workspaces
 from stoker.storage import layout, records, removal
@@ -67,14 +67,23 @@ class PeopleSide:
             Route(base + "/jobs/{key}/log", self.log, methods=["GET"]),
         ]
 
+    async def known(self, request: Request) -> Caller:
+        """Who asks, counted like every request of a person. Raises Refusal 401, 429."""
+        caller = await self._tokens.caller(request)
+        self._count(caller)
+        return caller
+
+    def _count(self, caller: Caller) -> None:
+        self._persons.take((caller.namespace, caller.credential))
+        self._namespaces.take(caller.namespace)
+
     async def _place(self, request: Request) -> Place:
         """The storage of the URL's namespace, for one who may do what is asked. Raises Refusal 401, 403, 429."""
         caller = await self._tokens.caller(request)
         namespace = request.path_params["ns"]
         if request.method not in ("GET", "HEAD"):
             note(request, namespace=namespace, account=f"{caller.namespace}/{caller.account}", token=caller.credential)
-        self._persons.take((caller.namespace, caller.credential))
-        self._namespaces.take(caller.namespace)
+        self._count(caller)
         if caller.namespace != namespace or caller.account not in (EDITOR, VIEWER):
             raise Refusal(
                 403, "Forbidden", f"the token is of {caller.namespace}/{caller.account}; "

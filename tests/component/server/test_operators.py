@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from stoker.server.errors import Refusal
 from stoker.server.operators import Operators
-from tests.support.serving import Served, serving
+from tests.support.serving import Answer, Served, serving
 
 PATH = "/v1/namespaces/team/trainingjobs/iris/plan"
 STANDBY = (503, {"error": {"reason": "NotLeading", "message": "b leads"}})
@@ -41,15 +41,19 @@ async def replica(status: int, body: Any, asked: list[str] | None = None) -> Asy
         await runner.cleanup()
 
 
-async def ask(*found: str, authorization: str = "Bearer mine", name: str = "iris") -> Response:
+async def ask(*found: str, name: str = "iris") -> Response:
     async def find() -> list[str]:
         return list(found)
 
     scope = {
-        "type": "http", "headers": [(b"authorization", authorization.encode())],
+        "type": "http", "headers": [(b"authorization", b"Bearer mine")],
         "path_params": {"ns": "team", "name": name},
     }  # fmt: skip
-    return await Operators("", find).plan(Request(scope))
+    return await Operators("", anybody, find).plan(Request(scope))
+
+
+async def anybody(request: Request) -> None:
+    """Everybody is known."""
 
 
 def dead() -> str:
@@ -96,22 +100,24 @@ async def test_a_name_cannot_lead_to_another_path() -> None:
     ]
 
 
-async def test_nobody_is_asked_without_a_token() -> None:
+async def test_the_servers_own_route_asks_for_those_it_knows_and_not_too_often(tmp_path: Path) -> None:
     asked: list[str] = []
-    async with replica(200, {}, asked) as leader:
-        with pytest.raises(Refusal) as caught:
-            await ask(leader, authorization="")
+    async with replica(200, {"name": "iris"}, asked) as leader:
+        # The operator's name stands for addresses at which nobody listens, too.
+        url = f"http://localhost:{leader.rpartition(':')[2]}"
+        with serving(Served(tmp_path, operator_url=url, person_rate=1)) as served:
+            served.kube.account("mine", "team", "stoker-viewer")
 
-    assert (401, []) == (caught.value.status, asked)
+            def call(token: str) -> Answer:
+                return served.call("GET", PATH, None, token)
 
-
-async def test_the_servers_own_route_resolves_the_operators_name(tmp_path: Path) -> None:
-    async with replica(200, {"name": "iris"}) as leader:
-        port = leader.rpartition(":")[2]
-        with serving(Served(tmp_path, operator_url=f"http://localhost:{port}")) as served:
-            answer = await asyncio.to_thread(served.call, "GET", PATH, None, "mine")
+            answer = await asyncio.to_thread(call, "mine")
+            unknown = [(await asyncio.to_thread(call, token)).status for token in ("", "junk")]
+            often = [(await asyncio.to_thread(call, "mine")).status for _ in range(10)]
 
     assert (200, {"name": "iris"}) == (answer.status, answer.json)
+    assert ([401, 401], True) == (unknown, 429 in often)
+    assert len(asked) == 1 + often.count(200)
 
 
 @pytest.mark.parametrize(("url", "reason"), [("", "OperatorUnknown"), ("http://none.invalid:1", "OperatorUnavailable")])
@@ -120,6 +126,6 @@ async def test_an_operator_that_cannot_be_found(url: str, reason: str) -> None:
         "type": "http", "headers": [(b"authorization", b"Bearer x")], "path_params": {"ns": "team", "name": "iris"},
     }  # fmt: skip
     with pytest.raises(Refusal) as caught:
-        await Operators(url).plan(Request(scope))
+        await Operators(url, anybody).plan(Request(scope))
 
     assert (503, reason) == (caught.value.status, caught.value.reason)
