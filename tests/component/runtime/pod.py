@@ -73,6 +73,22 @@ class Cloud:
         body = self.objects.get(self.prefix + "seal.json")
         return None if body is None else json.loads(body)
 
+    # How bytes are kept; a store for more than memory holds overrides these.
+
+    def take(self, key: str, body: bytes) -> None:
+        self.objects[key] = body
+
+    def take_part(self, upload: str, number: int, body: bytes) -> None:
+        self.uploads[upload][number] = body
+
+    def join(self, key: str, upload: str, parts: list[bytes]) -> None:
+        self.objects[key] = b"".join(parts)
+
+    def digest(self, path: str) -> str | None:
+        """The hex SHA-256 of what is stored at a path of the rank; None: nothing."""
+        body = self.objects.get(self.prefix + path)
+        return None if body is None else hashlib.sha256(body).hexdigest()
+
     def api(self, path: str, asked: dict[str, Any]) -> tuple[int, Any]:
         if path == "/v1/grant":
             return 200, {
@@ -98,8 +114,8 @@ class Cloud:
 
     def _signed(self, entry: dict[str, Any]) -> dict[str, Any]:
         assert wire.path_problem(entry["path"]) is None
-        there = self.stored.get(entry["path"])
-        if there is not None and hashlib.sha256(there).hexdigest() == entry["sha256"]:
+        there = self.objects.get(self.prefix + entry["path"])
+        if self.digest(entry["path"]) == entry["sha256"]:
             return {"path": entry["path"], "stored": True}
         headers = {"x-sha256": entry["sha256"], "Content-Length": str(entry["size"])}
         # As the server signs: a URL works for the object that it saw, and so works once.
@@ -134,14 +150,12 @@ class Cloud:
             }
         parts = self.uploads.pop(upload)
         self.completed.append(upload)
-        self.objects[self.prefix + asked["path"]] = b"".join(parts[p["number"]] for p in asked["parts"])
+        self.join(self.prefix + asked["path"], upload, [parts[p["number"]] for p in asked["parts"]])
         return 200, {}
 
     def _seal(self, asked: dict[str, Any]) -> tuple[int, Any]:
         files = wire.stored_files(asked["files"])
-        absent = [
-            file.path for file in files if hashlib.sha256(self.stored.get(file.path, b"\0")).hexdigest() != file.sha256
-        ]
+        absent = [file.path for file in files if self.digest(file.path) != file.sha256]
         if absent:
             return 422, {**_error("Absent", "not there"), "absent": absent}
         missing = [wire.MissingFile(**entry) for entry in asked["missing"]]
@@ -198,14 +212,14 @@ class _Handler(BaseHTTPRequestHandler):
         with self.owner.lock:
             if self.path.startswith("/p/"):
                 _, _, upload, number = self.path.split("/")
-                self.owner.uploads[upload][int(number)] = body
+                self.owner.take_part(upload, int(number), body)
             else:
                 key = unquote(self.path[len("/o/") :])
                 there = self.owner.objects.get(key)
                 seen = self.headers.get("If-Match")
                 if seen != (None if there is None else etag(there)):
                     return self._answer(412, b"PreconditionFailed")
-                self.owner.objects[key] = body
+                self.owner.take(key, body)
         return self._answer(200, b"", {"ETag": etag(body)})
 
     def do_POST(self) -> None:
