@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set
 
 from stoker.runtime import wire
 from stoker.runtime.journal import Journal
@@ -40,10 +42,33 @@ class StoreState:
         self.last_error = ""
         self.last_accepted = time.monotonic()
         self.refused_since: Optional[float] = None
+        self._sending: Dict[object, float] = {}
+        self._lock = threading.Lock()
 
     def accepted(self) -> None:
         self.last_accepted = time.monotonic()
         self.refused_since = None
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """Around a call that sends a file or a part of one. From any thread."""
+        call = object()
+        with self._lock:
+            self._sending[call] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._sending[call]
+
+    def has_stalled(self, since: float, seconds: float) -> bool:
+        """Whether nothing was accepted for so long, `since` counting as if something had been. A call that began within
+        that time and still goes on is no stall: one over which no byte moves is given up by itself (see Web), and
+        over a slow network a single file may take longer than any stall."""
+        last = max(self.last_accepted, since)
+        with self._lock:
+            under_way = any(begun <= last + seconds for begun in self._sending.values())
+        return time.monotonic() - last > seconds and not under_way
 
     def failed(self, error: Exception) -> None:
         """Note an error of the store or the server; an error of any other kind is a mistake of ours and goes on."""

@@ -57,7 +57,12 @@ class Ship:
         self._journal = Journal(scratch.journal)
         self._state = StoreState(say)
         self._uploader = Uploader(
-            scratch.work, transport, self._journal, partial(_carried, scratch), self._state.accepted
+            scratch.work,
+            transport,
+            self._journal,
+            partial(_carried, scratch),
+            self._state.accepted,
+            self._state.sending,
         )
         self._lanes, self._log_lane = Lanes(self._settings.lanes, self._events.put), Lanes(1, self._events.put)
         self._files = FileSaver(self._uploader, self._journal, self._lanes, self._state, self._settings, say)
@@ -245,11 +250,8 @@ class Ship:
 
     def _must_give_up(self) -> bool:
         now, state = time.monotonic(), self._state
-        if (
-            self._given_up
-            or state.closed
-            or now - max(state.last_accepted, self._ended_at or now) > self._settings.stall_seconds
-        ):
+        stalled = state.has_stalled(self._ended_at or now, self._settings.stall_seconds)
+        if self._given_up or state.closed or stalled:
             return True
         refused_since = max(state.refused_since, self._ended_at or now) if state.refused_since else now
         return now - refused_since > self._settings.refused_seconds

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, ContextManager, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from stoker.runtime import wire
 from stoker.runtime.beneath import open_file_beneath
@@ -32,8 +33,8 @@ class Changed(Exception):
 
 class Uploader:
     """Saves files of one working directory to one transport. Safe to share between threads; each file is only ever
-    in one call at a time. accepted: called after everything that the store has taken. carried: what lay in the working directory before the
-    command started, by its path there."""
+    in one call at a time. accepted: called after everything that the store has taken. carried: what lay in the working directory
+    before the command started, by its path there. sending: entered for as long as a call sends content."""
 
     def __init__(
         self,
@@ -42,7 +43,9 @@ class Uploader:
         journal: Journal,
         carried: Callable[[], Mapping[str, wire.StoredFile]],
         accepted: Callable[[], None],
+        sending: Callable[[], ContextManager[None]] = contextlib.nullcontext,
     ) -> None:
+        self._sending = sending
         self._work, self._transport, self._journal = os.path.realpath(work), transport, journal
         self._read_carried, self._accepted = carried, accepted
         self._carried: Optional[Mapping[str, wire.StoredFile]] = None
@@ -84,9 +87,10 @@ class Uploader:
 
     def _save_described(self, files: List[wire.StoredFile], ready: Dict[str, Found]) -> List[Failure]:
         try:
-            for file in self._transport.put(files, lambda file: self._content(ready[file.path])):
-                self._accepted()
-                self._note(ready.pop(file.path), file)
+            with self._sending():
+                for file in self._transport.put(files, lambda file: self._content(ready[file.path])):
+                    self._accepted()
+                    self._note(ready.pop(file.path), file)
             return []
         except Changed as error:
             ready.pop(str(error), None)
@@ -108,7 +112,7 @@ class Uploader:
     def save_log(self, name: str, path: str, stamp: Stamp, root: str) -> wire.StoredFile:
         """Save a file below another folder (the whole log), at once; raises Transient, Refused, Changed, OSError."""
         found = Found(path, name, stamp)
-        uploader = Uploader(root, self._transport, self._journal, dict, self._accepted)
+        uploader = Uploader(root, self._transport, self._journal, dict, self._accepted, self._sending)
         failures = uploader.save([found])
         if failures:
             raise Refused(failures[0].message, 0)
@@ -172,7 +176,8 @@ class Uploader:
             part = Part(number, offset, size, digest.hexdigest())
             done = upload.done.get(number)
             if done is None or done[1] != part.sha256:
-                etag = self._transport.put_part(found.path, upload.upload, part, self._part_content(found, part))
+                with self._sending():
+                    etag = self._transport.put_part(found.path, upload.upload, part, self._part_content(found, part))
                 self._accepted()
                 self._journal.part(found.path, number, etag, part.sha256)
                 done = (etag, part.sha256)

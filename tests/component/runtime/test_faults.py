@@ -79,6 +79,19 @@ def test_a_fault_of_the_store_costs_time_and_nothing_else(cloud_pod: Pod, cloud:
     everything_is_stored(cloud_pod, cloud)
 
 
+def test_a_network_so_slow_that_one_file_takes_longer_than_a_stall_is_no_stall(cloud_pod: Pod, cloud: Cloud) -> None:
+    slow = Fault(1, bytes_per_second=10_000, matches=lambda method, path, body: path.endswith("outputs/middle"))
+    with faulty(cloud.url, slow) as proxy:
+        through(cloud, proxy)
+        cloud_pod.ship(STOKER_SAVE_STALL_SECONDS="1.5")
+        cloud_pod.launch("sh", "-c", "head -c 50000 /dev/urandom > outputs/middle", wait=True)
+
+        assert cloud_pod.await_sealed()["complete"]
+
+    assert slow.met == 1
+    everything_is_stored(cloud_pod, cloud)
+
+
 def test_a_complete_that_says_200_and_means_no_is_not_believed(cloud_pod: Pod, cloud: Cloud) -> None:
     fault = Fault(2, answer=200, body=s3_error("InternalError"), matches=complete_of_parts)
     with faulty(cloud.url, fault) as proxy:
