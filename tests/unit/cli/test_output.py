@@ -72,6 +72,7 @@ def test_ranks_come_together_in_one_folder(outputs: list[dict[str, Any]], expect
         ("Completed", "Completed", 0, 0),
         ("Failed", "CommandFailed", 3, 3),
         ("Failed", "TimedOut", 143, 124),
+        ("Failed", "QueueTimedOut", None, 124),
         ("Failed", "BaseImageNotFound", None, 125),
         ("Failed", "OutputsNotSaved", 0, 125),
         ("Canceled", "Canceled", 0, 130),

@@ -96,7 +96,7 @@ def show_at(seen: Seen, stand: Stand, step: Step) -> float:
     if step.result is not None or step.stop or stand.phase == "Running":
         return seen.now
     wait = waits.why(seen)
-    if (wait is not None and wait.yours) or _resumed(seen):
+    if wait is not None and wait.yours:
         return seen.now
     if wait is not None and wait.reason == waits.CREATING:
         # Over with the answer to the POST: what was shown before stays until then.
@@ -109,12 +109,6 @@ def show_at(seen: Seen, stand: Stand, step: Step) -> float:
     if former is not None and wait is not None and former.reason != wait.reason and shown is not None:
         return max(_began(seen), shown) + SHOW_AFTER
     return _began(seen) + SHOW_AFTER
-
-
-def _resumed(seen: Seen) -> bool:
-    """Whether the job was just resumed, which nothing but the condition's time will tell later."""
-    shown = (entry.status for entry in seen.view.job.status.conditions if entry.type == "Suspended")
-    return not seen.suspend and "True" in shown
 
 
 def _began(seen: Seen) -> float:

@@ -74,6 +74,15 @@ def test_time_in_which_a_job_is_suspended_does_not_count() -> None:
     assert status.message.startswith("no nodes within 1m of its resumption")
 
 
+@pytest.mark.parametrize("after", [2, 20])
+def test_a_suspended_job_never_waits_too_long(after: float) -> None:
+    """Also before anybody has shown that it is suspended."""
+    made = trainingjob.plan(view(job(suspend=True, limits={"queueTimeoutSeconds": 1})), build.T0 + after)
+
+    assert (made.actions, made.wake_at) == ((), build.T0 + 5 if after < 5 else None)
+    assert made.status is None or made.status.phase == "Suspended"
+
+
 def test_after_an_attempt_the_wait_counts_anew() -> None:
     world = World(build.cluster(provider="Static"))
     world.have_node("r0")

@@ -75,6 +75,15 @@ def test_a_suspended_attempt_ends_the_one_way_and_counts_as_nothing() -> None:
     assert [(entry.reason, entry.counted) for entry in third.status.attempts] == [("Suspended", "Neither")]
 
 
+def test_what_a_former_attempt_left_goes_also_while_suspended() -> None:
+    failed = {"number": 1, "reason": "CommandFailed", "counted": "Failure", "endedAt": build.stamp(15)}
+    former = job(suspend=True, retry={"limit": 1}, status={"phase": "Suspended", "failures": 1, "attempts": [failed]})
+
+    made = trainingjob.plan(view(former, children=(child(),)), build.T0 + 100)
+
+    assert made.actions == (Delete("Job", "team", "iris-0c0ffee0-1", "uid-iris-0c0ffee0-1"),)
+
+
 def test_a_run_goes_on_in_the_next_attempt_at_once_when_it_is_resumed() -> None:
     world = one_node(Script(seconds=100), retry={"interruptionLimit": 0})
     world.later(30, lambda: world.suspend(build.UID, True))
