@@ -66,9 +66,8 @@ def run_all(ranks: list[Rank], listener: Listener, cancelling: "Cancelling", end
 
 
 def _next(landed: "queue.Queue[tuple[int, int]]") -> tuple[int, int]:
-    if not _WINDOWS:
-        return landed.get()
-    while True:  # a wait without a limit would not let Ctrl-C through there
+    # Python runs a signal's handler in this thread alone, and a signal that one of the others takes does not wake it.
+    while True:
         with suppress(queue.Empty):
             return landed.get(timeout=0.2)
 

@@ -190,7 +190,8 @@ class LocalRun:
             for ship in ships:
                 ship.command_ended()
             for saver in savers:
-                saver.join()
+                while saver.is_alive():
+                    saver.join(0.5)  # with a limit, so that a Ctrl-C which another thread takes is seen
             self._timings["Finalizing"] = round(time.monotonic() - begun, 3)
         return _Ended(cancelling.asked, started_at)
 

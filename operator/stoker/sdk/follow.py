@@ -4,7 +4,6 @@ give. Nothing here asks again and again: every wait is for an event."""
 import contextlib
 import os
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -145,9 +144,8 @@ class Follower:
         return self._job
 
     def _next(self) -> tuple[str, Any]:
-        if sys.platform != "win32":
-            return self._events.get()
-        while True:  # a wait without a limit would not let Ctrl-C through there
+        # Python runs a signal's handler in this thread alone, and a signal that one of the others takes does not wake it.
+        while True:
             with contextlib.suppress(queue.Empty):
                 return self._events.get(timeout=0.2)
 

@@ -20,6 +20,7 @@ from stoker.storage import layout
 from tests.support.apiserver import JOBS, PODS, ApiServer, api_server
 from tests.support.cli import Cli
 from tests.support.serving import Served, job_record, serving
+from tests.support.signals import to_another_thread
 
 LOG = b"epoch 1\nepoch 2\n"
 
@@ -164,6 +165,17 @@ def test_ctrl_c_detaches_and_says_what_to_do(world: World) -> None:
     for command in ("logs", "why", "cancel"):
         assert f"stoker {command} {job['metadata']['name']}" in err
     assert "cancel" not in world.api.objects[f"{JOBS}/{job['metadata']['name']}"]["spec"]
+
+
+def test_ctrl_c_that_another_thread_takes_detaches_too(world: World) -> None:
+    process, job = world.submit()
+    world.start_pod(job, b"epoch 1\n")
+    _until(process.stdout, "epoch 1")
+
+    to_another_thread(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    assert (0, True) == (process.returncode, "stoker cancel" in err)
 
 
 def test_a_run_deleted_under_its_follower_is_not_called_done(world: World) -> None:

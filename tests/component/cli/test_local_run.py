@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.cli import Cli
+from tests.support.signals import to_another_thread
 
 
 def path_of(url: str) -> Path:
@@ -103,6 +104,19 @@ def test_ctrl_c_cancels_and_keeps_what_was_written(cli: Cli) -> None:
     record = json.loads(out)
     assert (130, "Canceled") == (process.returncode, record["phase"])
     assert ["half"] == [one["path"] for one in record["outputs"]]
+
+
+def test_ctrl_c_that_another_thread_takes_cancels_too(cli: Cli) -> None:
+    cli.write(train__py="import time\nprint('go', flush=True)\ntime.sleep(60)\n")
+    process = cli.start("run", "train.py", "-o", "json")
+    assert process.stderr is not None
+    while "go" not in process.stderr.readline():
+        assert process.poll() is None
+
+    to_another_thread(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+
+    assert (130, "Canceled") == (process.returncode, json.loads(out)["phase"])
 
 
 def test_a_second_ctrl_c_does_not_wait(cli: Cli) -> None:

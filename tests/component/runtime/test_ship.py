@@ -18,6 +18,7 @@ import pytest
 from stoker.runtime import wire
 from stoker.runtime.layout import write_json
 from tests.component.runtime.pod import JOB, Cloud, Hangup, Pod, eventually, failing
+from tests.support.signals import to_another_thread
 
 NUMBERS = "import os\nfor n in range(10**7): os.write(1, b'%d\\n' % n)"
 
@@ -197,6 +198,20 @@ def test_ship_stays_until_it_is_told_to_go(cloud_pod: Pod) -> None:
         ship.wait(0.3)
 
     ship.send_signal(signal.SIGTERM)
+
+    assert ship.wait(5) == 0
+
+
+def test_ship_goes_when_another_thread_takes_the_signal(cloud_pod: Pod) -> None:
+    """Python runs handlers in the main thread alone; one that waits without end would sleep on, and the kubelet would
+    keep pod and node for the rest of the grace period."""
+    ship = cloud_pod.ship()
+    cloud_pod.launch("true")
+    cloud_pod.await_sealed()
+    with pytest.raises(subprocess.TimeoutExpired):
+        ship.wait(0.3)
+
+    to_another_thread(ship.pid, signal.SIGTERM)
 
     assert ship.wait(5) == 0
 
