@@ -144,7 +144,7 @@ class Stoker:
         deadline = time.monotonic() + seconds
         while nodes := self.pool_nodes(pool):
             if time.monotonic() > deadline:
-                raise AssertionError(f"pool {pool} still has {nodes} after {seconds} s")
+                raise AssertionError(f"pool {pool} still has {nodes} after {seconds} s\n{self.state()}")
             time.sleep(0.5)
 
 

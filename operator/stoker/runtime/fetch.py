@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
@@ -230,6 +231,9 @@ def main(arguments: List[str]) -> int:
     options = parser.parse_args(arguments)
     if not options.server:
         parser.error("give the server's URL: STOKER_SERVER or --server")
+    # The first process of a container has no default actions: without a handler SIGTERM does nothing at all, and a pod
+    # that is deleted while it fetches stays for the whole grace period. What is half brought is nobody's.
+    signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
     scratch, begun = Scratch(options.dir), time.monotonic()
     patience = float(env.get("STOKER_FETCH_PATIENCE_SECONDS") or _PATIENCE_SECONDS)
     server = Server(options.server, options.token_file)

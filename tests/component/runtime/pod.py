@@ -355,6 +355,13 @@ class Pod:
         _, errors = process.communicate(timeout=30)
         return process.returncode, errors.decode()
 
+    def fetch_as_first_process(self) -> tuple["subprocess.Popen[bytes]", int]:
+        """fetch as the first process of a process namespace, as in a container: its parent here, and its own number."""
+        parent = self._start(["unshare", "--pid", "--fork", sys.executable, "-I", self._agent(), "fetch"], {})
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        eventually(lambda: bool(children.read_text().split()))
+        return parent, int(children.read_text().split()[0])
+
     @property
     def exit(self) -> dict[str, Any]:
         return json.loads(Path(self.scratch.exit).read_text())

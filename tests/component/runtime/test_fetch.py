@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from stoker.runtime import wire
 from stoker.runtime.wire import Entry
-from tests.component.runtime.pod import JOB, Cloud, Hangup, Pod
+from tests.component.runtime.pod import JOB, Cloud, Hangup, Pod, eventually
 
 
 @pytest.fixture
@@ -156,6 +157,18 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(pod: Pod, cloud: Cloud)
 
     assert 0 == code
     assert "the store is away; next try in" in errors
+
+
+def test_a_pod_that_is_deleted_while_it_fetches_does_not_wait_for_its_grace_period(pod: Pod, cloud: Cloud) -> None:
+    """The first process of a container ignores every signal that it has no handler for."""
+    cloud.fault = lambda method, path: (500, {}, b"")
+    parent, fetch = pod.fetch_as_first_process()
+    eventually(lambda: bool(cloud.requests))
+
+    os.kill(fetch, signal.SIGTERM)
+
+    parent.communicate(timeout=10)
+    assert 128 + signal.SIGTERM == parent.returncode
 
 
 def test_patience_has_an_end(pod: Pod, cloud: Cloud) -> None:
