@@ -39,6 +39,10 @@ class _Node(Lean):
     metadata: ObjectMeta
 
 
+class Sealed(Exception):
+    """The rank has its seal already."""
+
+
 class Sealer:
     """Seals every job's pod that it sees running on a kwok node, once. hold: how long it lets a pod run, in seconds."""
 
@@ -124,7 +128,10 @@ class Sealer:
                 },
             },
         )
-        grant = await self._post("/v1/grant", {"protocol": 1}, token["status"]["token"])
+        try:
+            grant = await self._post("/v1/grant", {"protocol": 1}, token["status"]["token"])
+        except Sealed:
+            return  # by us, before something went wrong
         await self._post("/v1/seal", {"grant": grant["grant"], "exit": _exit_record(), "files": [], "missing": []})
 
     async def _seal_directly(self, pod: Pod) -> None:
@@ -143,6 +150,8 @@ class Sealer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         async with self._http.post(self._server + path, json=body, headers=headers) as response:
             answer = await response.text()
+            if response.status == 409 and '"Sealed"' in answer:
+                raise Sealed
             if response.status >= 400:
                 raise aiohttp.ClientError(f"{path}: {response.status} {answer[:500]}")
             return json.loads(answer)
