@@ -180,7 +180,13 @@ class Server:
     def plan(self, name: str) -> dict[str, Any]:
         """What the operator would do now for a TrainingJob, and why: {"plan", "facts", "waiting", "madeAt", "leader"}.
         Raises ServerError: 403 for those who may not get it, 404 for a job it does not know."""
-        found: dict[str, Any] = self._do("GET", f"/trainingjobs/{quote(name)}/plan").json()
+        try:
+            found: dict[str, Any] = self._do("GET", f"/trainingjobs/{quote(name)}/plan").json()
+        except ServerError as error:
+            if error.reason != "NoSuchRoute":
+                raise
+            told = f"{self._where} is of a version that shows no plans: upgrade Stoker in the cluster"
+            raise ServerError(error.status, error.reason, told) from error
         return found
 
     def remove(self, key: str) -> dict[str, Any]:

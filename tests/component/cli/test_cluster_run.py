@@ -351,6 +351,9 @@ def test_why_plan_refused_is_told_in_the_operators_words(world: World) -> None:
         refused = world.cli("why", job["metadata"]["name"], "--plan", code=125)
 
     assert ("", True) == (refused.stdout, "mallory may not get TrainingJob iris" in refused.stderr)
+    with serving_plans({"error": {"reason": "NoSuchRoute", "message": "Not Found"}}, [], 404) as url:
+        world.cli.env["STOKER_SERVER"] = url
+        assert "upgrade Stoker" in world.cli("why", job["metadata"]["name"], "--plan", code=125).stderr
 
 
 PLAN: dict[str, Any] = {

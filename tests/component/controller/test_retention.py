@@ -178,6 +178,7 @@ async def test_killed_at_any_change_the_next_look_does_the_rest(world: World, af
         await world.ran("gone")
         await world.ran("stands")
         await world.stands("stands")
+        code = await world.snapshot("1", 3)
         world.wants(keep_last=0)
         world.store = cast(ObjectStore, Dying(whole, dies_at, after=after))
         try:
@@ -189,6 +190,9 @@ async def test_killed_at_any_change_the_next_look_does_the_rest(world: World, af
         await world.look()
         assert ["stands"] == await world.left(), dies_at
         assert [] == [one.key async for one in whole.list(layout.job_prefix(job_key("gone", UID)))]
+        assert [None, None] == [
+            await whole.head(part(code)) for part in (layout.snapshot_zip, layout.snapshot_manifest)
+        ]
         if survived:
             return
     pytest.fail("it never came to its end")
