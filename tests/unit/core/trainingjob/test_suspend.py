@@ -180,9 +180,10 @@ def test_a_finished_run_is_not_touched_by_suspend(suspended: bool) -> None:
     codes=st.sampled_from([(0,), (3,)]),
     nodes=st.integers(1, 2),
     lost=st.none() | st.floats(5, 100),
+    restarts=st.lists(st.floats(0.5, 150), max_size=2),
 )
 def test_suspending_and_resuming_at_any_moment_loses_nothing(
-    moments: list[float], codes: tuple[int, ...], nodes: int, lost: float | None
+    moments: list[float], codes: tuple[int, ...], nodes: int, lost: float | None, restarts: list[float]
 ) -> None:
     """While suspended nothing is created (the world's children never grow); once resumed the run comes to its own end,
     and suspends count for neither limit (each limit would end it at the first)."""
@@ -192,6 +193,8 @@ def test_suspending_and_resuming_at_any_moment_loses_nothing(
     world.submit(build.job(nodes=nodes, retry={"limit": 0}), Script(codes=codes, seconds=40))
     for number, moment in enumerate(sorted(moments)):
         world.later(moment, lambda number=number: world.suspend(build.UID, number % 2 == 0))  # type: ignore[misc]
+    for moment in restarts:
+        world.later(moment, world.restart)
     if lost is not None:
         world.later(lost, lambda: world.lose_node("r0"))
 
