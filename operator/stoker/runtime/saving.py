@@ -107,6 +107,8 @@ class FileSaver:
         self._uploader, self._journal, self._lanes, self._state = uploader, journal, lanes, state
         self._settings, self._say = settings, say
         self._waiting: Dict[str, Found] = {}
+        #: What waits, the next one last; perhaps with some that no longer do. None: to be put in order anew.
+        self._order: Optional[List[Found]] = None
         self._in_flight: Set[str] = set()
         self._trouble: Dict[str, _Trouble] = {}
         self._looks: Dict[str, int] = {}
@@ -127,6 +129,7 @@ class FileSaver:
             for file in files
             if not self.is_saved(file) and file.path not in self._in_flight and not self._is_given_up(file.path)
         }
+        self._order = None
 
     @property
     def pending(self) -> bool:
@@ -156,15 +159,26 @@ class FileSaver:
         now = time.monotonic()
         if now < self._resume_at or self._state.closed or not self._lanes.free:
             return
-        due = [file for file in self._waiting.values() if self._is_due(file, now)]
-        due.sort(key=lambda file: (file.size, file.path), reverse=True)
-        while due and self._lanes.free:
-            batch = [due.pop()]
-            size = batch[0].size
-            while due and len(batch) < _BATCH_FILES and size + due[-1].size <= _BATCH_BYTES:
-                batch.append(due.pop())
-                size += batch[-1].size
-            self._start(batch)
+        if self._order is None:
+            by_size = sorted(self._waiting.values(), key=lambda file: (file.size, file.path), reverse=True)
+            self._order = by_size
+        # Looking at all that waits for each batch would take minutes with 100,000 files.
+        order, later = self._order, []
+        while order and self._lanes.free:
+            batch: List[Found] = []
+            size = 0
+            while order and len(batch) < _BATCH_FILES and (not batch or size + order[-1].size <= _BATCH_BYTES):
+                file = order.pop()
+                if self._waiting.get(file.path) is not file:
+                    continue
+                if not self._is_due(file, now):
+                    later.append(file)
+                    continue
+                batch.append(file)
+                size += file.size
+            if batch:
+                self._start(batch)
+        order.extend(reversed(later))
 
     def _start(self, batch: List[Found]) -> None:
         for file in batch:
@@ -180,7 +194,7 @@ class FileSaver:
             self._resume_at = time.monotonic() + backoff(self._failures, getattr(done.error, "retry_after", None))
             for file in batch:
                 if not self.is_saved(file):
-                    self._waiting.setdefault(file.path, file)
+                    self._wait_again(file)
             self._state.failed(done.error)
             return
         self._failures = 0
@@ -189,11 +203,15 @@ class FileSaver:
             if file.path in failed:
                 self._note(failed[file.path])
                 if not self._is_given_up(file.path):
-                    self._waiting.setdefault(file.path, file)
+                    self._wait_again(file)
                 continue
             self._trouble.pop(file.path, None)
             if self.final and not self.is_saved(file):
                 self._looks[file.path] = self._looks.get(file.path, 0) + 1
+
+    def _wait_again(self, file: Found) -> None:
+        self._waiting.setdefault(file.path, file)
+        self._order = None
 
     def _note(self, failure: Failure) -> None:
         now = time.monotonic()
