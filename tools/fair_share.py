@@ -11,6 +11,7 @@ import asyncio
 import statistics
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,11 @@ def main() -> int:
             operator.start()
             until("the operator leads", lambda: operator.leads)
             try:
+                had, waited = operator.processor
+                began = time.monotonic()
                 seen = asyncio.run(fair_share.play(lab, contest))
+                had, waited = (now - before for now, before in zip(operator.processor, (had, waited), strict=True))
+                lasted = time.monotonic() - began
             except Exception:
                 print(operator.log[-4000:], file=sys.stderr)
                 raise
@@ -63,7 +68,9 @@ def main() -> int:
                 operator.end()
     finally:
         embedded.down(options.lab)
-    return report(contest, seen)
+    code = report(contest, seen)
+    print(f"the operator had a processor for {had:.0f} s of {lasted:.0f}, and waited for one for {waited:.0f} s")
+    return code
 
 
 def report(contest: "Contest", seen: "Seen") -> int:

@@ -171,6 +171,13 @@ class Operator:
     def leads(self) -> bool:
         return "stoker_leader 1.0" in self.probe("metrics")
 
+    @property
+    def processor(self) -> tuple[float, float]:
+        """Seconds that it has had a processor, and that it has waited for one."""
+        assert self._process is not None
+        had, waited, _ = Path(f"/proc/{self._process.pid}/schedstat").read_text().split()
+        return int(had) / 1e9, int(waited) / 1e9
+
     def send(self, number: int) -> None:
         """Send a signal."""
         assert self._process is not None
