@@ -33,6 +33,7 @@ from starlette.routing import Route
 from stoker.api import names
 from stoker.kube.client import Listing, ReviewedUser, TokenReviewStatus
 from stoker.kube.errors import Conflict, KubeError, NotFound
+from stoker.runtime.wire import GRANT_PROTOCOL
 from stoker.server.app import make_app
 from stoker.server.config import Settings
 from stoker.server.workspaces import Place
@@ -298,7 +299,7 @@ class Served:
             connection.close()
 
     def grant(self, token: str = "pod-token") -> Answer:
-        return self.call("POST", "/v1/grant", {"protocol": 1}, token)
+        return self.call("POST", "/v1/grant", {"protocol": GRANT_PROTOCOL}, token)
 
     def granted(self, token: str = "pod-token") -> str:
         answer = self.grant(token)
@@ -312,8 +313,16 @@ class Served:
         answer = self.call("POST", "/v1/writes", {"grant": grant, "objects": [asked]})
         if answer.status != 200 or answer.json["objects"][0].get("stored"):
             return answer
-        entry = answer.json["objects"][0]
-        return self.put(entry, content)
+        return self.store_as(grant, answer.json["objects"][0], content)
+
+    def store_as(self, grant: str, entry: Mapping[str, Any], content: bytes) -> Answer:
+        """Send a file as an entry says, and complete the upload by which it replaces another one."""
+        answer = self.put(entry, content)
+        if answer.status != 200 or "uploadId" not in entry:
+            return answer
+        part = {"number": 1, "etag": answer.headers["etag"], "sha256": hashlib.sha256(content).hexdigest()}
+        asked = {"grant": grant, "action": "complete", "path": entry["path"], "uploadId": entry["uploadId"]}
+        return self.call("POST", "/v1/multipart", {**asked, "parts": [part]})
 
     def put(self, entry: Mapping[str, Any], content: bytes) -> Answer:
         headers = {

@@ -85,15 +85,19 @@ class ServerTransport:
 
     def _put(self, file: wire.StoredFile, entry: Dict[str, Any], content: Content) -> None:
         """Send one file as the server's entry for it says. A URL works once: 412 says that the object changed since
-        it was signed, as it has after our own PUT whose answer was lost. The server's next entry then says `stored`."""
+        it was signed, as it has after our own PUT whose answer was lost; 404 that the upload in parts by which it is
+        replaced is no more. The server's next entry then says `stored`."""
         for last_try in (False, True):
             if entry.get("stored"):
                 return
             try:
-                self._server.web.request("PUT", entry["url"], entry.get("headers"), content, file.size)
+                answer = self._server.web.request("PUT", entry["url"], entry.get("headers"), content, file.size)
+                if "uploadId" in entry:
+                    part = Part(1, 0, file.size, file.sha256)
+                    self.complete(file.path, entry["uploadId"], [part], [answer.headers.get("etag", "")])
                 return
             except Refused as error:
-                if error.status != 412 or last_try:
+                if error.status not in (404, 412) or last_try:
                     raise
             entry = self._server.call("/v1/writes", {"objects": [file.document()]})["objects"][0]
 

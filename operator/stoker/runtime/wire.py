@@ -20,7 +20,7 @@ CLIENT_AUDIENCE = "stoker"
 #: Where rank 0 listens by convention, unless the user's environment says otherwise.
 MASTER_PORT = 29500
 #: Version of the protocol between pods and server; the server speaks this one and the one before.
-GRANT_PROTOCOL = 1
+GRANT_PROTOCOL = 2
 
 #: A file above this many bytes goes up in parts of at least this many bytes, at most MAX_PARTS of them.
 SINGLE_PUT_BYTES = 64 * 1024 * 1024

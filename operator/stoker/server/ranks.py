@@ -1,10 +1,13 @@
 """What a rank may do under its grant: read its inputs, store files below its own prefix, in one piece or in parts.
 
-Every URL carries length and SHA-256, and a condition: a new object is signed with If-None-Match, one that is replaced
-with If-Match. So a URL that was stolen or is sent twice cannot put an older content back over a newer one. What a URL that was
-signed before the seal and never used can still do for its quarter of an hour: add an object that no seal lists, and, if
-it was signed to replace the very content that was sealed, replace that; whoever reads the file sees that it is not the
-seal's. Nothing is signed for a sealed rank.
+Every URL carries length and SHA-256, and stores a new object only (If-None-Match). An object that is there is replaced by
+an upload of one part, which the server completes while the rank has no seal: the part's URL alone changes nothing. So a
+URL that was stolen or is sent twice cannot put an older content back over a newer one, and cannot touch an object that
+the seal lists. What a URL that was signed before the seal and never used can still do for its quarter of an hour is to
+add an object that no seal lists. Nothing is signed for a sealed rank.
+
+To pods that speak protocol 1 a replacement is signed with If-Match instead: such a URL, kept and signed for the very
+content that was sealed, can still replace it; whoever reads the file finds out by the seal.
 """
 
 import asyncio
@@ -19,8 +22,10 @@ from stoker.server.threads import ask_store
 from stoker.server.workspaces import Place
 from stoker.storage import layout, records
 from stoker.storage.objects import Stored
-from stoker.storage.signing import Part
+from stoker.storage.signing import Part, is_of
 
+#: From this protocol on a pod completes what replaces an object by the upload that its entry names.
+REPLACES_BY_UPLOAD = 2
 #: Up to so many files are looked up one by one; more, by one listing of the rank's prefix.
 _FEW = 8
 #: Job records are immutable; small ones are kept (bytes each, number).
@@ -123,19 +128,29 @@ async def write_urls(place: Place, grant: Grant, files: list[FileBody], conditio
         raise Refusal(400, "BadRequest", "objects: a path stands twice")
     there, _ = await asyncio.gather(_stored(place, prefix, keys), refuse_sealed(place, grant))
     same = await asyncio.gather(*(_same(place, there.get(key), file) for key, file in zip(keys, files, strict=True)))
+    replaced = [key for key, done in zip(keys, same, strict=True) if not done and key in there]
+    uploads: dict[str, str] = {}
+    if conditional and grant.protocol >= REPLACES_BY_UPLOAD:
+        ids = await asyncio.gather(*(ask_store(place.signer.create_upload, key) for key in replaced))
+        uploads = dict(zip(replaced, ids, strict=True))
 
     def sign() -> list[dict[str, Any]]:
         return [
             {"path": file.path, "stored": True}
             if done
-            else {"path": file.path, **_signed(place, key, file, there.get(key), conditional)}
+            else {"path": file.path, **_signed(place, key, file, there.get(key), conditional, uploads.get(key, ""))}
             for key, file, done in zip(keys, files, same, strict=True)
         ]
 
     return await asyncio.to_thread(sign)
 
 
-def _signed(place: Place, key: str, file: FileBody, there: Stored | None, conditional: bool) -> dict[str, Any]:
+def _signed(
+    place: Place, key: str, file: FileBody, there: Stored | None, conditional: bool, upload: str
+) -> dict[str, Any]:
+    if upload:
+        part = place.signer.put_part(key, upload, 1, file.size, file.sha256)
+        return {"url": part.url, "headers": part.headers, "uploadId": upload}
     signed = place.signer.put(
         key,
         file.size,
@@ -157,7 +172,8 @@ async def _stored(place: Place, prefix: str, keys: list[str]) -> dict[str, Store
 async def _same(place: Place, there: Stored | None, file: FileBody) -> bool:
     if there is None or there.size != file.size:
         return False
-    return await ask_store(place.signer.checksum, there.key) == file.sha256
+    checksum = await ask_store(place.signer.checksum, there.key)
+    return checksum is not None and is_of(checksum, file.sha256)
 
 
 async def multipart(place: Place, grant: Grant, asked: MultipartBody) -> dict[str, Any]:

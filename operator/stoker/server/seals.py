@@ -2,7 +2,7 @@
 
 Each listed file must be there with its size. Its SHA-256 is compared with the one that the store keeps (HEAD, a few at
 a time); the answer is remembered by etag, so that a list too long for one request goes on where it stopped when the
-pod asks again. For a file in parts, or where a store keeps no checksums, there is none to compare: then the list rests
+pod asks again. For a file in several parts, or where a store keeps no checksums, there is none to compare: then the list rests
 on the checksum that was signed for each PUT or part, which the store checked when it took the bytes.
 """
 
@@ -22,6 +22,7 @@ from stoker.server.threads import STORE_CALLS, ask_store
 from stoker.server.workspaces import Place
 from stoker.storage import layout, records
 from stoker.storage.objects import Stored, StoreError
+from stoker.storage.signing import is_of
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Sealer:
             if self._now() > deadline:
                 raise Refusal(503, "StillChecking", "the files are many and still being checked: ask again")
             checksum = await self._checksum(place, listed[file.path])
-            if checksum is not None and checksum != file.sha256:
+            if checksum is not None and not is_of(checksum, file.sha256):
                 different.append(file.path)
         return different
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 EXPIRES = 900
 #: An upload in parts may have this many; S3 wants 5 MiB or more in each but the last.
 MOST_PARTS = 10_000
+_ONE_PART = "-1"
 
 _PASSING_CODES = {"RequestTimeout", "SlowDown", "ServiceUnavailable", "InternalError", "OperationAborted", "Throttling"}
 
@@ -132,9 +133,9 @@ class Signer:
                 raise
 
     def checksum(self, key: str) -> str | None:
-        """The SHA-256 (hex) that the store itself keeps of an object's whole content.
+        """What the store itself keeps to know an object's content by; `is_of` compares it with a SHA-256.
 
-        None: it keeps none (an upload in parts, a store without checksums), or there is no such object.
+        None: it keeps nothing of use (an upload in several parts, a store without checksums), or there is no such object.
         """
         try:
             answer = self._ask("head_object", key, ChecksumMode="ENABLED")
@@ -143,9 +144,10 @@ class Signer:
                 return None
             raise
         value = str(answer.get("ChecksumSHA256") or "")
-        if not value or "-" in value or answer.get("ChecksumType") == "COMPOSITE":
+        digest, _, parts = value.partition("-")
+        if not digest or ((parts or answer.get("ChecksumType") == "COMPOSITE") and parts != "1"):
             return None
-        return base64.b64decode(value).hex()
+        return base64.b64decode(digest).hex() + (_ONE_PART if parts else "")
 
     def _etag(self, key: str) -> str | None:
         try:
@@ -186,6 +188,14 @@ class Signer:
             if endpoint not in self._clients:
                 self._clients[endpoint] = s3_client(replace(self.options, endpoint=endpoint or self.options.endpoint))
             return self._clients[endpoint]
+
+
+def is_of(checksum: str, sha256: str) -> bool:
+    """Whether a store's checksum (see Signer.checksum) is that of a content with this SHA-256 (hex)."""
+    if checksum.endswith(_ONE_PART):
+        # S3's sum over parts is the SHA-256 of the parts' SHA-256s.
+        return checksum == hashlib.sha256(bytes.fromhex(sha256)).hexdigest() + _ONE_PART
+    return checksum == sha256
 
 
 @functools.lru_cache(maxsize=64)

@@ -110,12 +110,14 @@ async def test_an_older_url_does_not_bring_back_an_older_file(served: AtS3, gran
     never_used = served.entry(grant, "outputs/ckpt", b"epoch 0")
     served.put(first, b"epoch 1")
     second = served.entry(grant, "outputs/ckpt", b"epoch 2")
-    served.put(second, b"epoch 2")
+    assert 200 == served.store_as(grant, second, b"epoch 2").status
     third = served.entry(grant, "outputs/ckpt", b"epoch 3")
-    served.put(third, b"epoch 3")
+    assert 200 == served.store_as(grant, third, b"epoch 3").status
 
-    for entry, content in ((first, b"epoch 1"), (never_used, b"epoch 0"), (second, b"epoch 2"), (third, b"epoch 3")):
+    for entry, content in ((first, b"epoch 1"), (never_used, b"epoch 0")):
         assert 412 == served.put(entry, content).status
+    for entry, content in ((second, b"epoch 2"), (third, b"epoch 3")):
+        assert 404 == served.put(entry, content).status, "its upload is complete"
     assert b"epoch 3" == await served.content("outputs/ckpt")
 
 
@@ -128,7 +130,7 @@ async def test_after_the_seal_no_sealed_object_changes(served: AtS3, grant: str)
 
     assert 409 == write(served, grant, listed("outputs/x", MODEL)).status
     assert 412 == served.put(early, b"other").status
-    assert 412 == served.put(replacing, b"later").status
+    assert 404 == served.put(replacing, b"later").status
     assert b"latest" == await served.content("outputs/x")
 
 
@@ -141,13 +143,44 @@ async def test_the_seal_is_checked_against_the_stores_own_checksum(served: AtS3,
     assert 409 == seal(served, grant).status
 
 
-async def test_what_is_stored_already_is_told(served: AtS3, grant: str) -> None:
-    served.send(grant, "outputs/empty", b"")
+@pytest.mark.parametrize("before", [None, b"", b"another content"], ids=["new", "was empty", "replaced"])
+@pytest.mark.parametrize("content", [MODEL, b""], ids=["some", "none"])
+async def test_what_is_stored_already_is_told_and_may_be_sealed(
+    served: AtS3, grant: str, before: bytes | None, content: bytes
+) -> None:
+    if before is not None:
+        served.send(grant, "outputs/x", before)
+    assert 200 == served.send(grant, "outputs/x", content).status
+
+    (entry,) = write(served, grant, listed("outputs/x", content)).json["objects"]
+
+    assert entry.get("stored")
+    assert "uploadId" in write(served, grant, listed("outputs/x", b"more")).json["objects"][0]
+    assert 422 == seal(served, grant, listed("outputs/x", bytes(len(content) or 1))).status
+    assert 200 == seal(served, grant, listed("outputs/x", content)).status
+    assert content == await served.content("outputs/x")
+
+
+async def test_a_pod_of_the_protocol_before_replaces_by_a_condition(served: AtS3, grant: str) -> None:
+    old = served.call("POST", "/v1/grant", {"protocol": 1}, "pod-token").json["grant"]
+    served.send(old, "outputs/x", b"epoch 1")
+
+    (entry,) = write(served, old, listed("outputs/x", MODEL)).json["objects"]
+
+    assert "uploadId" not in entry
+    assert 200 == served.put(entry, MODEL).status
+    assert 412 == served.put(entry, MODEL).status
+    assert MODEL == await served.content("outputs/x")
+
+
+async def test_uploads_that_nobody_completed_are_gone_after_the_seal(served: AtS3, grant: str) -> None:
     served.send(grant, "outputs/x", MODEL)
+    kept = served.entry(grant, "outputs/x", b"never completed")
+    served.call("POST", "/v1/multipart", {"grant": grant, "action": "create", "path": "outputs/big"})
+    assert 200 == seal(served, grant, listed("outputs/x", MODEL)).status
 
-    objects = write(served, grant, listed("outputs/x", MODEL), listed("outputs/empty", b"")).json["objects"]
-
-    assert [True, True] == [entry["stored"] for entry in objects]
+    assert 0 == await served.real.drop_leftovers(layout.rank_prefix(KEY, 1, 0))
+    assert 404 == served.put(kept, b"never completed").status
 
 
 async def test_parts_are_signed_one_by_one_and_closed_by_the_server(served: AtS3, grant: str) -> None:

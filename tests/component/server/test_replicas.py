@@ -107,7 +107,7 @@ async def test_what_one_replica_removed_no_other_lists(caller: Caller) -> None:
         assert 404 == caller.call("GET", f"{TEAM}/jobs/{KEY}", token="editor").status
 
 
-SCRIPT = "for n in 1 2 3 4 5 6 7 8; do echo line $n; echo $n > outputs/$n; sleep 0.3; done"
+SCRIPT = "for n in 1 2 3 4 5 6 7 8; do echo line $n; echo $n > outputs/$n; echo $n > outputs/last; sleep 0.3; done"
 
 
 def begin(caller: Caller, folder: Path) -> tuple[Pod, Any, Any]:
@@ -122,7 +122,10 @@ async def saved_whole(caller: Caller) -> None:
     found = await records.read_seal(caller.real, KEY, 1, 0)
     assert found is not None
     assert found["complete"]
-    assert {"logs/std_log.txt", *(f"outputs/{n}" for n in range(1, 9))} == {file["path"] for file in found["files"]}
+    names = {"logs/std_log.txt", "outputs/last", *(f"outputs/{n}" for n in range(1, 9))}
+    assert names == {file["path"] for file in found["files"]}
+    assert b"8\n" == await caller.real.get(layout.rank_prefix(KEY, 1, 0) + "outputs/last"), "it was replaced"
+    assert 0 == await caller.real.drop_leftovers(layout.rank_prefix(KEY, 1, 0)), "no upload is left"
     assert b"".join(b"line %d\n" % n for n in range(1, 9)) == await caller.real.get(layout.std_log(KEY, 1, 0))
 
 

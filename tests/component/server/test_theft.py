@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import botocore.auth
 import msgspec
@@ -303,18 +303,21 @@ async def test_a_url_from_before_the_seal_adds_at_most_what_no_seal_lists(scene:
     assert ["outputs/big", "outputs/x"] == [file["path"] for file in seal_there["files"]]
 
 
-async def test_a_kept_url_to_replace_a_file_is_found_out_by_the_seal(scene: Scene) -> None:
-    """Signed for the very content that is sealed then, and never used before: the seal tells that this is not the file."""
+async def test_a_kept_url_to_replace_a_file_replaces_nothing_by_itself(scene: Scene) -> None:
+    """Signed for the very content that is sealed then, and never used before."""
     grant = scene.granted("pod-1-0")
     send(granted_put(scene))
-    kept = granted_put(scene, content=OTHER)
+    kept, early = granted_put(scene, content=OTHER), granted_put(scene, content=OTHER)
+    send(early)
     assert 200 == seal(scene, grant, listed("outputs/x", MODEL)).status
+    before = await scene.everything()
 
-    send(kept)
-
-    stands = await records.read_seal(scene.real, KEY, 1, 0)
-    assert stands is not None
-    assert [hashlib.sha256(MODEL).hexdigest()] == [file["sha256"] for file in stands["files"]]
+    assert 404 == send(kept).status
+    for url in (kept, early):
+        upload = parse_qs(urlsplit(url.url).query)["uploadId"][0]
+        part = {"number": 1, "etag": hashlib.md5(OTHER).hexdigest(), "sha256": hashlib.sha256(OTHER).hexdigest()}
+        assert 409 == parts(scene, grant, "outputs/x", "complete", uploadId=upload, parts=[part]).status
+    assert before == await scene.everything()
 
 
 # -- a grant

@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 
 from stoker.storage.objects import StoreOptions, StoreRefused, StoreUnavailable, open_store
-from stoker.storage.signing import MOST_PARTS, Part, Signed, Signer
+from stoker.storage.signing import MOST_PARTS, Part, Signed, Signer, is_of
 
 pytestmark = pytest.mark.lab
 
@@ -172,3 +172,19 @@ async def test_errors_say_whether_to_ask_again(s3: tuple[str, StoreOptions]) -> 
         Signer(no_bucket, options).create_upload("k")
     with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1:9"):
         Signer(url, away).create_upload("k")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello"])
+def test_the_sum_over_one_part_tells_the_content(signer: Signer, content: bytes) -> None:
+    upload = signer.create_upload("one")
+    status, _, etag = send("PUT", signer.put_part("one", upload, 1, len(content), sha256(content)), content)
+    assert status == 200
+
+    signer.complete_upload("one", upload, [Part(1, etag, sha256(content))])
+
+    found = signer.checksum("one")
+    assert found is not None
+    assert is_of(found, sha256(content))
+    assert not is_of(found, sha256(b"other"))
+    assert not is_of(sha256(content), sha256(b"other"))
+    assert content == send("GET", signer.get("one"))[1]
