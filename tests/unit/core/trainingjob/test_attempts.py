@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from stoker.core import trainingjob
@@ -263,3 +264,15 @@ def test_a_demand_stands_only_while_nothing_else_is_missing() -> None:
     assert trainingjob.demand(view(children=(child(),)), now) is None
     assert trainingjob.demand(view(job(status={"phase": "Failed"})), now) is None
     assert trainingjob.demand(view(without_cluster=True), now) is None
+
+
+def test_pods_that_still_end_keep_their_nodes_when_their_job_is_gone() -> None:
+    """Its name may be created again meanwhile: the new run gets other nodes."""
+    old = pod(of=job(uid="11111111-0000-4000-8000-000000000001"), started=3)
+    metadata = msgspec.structs.replace(old.metadata, deletion_timestamp=build.stamp(20))
+    ending = msgspec.structs.replace(old, metadata=metadata)
+
+    (held,) = trainingjob.holdings([], [ending])["cpu"]
+    assert (held.uid, held.nodes) == ("11111111-0000-4000-8000-000000000001", ("n0",))
+    assert trainingjob.holdings([], [pod(of=job(), started=3, exit_code=143)]) == {}
+    assert stand(of=job(), pods=(), children=()) == "Queued"
