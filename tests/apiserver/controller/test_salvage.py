@@ -76,7 +76,7 @@ class Run:
 
     def seal(self, attempt: int, code: int | None, reason: str | None = None) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        key = self.job["status"]["key"]
+        key = names.job_key(NAME, self.job["metadata"]["uid"])
         ended = wire.ExitRecord(code=code, reason=reason, message="", started_at=now, finished_at=now)
         seal = wire.seal_document(key, attempt, 0, ended.document(), [], sealed_at=now, sealed_by="server")
         place = f"{self.namespace}/jobs/{key}/attempts/{attempt}/0/seal.json"
@@ -197,7 +197,7 @@ def bench(cluster: Cluster, operator: Operator, tmp_path_factory: pytest.TempPat
     access = from_kubeconfig(cluster.lab.kubeconfig)
     held: list[Bench] = []
     with CuttingProxy(access.server, lambda method, path: held[0].counts(method, path), tls=access.tls) as proxy:
-        killed = Operator(cluster, folder, port=18183, kubeconfig=kubeconfig(folder, proxy.url))
+        killed = Operator(cluster, folder, kubeconfig=kubeconfig(folder, proxy.url))
         held.append(Bench(cluster, proxy, killed))
         killed.start()
         yield held[0]

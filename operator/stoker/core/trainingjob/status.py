@@ -118,7 +118,12 @@ def _began(seen: Seen) -> float:
         closed_at = times.seconds(seen.last_closed.ended_at) if seen.last_closed else None
         return seen.created if closed_at is None else closed_at
     if all(rank.done for rank in attempt.ranks):
-        return attempt.ended if attempt.ended is not None else seen.now
+        if attempt.ended is not None:
+            return attempt.ended
+        # Of pods that are gone nobody knows when they ended; that their remains are being saved began with a Job.
+        jobs = (rank.remains.job for rank in attempt.ranks if rank.remains is not None)
+        moments = (times.seconds(job.metadata.creation_timestamp) for job in jobs if job is not None)
+        return min((moment for moment in moments if moment is not None), default=seen.now)
     return attempt.created if attempt.created is not None else seen.created
 
 

@@ -118,7 +118,9 @@ SCRIPTS = st.builds(
     sealing=st.sampled_from(["complete", "complete", "incomplete", "never"]),
     starts=st.sampled_from([True, True, True, False]),
     vanish=st.none() | st.floats(0.1, 30),
+    salvage=st.sampled_from(["saved", "failed", "unmounted"]),
 )
+SCRATCHES = st.sampled_from([{}, {}, {"scratch": {"size": "1Gi", "storageClassName": "fast"}}])
 
 
 @st.composite
@@ -132,8 +134,12 @@ def worlds(draw: st.DrawFn) -> World:
         world.have_node(f"r{number}")
     for number in range(draw(st.integers(1, 4))):
         uid = f"{number:08x}-0000-4000-8000-000000000001"
+        resources = {"instanceCount": draw(st.integers(1, 3)), **draw(SCRATCHES)}
         job = build.job(
-            f"job{number}", nodes=draw(st.integers(1, 3)), uid=uid, limits={"timeoutSeconds": 300, "graceSeconds": 10}
+            f"job{number}",
+            uid=uid,
+            command={"resources": resources},
+            limits={"timeoutSeconds": 300, "graceSeconds": 10},
         )
         script = draw(SCRIPTS)
         world.later(draw(st.floats(0, 60)), lambda job=job, script=script: world.submit(job, script))  # type: ignore[misc]
@@ -165,6 +171,10 @@ def test_every_life_keeps_the_promises(world: World) -> None:
         if status.phase not in FINISHED:
             assert status.waiting is not None, f"{uid} stands in {status.phase} and does not say why"
             assert status.waiting.reason in ("GangLargerThanPool", "PoolFull", "WaitingForTurn", "NodesBooting")
+        named = {claim.name for claim in status.kept_claims}
+        for claim in world.view(uid).claims if status.phase in FINISHED else ():
+            left = claim.metadata.deletion_timestamp is None and claim.metadata.name not in named
+            assert not left, f"{claim.metadata.name} stays and nobody says so"
         plan = trainingjob.plan(world.view(uid), world.now)
         assert plan.status is None, "planning settles"
 

@@ -285,6 +285,17 @@ def test_a_rank_is_not_closed_while_its_remains_are_being_saved() -> None:
     assert CLAIM in waiting.message
 
 
+def test_status_says_that_remains_are_being_saved_once_that_has_lasted() -> None:
+    members: dict[str, Any] = {**GONE, "salvages": (salvage(created=20),)}
+
+    early, late = planned(claim(), at=24, **members), planned(claim(), at=26, **members)
+
+    assert (early.status, early.wake_at) == (None, build.T0 + 25)
+    assert late.status is not None
+    assert late.status.waiting is not None
+    assert late.status.waiting.reason == "SavingRemains"
+
+
 PENDING = salvage_pod(salvage(), unplaced="0/3 nodes have the volume")
 
 
