@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import sys
 
 from stoker import __version__
@@ -32,7 +33,10 @@ def main(arguments: list[str]) -> int:
 
     async def operate() -> None:
         # Made inside the loop: its parts hold the loop's primitives.
-        await Operator(config).run()
+        try:
+            await Operator(config).run()
+        finally:
+            _ignore_signals()
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -51,6 +55,14 @@ def main(arguments: list[str]) -> int:
         return EXIT_FAILED
     LOG.info("stopped")
     return 0
+
+
+def _ignore_signals() -> None:
+    """Nothing is left to stop: another signal must not make a death of the end."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

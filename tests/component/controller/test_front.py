@@ -1,6 +1,7 @@
 """The operator as a process, kopf in it, before an API server that misbehaves: it goes on, or ends and resumes."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import re
@@ -126,6 +127,14 @@ class Process:
         async with asyncio.timeout(40):
             return await self._process.wait()
 
+    def signalled(self) -> bool:
+        """Send SIGTERM; False once it has ended."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+        return self._process.returncode is None
+
     async def end(self, number: int = signal.SIGTERM) -> int:
         assert self._process is not None
         if self._process.returncode is None:
@@ -223,6 +232,14 @@ async def test_a_signal_as_soon_as_it_leads_gives_the_lease_back(
     await process.until("it leads", lambda: holder(api), bool)
 
     assert (0, "") == (await process.end(number), await holder(api))
+
+
+async def test_a_second_signal_makes_no_death_of_a_clean_end(api: FakeApi, process: Process) -> None:
+    async with asyncio.timeout(40):
+        while process.signalled():  # noqa: ASYNC110 (the signals are the test)
+            await asyncio.sleep(0.002)
+
+    assert await process.ended() == 0
 
 
 async def holder(api: FakeApi) -> str:
