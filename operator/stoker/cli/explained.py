@@ -97,6 +97,12 @@ def _seen(facts: Plain) -> Iterator[str]:
     for pod in facts["pods"]:
         words = "".join(f"; {one['container']}: {one['reason']} {one['message']}".rstrip() for one in pod["waiting"])
         yield f"Pod/{pod['name']}: rank {pod['rank']}, {pod['phase']} on {pod['node'] or 'no node'}{words}"
+    # An operator of before there were any tells of none.
+    for claim in facts.get("claims", ()):
+        how = "being deleted" if claim["deleting"] else f"{claim['phase']}, owned by {' and '.join(claim['owners'])}"
+        yield f"PersistentVolumeClaim/{claim['name']}: rank {claim['rank']} of attempt {claim['attempt']}, {how}"
+    for job in facts.get("salvages", ()):
+        yield f"Job/{job['name']}: saves what a lost rank left, {'ended' if job['ended'] else 'open'}"
     for node in facts["nodes"]:
         yield f"Node/{node['name']}: ready {node['ready']}{', cordoned' if node['cordoned'] else ''}"
     for event in facts["events"]:

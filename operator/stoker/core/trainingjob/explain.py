@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 
 from stoker.api import names
-from stoker.api.kube import BatchJob, Node, Pod
+from stoker.api.kube import BatchJob, Claim, Node, Pod
 from stoker.api.trainingjob import TrainingJobStatus
 from stoker.core import times
 from stoker.core.cluster.view import Demand
 from stoker.core.plan import Action, Ask, Create, Found, InlineSnapshot, Plan, Question
-from stoker.core.trainingjob import attempts
+from stoker.core.trainingjob import attempts, remains
 from stoker.core.trainingjob.plan import why
 from stoker.core.trainingjob.view import JobView, Placement
 
@@ -47,6 +47,8 @@ def explain(view: JobView, plan: Plan[TrainingJobStatus], demand: Demand | None,
             "placement": None if view.placement is None else _placement(view.placement),
             "children": [_child(child) for child in view.children],
             "pods": [_pod(pod) for pod in view.pods],
+            "claims": [_claim(claim) for claim in view.claims],
+            "salvages": [_salvage(job) for job in view.salvages],
             "nodes": [_node(node) for _, node in sorted(view.nodes.items())],
             "events": [{"reason": event.reason, "message": event.message} for event in view.events],
             "answers": list(_answers(view)),
@@ -143,6 +145,21 @@ def _pod(pod: Pod) -> Plain:
         "rank": int(rank) if rank.isdecimal() else None, "phase": pod.status.phase, "node": pod.spec.node_name or None,
         "reason": pod.status.reason, "deleting": pod.metadata.deletion_timestamp is not None,
         "waiting": [{"container": name, "reason": one.reason, "message": one.message} for name, one in waiting],
+    }  # fmt: skip
+
+
+def _claim(claim: Claim) -> Plain:
+    return {
+        "name": claim.metadata.name, "attempt": remains.attempt_of(claim), "rank": remains.rank_of(claim),
+        "phase": claim.status.phase, "owners": [owner.kind for owner in claim.metadata.owner_references],
+        "deleting": claim.metadata.deletion_timestamp is not None,
+    }  # fmt: skip
+
+
+def _salvage(job: BatchJob) -> Plain:
+    return {
+        "name": job.metadata.name, "createdAt": job.metadata.creation_timestamp, "ended": remains.ended(job),
+        "deleting": job.metadata.deletion_timestamp is not None,
     }  # fmt: skip
 
 

@@ -85,6 +85,23 @@ def test_a_running_job_shows_its_child_pods_and_nodes() -> None:
     assert [(1, None, False)] == [(one["attempt"], one["ended"], one["deleting"]) for one in facts["children"]]
 
 
+def test_what_lost_ranks_left_is_shown_with_who_saves_it() -> None:
+    claim, saving = build.claim(), build.salvage()
+    told = explained(build.view(children=(build.child(ended="Failed"),), claims=(claim,), salvages=(saving,)), 22)
+
+    assert told["facts"]["claims"] == [
+        {
+            "name": claim.metadata.name,
+            "attempt": 1,
+            "rank": 0,
+            "phase": "Bound",
+            "owners": ["TrainingJob"],
+            "deleting": False,
+        }
+    ]
+    assert [(one["name"], one["ended"]) for one in told["facts"]["salvages"]] == [(saving.metadata.name, False)]
+
+
 def test_a_pool_that_is_not_there_is_told_with_those_that_are() -> None:
     pool = explained(build.view(build.job(compute="gone"), without_cluster=True))["facts"]["pool"]
 
