@@ -2,11 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+
+def _as_from_a_terminal() -> None:
+    """Whoever runs the tests in the background makes them ignore Ctrl-C, and what they start inherits that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass
@@ -29,7 +35,7 @@ class Cli:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "stoker.cli", *arguments],
             cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True,
+            text=True, preexec_fn=_as_from_a_terminal,
         )  # fmt: skip
 
     def __call__(self, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
