@@ -26,7 +26,7 @@ test: $(BIN)/.ready ## every test, the end-to-end ones on a real cluster include
 	@$(BIN)/python -m lab announce
 	@$(BIN)/python -m pytest tests
 
-unit: $(BIN)/.ready ## the quick tests: no cluster (no root, macOS and Linux, under a minute)
+unit: $(BIN)/.ready ## the quick tests: no cluster (no root, macOS and Linux, a minute or two)
 	@$(BIN)/python -m pytest tests/unit
 
 lint: $(BIN)/.ready ## format, lint, types, import directions, generated files
