@@ -1,6 +1,7 @@
 """`stoker run` and `stoker job create`: from a folder to a finished, or a submitted, run."""
 
 import os
+import shlex
 import sys
 import time
 import uuid
@@ -157,7 +158,8 @@ def _local(
     began = time.monotonic()
     result = LocalRun(job, common.output).run()
     record = run_record(result.record, result.logs, result.storage)
-    finish(common, record, time.monotonic() - began, place=_shown_place(result.folder, common.here))
+    place = _shown_place(result.folder, common.here)
+    finish(common, record, time.monotonic() - began, place=place, storage=storage)
     return exit_code(record)
 
 
@@ -254,8 +256,8 @@ def run_record(result: Any, logs: str, storage: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def finish(common: Common, record: dict[str, Any], seconds: float, place: str = "") -> None:
-    """The last lines of a run, and its record as data."""
+def finish(common: Common, record: dict[str, Any], seconds: float, place: str = "", storage: str | None = None) -> None:
+    """The last lines of a run, and its record as data. storage: where others have to look for it, if not here."""
     from stoker.cli.output import human_bytes
 
     output = common.output
@@ -270,7 +272,8 @@ def finish(common: Common, record: dict[str, Any], seconds: float, place: str = 
     code = record["exitCode"]
     if record["phase"] == "Failed" and code:
         what += f", exit code {code}"
-    output.step("done", what, f"stoker pull {name} · stoker logs {name}")
+    there = f" --storage {shlex.quote(storage)}" if storage else ""
+    output.step("done", what, f"stoker pull {name}{there} · stoker logs {name}{there}")
     sys.stderr.flush()
     if not output.is_table:
         output.emit(record, lambda: None, [name])

@@ -193,6 +193,16 @@ def test_outputs_that_came_with_the_code_are_none(cli: Cli) -> None:
     assert ["new"] == [one["path"] for one in cli.json("run", "t.py")["outputs"]]
 
 
+def test_the_hint_after_a_run_in_a_storage_of_its_own_works(cli: Cli, tmp_path: Path) -> None:
+    cli.write(t__py="import pathlib\npathlib.Path('outputs/m').write_text('m')\n")
+    done = cli("run", "t.py", "--storage", str(tmp_path / "store"))
+
+    hint = next(line for line in done.stderr.splitlines() if "stoker pull" in line)
+    words = hint[hint.index("stoker pull") :].partition(" · ")[0].split()[1:]
+    cli(*words, str(tmp_path / "pulled"))
+    assert "m" == (tmp_path / "pulled" / "m").read_text()
+
+
 def test_a_storage_folder_of_ones_own(cli: Cli, tmp_path: Path) -> None:
     cli.write(t__py="open('outputs/a', 'w').write('a')")
 
