@@ -259,10 +259,12 @@ def _cancel(found: Run) -> bool:
     import os
     import signal
 
-    from stoker.local.kept import process_of
+    from stoker.local.kept import is_running, process_of
 
+    if not is_running(found.key):
+        return False
     process = process_of(found.key)
     if process is None:
-        return False
+        raise BadInput("RUN", f"{found.name} runs in another container, out of reach from here", "cancel it there")
     os.kill(process, signal.SIGTERM)
     return True

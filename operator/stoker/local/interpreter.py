@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stoker.errors import BadInput, StokerError
+from stoker.local.locks import try_lock
 
 Say = Callable[[str], None]
 
@@ -198,31 +199,7 @@ def _run(command: Sequence[str], work: Path, *, quiet: bool) -> None:
 def _lock(path: Path, say: Say) -> Iterator[None]:
     """Held by one process at a time; the system frees it when its holder dies."""
     with path.open("a+b") as file:
-        if not _try_lock(file.fileno(), wait=False):
+        if not try_lock(file.fileno(), wait=False):
             say("another stoker installs the same packages: waiting for it")
-            _try_lock(file.fileno(), wait=True)
+            try_lock(file.fileno(), wait=True)
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int, *, wait: bool) -> bool:
-        while True:
-            try:
-                os.lseek(descriptor, 0, os.SEEK_SET)
-                msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-                return True
-            except OSError:
-                if not wait:
-                    return False
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int, *, wait: bool) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            return False
-        return True

@@ -3,11 +3,12 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from stoker.core.retention import Plan, Policy, is_young
+from stoker.local.locks import try_lock
 from stoker.storage import layout, records, removal
 from stoker.storage.hashing import cache_folder
 from stoker.storage.objects import ObjectStore, open_store, run, split_file_url
@@ -155,36 +156,53 @@ def _note(key: str) -> Path:
 
 @contextmanager
 def running(key: str) -> Iterator[None]:
-    """While inside, `is_running` says so of this run."""
+    """While inside, `is_running` says so of this run: its note is locked, so a note that outlived its run says nothing."""
     note = _note(key)
-    with suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(str(os.getpid()))
-    try:
-        yield
-    finally:
+    with ExitStack() as held:
         with suppress(OSError):
-            note.unlink(missing_ok=True)
+            note.parent.mkdir(parents=True, exist_ok=True)
+            _sign(note, held)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
 
 
 def process_of(key: str) -> int | None:
-    """The process that runs this run on this machine, or None."""
+    """The process that runs this run, by the number it has here. None when nobody runs it, and when who runs it is not
+    to be seen from here: a cache folder may be shared with containers, whose processes have other numbers."""
+    if not is_running(key):
+        return None
     try:
-        pid = int(_note(key).read_text())
+        pid, *start = _note(key).read_text().split()
+        return int(pid) if not start or _start_of(int(pid)) == start[0] else None
     except (OSError, ValueError):
         return None
-    return pid if _is_alive(pid) else None
 
 
-def is_running(key: str) -> bool:
-    return process_of(key) is not None
+def _start_of(pid: int) -> str | None:
+    """When a process started (clock ticks since the machine's start), or None without such a process or without /proc."""
+    try:
+        # The program's name stands in brackets and may hold anything, brackets too.
+        return Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
 
 
 if sys.platform == "win32":
 
-    def _is_alive(pid: int) -> bool:
+    def _sign(note: Path, held: ExitStack) -> None:
+        note.write_text(str(os.getpid()))  # not held open: an open file cannot be removed
+
+    def is_running(key: str) -> bool:
+        """Whether this run runs now, here or in a container of this machine."""
         import ctypes
 
+        try:
+            pid = int(_note(key).read_text())
+        except (OSError, ValueError):
+            return False
         handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
         if handle:
             ctypes.windll.kernel32.CloseHandle(handle)
@@ -192,11 +210,19 @@ if sys.platform == "win32":
 
 else:
 
-    def _is_alive(pid: int) -> bool:
+    def _sign(note: Path, held: ExitStack) -> None:
+        """Write who we are into a note that stays locked while `held` is."""
+        file = held.enter_context(note.open("a+"))
+        # Who asks just now shares it for a moment; nobody else runs this run.
+        try_lock(file.fileno(), wait=True)
+        file.truncate(0)
+        file.write(f"{os.getpid()} {_start_of(os.getpid()) or ''}".rstrip())
+        file.flush()
+
+    def is_running(key: str) -> bool:
+        """Whether this run runs now, here or in a container of this machine."""
         try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+            with _note(key).open("rb") as file:
+                return not try_lock(file.fileno(), wait=False, shared=True)
+        except OSError:
             return False
-        except PermissionError:
-            return True
-        return True

@@ -41,13 +41,20 @@ def run_all(ranks: list[Rank], listener: Listener, cancelling: "Cancelling", end
     are ended then.
 
     With `cancelling` the first Ctrl-C (or SIGTERM) asks the commands to stop, the second one kills them.
-    When a rank fails, the others are asked to stop: they would wait for it for ever.
+    When a rank fails, the others are asked to stop: they would wait for it for ever. When we are killed, all are.
     """
+    with _lifeline() as lifeline:
+        _run_all(ranks, listener, cancelling, ended, lifeline)
+
+
+def _run_all(
+    ranks: list[Rank], listener: Listener, cancelling: "Cancelling", ended: Callable[[int], None], lifeline: int | None
+) -> None:
     landed: queue.Queue[tuple[int, int]] = queue.Queue()
     started: list[_Started] = []
     try:
         for rank in ranks:
-            started.append(_Started(rank, len(ranks) > 1, listener))  # noqa: PERF401 - what was started must be known
+            started.append(_Started(rank, len(ranks) > 1, listener, lifeline))  # noqa: PERF401 - what was started must be known
     except BaseException:
         for one in started:
             send(one.process, signal.SIGTERM)
@@ -72,18 +79,36 @@ def _next(landed: "queue.Queue[tuple[int, int]]") -> tuple[int, int]:
             return landed.get(timeout=0.2)
 
 
+@contextmanager
+def _lifeline() -> Iterator[int | None]:
+    """What a launcher inherits to notice our end: the one end of a pipe whose other end we alone hold. None on Windows,
+    where a process inherits no descriptor by its number."""
+    if _WINDOWS:
+        yield None
+        return
+    theirs, ours = os.pipe()
+    try:
+        yield theirs
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
 class _Started:
-    def __init__(self, rank: Rank, prefixed: bool, listener: Listener) -> None:
+    def __init__(self, rank: Rank, prefixed: bool, listener: Listener, lifeline: int | None) -> None:
         self.rank = rank
         self._reader: threading.Thread | None = None
         out: int = subprocess.PIPE if prefixed else listener.log_descriptor()
         options: dict[str, Any] = {"start_new_session": True}
         if _WINDOWS:
             options = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+        watch: list[str] = []
+        if lifeline is not None:
+            options["pass_fds"], watch = (lifeline,), ["--lifeline", str(lifeline)]
         root = str(Path(__file__).resolve().parents[2])
         with _held_back():
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _LAUNCH.format(root=root), "--dir", rank.scratch.root, "--no-wait", "--",
+                [sys.executable, "-I", "-S", "-c", _LAUNCH.format(root=root), "--dir", rank.scratch.root, "--no-wait", *watch, "--",
                  *shell(rank.text)],
                 cwd=rank.scratch.work, env=dict(rank.env), stdin=subprocess.DEVNULL, stdout=out,
                 **options,

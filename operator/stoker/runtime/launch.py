@@ -15,6 +15,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -39,12 +40,14 @@ _PASSED_ON = [
 
 class Options(NamedTuple):
     """directory: the scratch folder. wait: whether to stay until ship has sealed the rank. echo: whether the log is
-    copied to our own stdout. installs_handlers: only a process of its own may take the signals."""
+    copied to our own stdout. installs_handlers: only a process of its own may take the signals. lifeline: a descriptor
+    whose end of file says that who started us is gone, or None."""
 
     directory: str
     wait: bool = True
     echo: bool = True
     installs_handlers: bool = True
+    lifeline: Optional[int] = None
 
 
 class _Stop(NamedTuple):
@@ -83,6 +86,8 @@ class Launch:
         if self._options.echo:
             self._tail = LogTail(scratch.raw_log, _stdout_descriptor())
             self._tail.start()
+        if self._options.lifeline is not None:
+            threading.Thread(target=self._outlive, args=(self._options.lifeline,), name="lifeline", daemon=True).start()
         with self._signals():
             try:
                 record = self._record(self._attempt(log), started_at, log)
@@ -100,6 +105,13 @@ class Launch:
     def stop(self, reason: str = "Stopped", message: str = "the run was told to stop") -> None:
         """End the command early, from any thread: SIGTERM, the command's share of the grace period, SIGKILL."""
         self._events.put(lambda: self._end_early(_Stop(reason, message), signal.SIGTERM))
+
+    def _outlive(self, lifeline: int) -> None:
+        """End the command when nobody is left to save what it writes, or to stop it. The kernel closes the other end
+        whatever way its holder dies."""
+        while os.read(lifeline, 1):
+            pass
+        self.stop(message="stoker was killed, so nobody would save what the command writes")
 
     # The command
 
@@ -404,8 +416,9 @@ def _tell_kubelet(record: wire.ExitRecord) -> None:
 
 
 def main(arguments: List[str]) -> int:
-    """`launch [--dir DIR] [--no-wait] -- COMMAND [ARGUMENT...]`."""
+    """`launch [--dir DIR] [--no-wait] [--lifeline DESCRIPTOR] -- COMMAND [ARGUMENT...]`."""
     directory, wait = os.environ.get("STOKER_DIR") or "/stoker", True
+    lifeline: Optional[int] = None
     rest = list(arguments)
     while rest and rest[0] != "--":
         flag = rest.pop(0)
@@ -413,13 +426,17 @@ def main(arguments: List[str]) -> int:
             directory = rest.pop(0)
         elif flag == "--no-wait":
             wait = False
+        elif flag == "--lifeline" and rest and rest[0].isdecimal():
+            lifeline = int(rest.pop(0))
         else:
             print(
-                "stoker launch: %s is no option; usage: launch [--dir DIR] [--no-wait] -- COMMAND" % flag,
+                "stoker launch: %s is no option; usage: launch [--dir DIR] [--no-wait] [--lifeline DESCRIPTOR] "
+                "-- COMMAND" % flag,
                 file=sys.stderr,
             )
             return 2
     if not rest[1:]:
         print("stoker launch: no command after --", file=sys.stderr)
         return 2
-    return Launch(Options(directory, wait), rest[1:], os.getcwd() if "STOKER_WORK_HERE" in os.environ else None).run()
+    work = os.getcwd() if "STOKER_WORK_HERE" in os.environ else None
+    return Launch(Options(directory, wait, lifeline=lifeline), rest[1:], work).run()

@@ -1,8 +1,13 @@
 """Training on this machine through the real command line: what a user sees, gets and keeps."""
 
+import fcntl
 import hashlib
 import json
+import os
+import select
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -284,6 +289,88 @@ def test_a_killed_stoker_leaves_a_run_that_says_so(cli: Cli) -> None:
     process.communicate(timeout=30)
 
     assert ("Failed", "Interrupted") == tuple(cli.json("why", "cut")[key] for key in ("phase", "reason"))
+
+
+@pytest.fixture
+def bystander() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that is not Stoker's."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def killed_run(cli: Cli, name: str) -> Path:
+    """A run whose stoker was killed; its note."""
+    cli.write(t__py="import time\nprint('go', flush=True)\ntime.sleep(60)\n")
+    process = cli.start("run", "t.py", "--name", name)
+    assert process.stdout is not None
+    while "go" not in process.stdout.readline():
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    (note,) = (cli.cache / "stoker" / "running").iterdir()
+    return note
+
+
+@pytest.mark.parametrize("words", ["{pid}", "{pid} {start}"])
+def test_a_process_that_got_the_number_of_a_killed_stoker_is_left_alone(
+    cli: Cli, bystander: "subprocess.Popen[bytes]", words: str
+) -> None:
+    start = Path(f"/proc/{bystander.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    killed_run(cli, "cut").write_text(words.format(pid=bystander.pid, start=start))
+
+    assert "Failed" == cli.json("ls")[0]["phase"]
+    assert {"name": "cut", "cancelled": False} == cli.json("cancel", "cut")
+    assert ["cut"] == [one["name"] for one in cli.json("rm", "cut", "-y")["removed"]]
+    assert bystander.poll() is None
+
+
+def test_cancel_signals_nobody_for_a_run_of_another_container(cli: Cli, bystander: "subprocess.Popen[bytes]") -> None:
+    """Its note is locked, and the number in it means another process here."""
+    note = killed_run(cli, "away")
+    with note.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write(f"{bystander.pid} 1")
+        held.truncate()
+        held.flush()
+
+        assert "Running" == cli.json("ls")[0]["phase"]
+        assert "away runs in another container" in cli("cancel", "away", code=2).stderr
+        assert "away" in cli("rm", "away", "-y", code=2).stderr
+    assert bystander.poll() is None
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_the_command_ends_with_a_killed_stoker(cli: Cli, tmp_path: Path, nodes: int) -> None:
+    """Its processes hold a FIFO open: the end of it is the end of them all."""
+    fifo = tmp_path / "alive"
+    os.mkfifo(fifo)
+    cli.write(
+        job__yaml=f"command: python t.py {fifo}\ncode: .\nresources: {{instance_count: {nodes}}}\n",
+        t__py=(
+            "import subprocess, sys\n"
+            "with open(sys.argv[1], 'wb', buffering=0) as alive:\n"
+            "    child = subprocess.Popen(['sleep', '600'], stdout=alive)\n"
+            "    alive.write(b'.')\n"
+            "    child.wait()\n"
+        ),
+    )
+    alive = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    process = cli.start("run")
+    begun = 0
+    while begun < nodes:
+        assert select.select([alive], [], [], 60)[0]
+        begun += len(os.read(alive, nodes))
+        assert process.poll() is None
+
+    process.kill()
+    process.wait()
+
+    try:
+        assert select.select([alive], [], [], 30)[0], "the command's processes run on"
+        assert b"" == os.read(alive, 1)
+    finally:
+        os.close(alive)
 
 
 def test_dry_run_prints_the_manifest_and_keeps_nothing(cli: Cli, repository: Path) -> None:
