@@ -65,5 +65,8 @@ class Listener(Protocol):
     def note(self, line: str) -> None:
         """One line of progress within a phase."""
 
+    def warn(self, line: str) -> None:
+        """Something that a person should know, however quiet it shall be."""
+
     def log_descriptor(self) -> int:
         """The file descriptor that the command's log is copied to."""

@@ -155,13 +155,20 @@ def _note(key: str) -> Path:
 
 
 @contextmanager
-def running(key: str) -> Iterator[None]:
-    """While inside, `is_running` says so of this run: its note is locked, so a note that outlived its run says nothing."""
+def running(key: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """While inside, `is_running` says so of this run: its note is locked, so a note that outlived its run says nothing.
+    warn: takes a line when that cannot be."""
     note = _note(key)
     with ExitStack() as held:
-        with suppress(OSError):
+        try:
             note.parent.mkdir(parents=True, exist_ok=True)
             _sign(note, held)
+        except OSError as error:
+            warn(
+                f"that this run runs cannot be written to {note.parent} ({error.strerror}): `stoker ls` will call it "
+                "Interrupted, `cancel` will not find it and `rm` would take it away; make that folder writable, or set "
+                "XDG_CACHE_HOME"
+            )
         try:
             yield
         finally:

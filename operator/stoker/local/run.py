@@ -63,7 +63,7 @@ class LocalRun:
             # Entered when the command starts, left last: no second Ctrl-C may cut off the record of a run that ended.
             self._stack.push(cancelling)
             self._stack.enter_context(processes.stopped_as_by_ctrl_c())
-            self._stack.enter_context(running(self._key))
+            self._stack.enter_context(running(self._key, self._listener.warn))
             folder = Path(self._stack.enter_context(_temporary_folder()))
             loop = self._stack.enter_context(LoopThread())
             begun = time.monotonic()

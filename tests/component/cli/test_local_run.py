@@ -340,6 +340,46 @@ def test_cancel_signals_nobody_for_a_run_of_another_container(cli: Cli, bystande
     assert bystander.poll() is None
 
 
+def test_a_run_that_cannot_be_noted_says_so(cli: Cli) -> None:
+    cli.write(t__py="print('trains')\n")
+    (cli.cache / "stoker").mkdir()
+    (cli.cache / "stoker" / "running").write_text("in the way")
+
+    done = cli("run", "t.py", "-q")
+
+    (line,) = (line for line in done.stderr.splitlines() if "cannot be written to" in line)
+    assert str(cli.cache / "stoker" / "running") in line
+    assert "Interrupted" in line
+    assert "XDG_CACHE_HOME" in line
+    assert "trains" in done.stdout
+
+
+def test_a_command_that_ignores_sigterm_ends_with_a_killed_stoker(cli: Cli, tmp_path: Path) -> None:
+    fifo = tmp_path / "alive"
+    os.mkfifo(fifo)
+    cli.write(
+        m__yaml=(
+            "apiVersion: stoker.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: deaf}\nspec:\n"
+            "  limits: {graceSeconds: 10}\n  command:\n"
+            f"    command: trap '' TERM; exec 9>{fifo}; echo >&9; while :; do sleep 1; done\n"
+            "    environment: {spec: {image: 'python:3.12'}}\n"
+        )
+    )
+    alive = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    process = cli.start("run", "m.yaml")
+    try:
+        assert select.select([alive], [], [], 60)[0]
+        assert b"\n" == os.read(alive, 1)
+
+        process.kill()
+        process.wait()
+
+        assert select.select([alive], [], [], 30)[0], "the command runs on"
+        assert b"" == os.read(alive, 1)
+    finally:
+        os.close(alive)
+
+
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_the_command_ends_with_a_killed_stoker(cli: Cli, tmp_path: Path, nodes: int) -> None:
     """Its processes hold a FIFO open: the end of it is the end of them all."""

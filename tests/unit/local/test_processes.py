@@ -23,6 +23,9 @@ class Heard:
     def note(self, line: str) -> None:
         self.lines.append(line)
 
+    def warn(self, line: str) -> None:
+        self.lines.append(line)
+
     def log_descriptor(self) -> int:
         return sys.stdout.fileno()
 
