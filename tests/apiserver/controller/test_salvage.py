@@ -130,7 +130,9 @@ def test_an_ordinary_run_on_a_claim_costs_three_writes_more_and_leaves_nothing(
     writes = cluster.writes(since, NAME)
     assert [verb for verb, resource, _ in writes if resource == CLAIMS] == ["patch", "delete"]
     # Kubernetes keeps a deleted claim for as long as there is a pod that names it, be it one that has ended.
-    assert [verb for verb, resource, _ in writes if resource == "jobs"] == ["create", "delete"]
+    made, *deleted = [verb for verb, resource, _ in writes if resource == "jobs"]
+    # A child that is not yet seen to go may be deleted again, by its uid: that changes nothing.
+    assert (made, set(deleted)) == ("create", {"delete"})
     timings = run.job["status"]["timings"]
     # A wait is told once it has lasted four seconds: on a busy machine the start is one.
     told = sum(timings.get(phase, 0) for phase in ("Preparing", "Queued", "Starting")) >= 4
