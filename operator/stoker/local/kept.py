@@ -142,8 +142,8 @@ class Kept:
 def _interrupted(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": job["name"], "phase": "Failed", "reason": "Interrupted", "exitCode": None, "startedAt": None, "finishedAt": None,
-        "message": "stoker was killed before the run had ended; what was saved until then is kept", "timings": {},
-        "attempts": [], "outputs": [],
+        "message": "the run has no stored end: stoker was killed, or its store could not be written; what was saved is kept",
+        "timings": {}, "attempts": [], "outputs": [],
     }  # fmt: skip
 
 

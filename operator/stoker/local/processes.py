@@ -197,13 +197,8 @@ class Cancelling:
 
     @property
     def asked(self) -> bool:
-        """Whether the user cancelled the commands, or gave up saving."""
-        return self._count > 0 or self.gave_up
-
-    @property
-    def gave_up(self) -> bool:
-        """Whether the user did not wait until everything was saved."""
-        return self._times_while_saving > 1
+        """Whether the user cancelled the commands. Who gives up saving cancels nothing: the commands have ended."""
+        return self._count > 0
 
     def watch(self, processes: "list[subprocess.Popen[bytes]]") -> None:
         """These are to be stopped; at once if the user asked while they were being started."""

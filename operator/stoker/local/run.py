@@ -7,10 +7,12 @@ saved while it runs and sealed at its end, whichever way it ends.
 import asyncio
 import getpass
 import os
+import shlex
+import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import msgspec
 from stoker.api.trainingjob import TrainingJobSpec
 from stoker.core import command as placeholders
 from stoker.core import record as records
-from stoker.errors import BadInput
+from stoker.errors import BadInput, StokerError
 from stoker.local import interpreter, processes, secret_values
 from stoker.local.job import Listener, LocalInput, LocalJob, LocalResult
 from stoker.local.kept import running
@@ -34,7 +36,7 @@ from stoker.runtime.transport import Transport
 from stoker.runtime.unpack import unpack
 from stoker.storage import layout, snapshots
 from stoker.storage.archive import write_zip
-from stoker.storage.objects import ObjectStore, open_store
+from stoker.storage.objects import ObjectStore, StoreError, open_store
 
 #: Ctrl-C gives the command a fifth of this (seconds) before it is killed; a second Ctrl-C does not wait.
 MOST_GRACE_SECONDS = 50
@@ -64,7 +66,8 @@ class LocalRun:
             self._stack.push(cancelling)
             self._stack.enter_context(processes.stopped_as_by_ctrl_c())
             self._stack.enter_context(running(self._key, self._listener.warn))
-            folder = Path(self._stack.enter_context(_temporary_folder()))
+            kept = self._stack.enter_context(_Scratches(self._listener))
+            folder = kept.folder
             loop = self._stack.enter_context(LoopThread())
             begun = time.monotonic()
             python = interpreter.prepare(self._job.needs, self._listener.note)
@@ -76,8 +79,9 @@ class LocalRun:
                 self._listener.note(unread)
             self._listener.step("run", self._job.name, "Ctrl-C cancels and keeps what was written")
             cancelling.take()
+            kept.hold(self._command.resources.instance_count)
             ended = self._train(record, scratches, python, loop, cancelling)
-            return self._finish(ended, loop)
+            return self._finish(ended, loop, kept)
 
     # -- Before the command.
 
@@ -232,16 +236,15 @@ class LocalRun:
 
     # -- After it.
 
-    def _finish(self, ended: "_Ended", loop: LoopThread) -> LocalResult:
-        ranks = self._command.resources.instance_count
-        seals = [loop.run(_seal(self._store, self._key, rank)) for rank in range(ranks)]
-        phase, reason, message, code = verdict(seals, ended.cancelled)
-        ending = records.Ending(
-            phase, reason, message, code, ended.started_at, utc_now(), self._timings,
-            [(1, reason, [records.RankEnd(rank, seal) for rank, seal in enumerate(seals)])],
-        )  # fmt: skip
-        result = records.result_record(self._identity, ending)
-        loop.run(self._store.put(layout.job_result(self._key), records.encode(result).encode(), only_if_absent=True))
+    def _finish(self, ended: "_Ended", loop: LoopThread, kept: "_Scratches") -> LocalResult:
+        seals: list[dict[str, Any] | None] = []
+        try:
+            seals += [loop.run(_seal(self._store, self._key, rank)) for rank in range(kept.ranks)]
+            result = self._store_end(ended, seals, loop, kept)
+        except StoreError as error:
+            raise StokerError(_not_stored(self._job.name, error, seals, kept)) from error
+        if is_saved(seals):
+            kept.release()
         url = self._job.store_url.rstrip("/")
         folder = None
         if url.startswith("file:"):
@@ -251,13 +254,94 @@ class LocalRun:
             _point_at(folder, self._job.name)
         return LocalResult(result, f"{url}/jobs/{self._key}", f"{url}/{layout.std_log(self._key, 1, 0)}", folder)
 
+    def _store_end(
+        self, ended: "_Ended", seals: Sequence[dict[str, Any] | None], loop: LoopThread, kept: "_Scratches"
+    ) -> dict[str, Any]:
+        phase, reason, message, code = verdict(seals, ended.cancelled)
+        if not is_saved(seals):
+            first, *rest = message.split("\n", 1)
+            message = "\n".join([f"{first}; {kept.where}", *rest])
+        ending = records.Ending(
+            phase, reason, message, code, ended.started_at, utc_now(), self._timings,
+            [(1, reason, [records.RankEnd(rank, seal) for rank, seal in enumerate(seals)])],
+        )  # fmt: skip
+        result = records.result_record(self._identity, ending)
+        loop.run(self._store.put(layout.job_result(self._key), records.encode(result).encode(), only_if_absent=True))
+        return result
+
+
+class _Scratches:
+    """The ranks' scratch folders, below a temporary one; as a context manager it removes them at its end, unless they
+    are held: then they have the only copy of what a command wrote."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.folder = Path(tempfile.mkdtemp(prefix="stoker-"))
+        self.ranks = 0
+        self._held = False
+
+    def hold(self, ranks: int) -> None:
+        """Commands start: from now on what they write is here alone."""
+        self.ranks, self._held = ranks, True
+
+    def release(self) -> None:
+        """All is stored."""
+        self._held = False
+
+    @property
+    def where(self) -> str:
+        """What to do about the files that are not stored."""
+        places = " and ".join(
+            shlex.quote(str(self.folder / f"r{rank}" / "work" / "outputs")) for rank in range(self.ranks)
+        )
+        return (
+            f"the files are still on this machine: copy them from {places}, then remove {shlex.quote(str(self.folder))}"
+        )
+
+    def __enter__(self) -> "_Scratches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._held:
+            self._listener.warn(f"not all is saved; {self.where}")
+        else:
+            _remove(self.folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with all in it, also what a command wrote without the right to change it."""
+    for base, names, _ in os.walk(folder):
+        for place in (Path(base, name) for name in names):
+            if not place.is_symlink():
+                with suppress(OSError):
+                    place.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
+
 
 class _Ended:
     def __init__(self, cancelled: bool, started_at: str) -> None:
         self.cancelled, self.started_at = cancelled, started_at
 
 
-def verdict(seals: list[dict[str, Any] | None], cancelled: bool) -> tuple[str, str, str, int | None]:
+def is_saved(seals: Sequence[Mapping[str, Any] | None]) -> bool:
+    """Whether every rank's seal is there and says that all of the rank's files are stored."""
+    return all(seal is not None and bool(seal.get("complete")) for seal in seals)
+
+
+def _not_stored(name: str, error: StoreError, seals: Sequence[Mapping[str, Any] | None], kept: "_Scratches") -> str:
+    """The message of a run whose end no store took. seals: of the ranks that could be asked for."""
+    unsaved = [
+        f"rank {rank}: {seal.get('message') or 'not all was saved' if seal is not None else 'nothing is sealed'}"
+        for rank, seal in enumerate(seals)
+        if not is_saved([seal])
+    ]
+    if len(seals) < kept.ranks:
+        unsaved.append("whether the outputs are saved could not be read")
+    what = "; ".join(unsaved) or "its outputs are saved, result.json is not"
+    return f"the end of {name} is not stored ({error}): {what}; {kept.where}; mend the store (free space, rights) before the next run"
+
+
+def verdict(seals: Sequence[dict[str, Any] | None], cancelled: bool) -> tuple[str, str, str, int | None]:
     """Phase, reason, message and exit code of a run from the seals of its ranks."""
     ends = [(seal or {}).get("exit") or {} for seal in seals]
     codes = [end.get("code") for end in ends]
@@ -333,10 +417,6 @@ def _point_at(folder: Path, name: str) -> None:
         if link.is_symlink():
             link.unlink()
         link.symlink_to(Path(folder.name, "attempts", "1", "0"), target_is_directory=True)
-
-
-def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="stoker-", ignore_cleanup_errors=True)
 
 
 def _user() -> str | None:

@@ -288,7 +288,9 @@ def test_a_killed_stoker_leaves_a_run_that_says_so(cli: Cli) -> None:
     process.kill()
     process.communicate(timeout=30)
 
-    assert ("Failed", "Interrupted") == tuple(cli.json("why", "cut")[key] for key in ("phase", "reason"))
+    said = cli.json("why", "cut")
+    assert ("Failed", "Interrupted") == (said["phase"], said["reason"])
+    assert "no stored end: stoker was killed, or its store could not be written" in said["message"]
 
 
 @pytest.fixture
@@ -467,3 +469,67 @@ def test_a_local_run_has_no_operators_plan(cli: Cli) -> None:
     cli("run", "t.py", "--name", "here", "-q")
 
     assert "here runs on this machine" in cli("why", "here", "--plan", code=2).stderr
+
+
+#: A file stands where the store keeps this run's outputs, or all of this run: as full as a disk that takes nothing.
+_IN_THE_WAY = """import os, pathlib, shutil
+place = pathlib.Path({jobs!r}, os.environ["STOKER_JOB"]{below})
+shutil.rmtree(place, ignore_errors=True)
+place.parent.mkdir(parents=True, exist_ok=True)
+place.write_text("in the way")
+pathlib.Path("outputs/model").write_text("weights")
+"""
+
+
+def _manifest(command: str, more: str = "") -> str:
+    return (
+        "apiVersion: stoker.dev/v1alpha1\nkind: TrainingJob\nmetadata: {name: full}\nspec:\n"
+        f"{more}  command:\n    command: {command}\n    environment: {{spec: {{image: 'python:3.12'}}}}\n"
+    )
+
+
+def _not_savable(cli: Cli, tmp_path: Path, below: str) -> Path:
+    """A run whose outputs no store takes; where its scratch folder lies."""
+    (tmp_path / "tmp").mkdir()
+    cli.env["TMPDIR"] = str(tmp_path / "tmp")
+    text = _IN_THE_WAY.format(jobs=str(cli.folder / ".stoker/jobs"), below=below)
+    cli.write(
+        m__yaml=_manifest(
+            "python t.py\n    code: {inline: {t.py: " + json.dumps(text) + "}}", "  limits: {saveStallSeconds: 10}\n"
+        )
+    )
+    return tmp_path / "tmp"
+
+
+def test_what_could_not_be_saved_stays_where_it_was_written(cli: Cli, tmp_path: Path) -> None:
+    scratch = _not_savable(cli, tmp_path, ', "attempts/1/0/outputs"')
+
+    done = cli("run", "m.yaml", "-q", "-o", "json", code=125)
+
+    record = json.loads(done.stdout)
+    assert ("Failed", "OutputsNotSaved") == (record["phase"], record["reason"])
+    (kept,) = scratch.glob("stoker-*/r0/work/outputs/model")
+    assert "weights" == kept.read_text()
+    assert str(kept.parent) in record["message"]
+    assert f"copy them from {kept.parent}" in done.stderr
+    assert str(kept.parent) in cli.json("why", "full")["message"]
+
+
+def test_an_end_that_could_not_be_stored_is_told_with_what_is_unsaved(cli: Cli, tmp_path: Path) -> None:
+    scratch = _not_savable(cli, tmp_path, "")
+
+    said = cli("run", "m.yaml", "-q", code=125).stderr
+
+    (kept,) = scratch.glob("stoker-*/r0/work/outputs/model")
+    assert "the end of full is not stored" in said
+    assert f"copy them from {kept.parent}" in said
+    assert "space" in said
+
+
+def test_a_run_that_is_saved_leaves_no_scratch_folder(cli: Cli, tmp_path: Path) -> None:
+    cli.env["TMPDIR"] = str(tmp_path)
+    cli.write(t__py="import pathlib, sys\npathlib.Path('outputs/m').write_text('w')\nsys.exit(3)\n")
+
+    cli("run", "t.py", code=3)
+
+    assert not list(tmp_path.glob("stoker-*"))
