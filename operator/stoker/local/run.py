@@ -22,6 +22,7 @@ import msgspec
 from stoker.api.trainingjob import TrainingJobSpec
 from stoker.core import command as placeholders
 from stoker.core import record as records
+from stoker.core import units
 from stoker.errors import BadInput, StokerError
 from stoker.local import interpreter, processes, secret_values
 from stoker.local.job import Listener, LocalInput, LocalJob, LocalResult
@@ -75,8 +76,9 @@ class LocalRun:
             scratches = self._make_ready(folder, loop)
             record = self._write_job(loop, scratches[0])
             self._timings["Preparing"] = round(time.monotonic() - begun, 3)
-            if unread := secret_values.unread(self._job.spec):
-                self._listener.note(unread)
+            for line in (secret_values.unread(self._job.spec), not_for_local_runs(self._job.spec)):
+                if line:
+                    self._listener.note(line)
             self._listener.step("run", self._job.name, "Ctrl-C cancels and keeps what was written")
             cancelling.take()
             kept.hold(self._command.resources.instance_count)
@@ -168,7 +170,7 @@ class LocalRun:
         limits = record["limits"]
         config = LaunchConfig(
             grace_seconds=min(limits["graceSeconds"], MOST_GRACE_SECONDS), timeout_seconds=limits["timeoutSeconds"],
-            log_bytes=limits["logBytes"], default_env={"PYTHONUNBUFFERED": "1"},
+            log_bytes=limits["logBytes"], scratch_bytes=self._scratch_bytes, default_env={"PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         port, shim = processes.free_port(), processes.python_on_path(python, Path(scratches[0].root).parent)
         ranks = []
@@ -199,6 +201,12 @@ class LocalRun:
             self._timings["Finalizing"] = round(time.monotonic() - begun, 3)
         return _Ended(cancelling.asked, started_at)
 
+    @property
+    def _scratch_bytes(self) -> int | None:
+        """The disk that each rank may use; None for all there is."""
+        scratch = self._command.resources.scratch
+        return int(units.parse(scratch.size)) if scratch else None
+
     def _text_for(self, scratch: Scratch) -> str:
         outputs = {name: str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
         return placeholders.resolve(self._command.command, self._texts, outputs)
@@ -225,6 +233,8 @@ class LocalRun:
             "MASTER_ADDR": "localhost", "MASTER_PORT": str(port),
             "STOKER_CHECKPOINT_DIR": str(Path(scratch.work, "outputs", "checkpoints")),
         }  # fmt: skip
+        if watched := self._spec.limits.no_progress_seconds:
+            env["STOKER_NO_PROGRESS_SECONDS"] = str(watched)
         if python.venv is not None:
             env["VIRTUAL_ENV"] = str(python.venv)
         env |= {f"STOKER_INPUT_{name}": text for name, text in self._inputs.items()}
@@ -321,6 +331,14 @@ def _remove(folder: Path) -> None:
 class _Ended:
     def __init__(self, cancelled: bool, started_at: str) -> None:
         self.cancelled, self.started_at = cancelled, started_at
+
+
+def not_for_local_runs(spec: Mapping[str, Any]) -> str:
+    """What a local run says of the fields that only a cluster honours; empty when none is set. spec: a TrainingJob's."""
+    named = [f"spec.{name}" for name in ("retry", "suspend", "runPolicy", "queue", "cleanup") if spec.get(name)]
+    if spec.get("limits", {}).get("queueTimeoutSeconds"):
+        named.append("spec.limits.queueTimeoutSeconds")
+    return f"not for local runs: {', '.join(named)}" if named else ""
 
 
 def is_saved(seals: Sequence[Mapping[str, Any] | None]) -> bool:

@@ -533,3 +533,29 @@ def test_a_run_that_is_saved_leaves_no_scratch_folder(cli: Cli, tmp_path: Path) 
     cli("run", "t.py", code=3)
 
     assert not list(tmp_path.glob("stoker-*"))
+
+
+def test_fields_that_only_a_cluster_honours_are_named(cli: Cli) -> None:
+    more = "  suspend: true\n  retry: {limit: 2}\n  limits: {queueTimeoutSeconds: 60}\n"
+    cli.write(m__yaml=_manifest("echo hi", more))
+
+    said = cli("run", "m.yaml").stderr
+
+    assert "not for local runs: spec.retry, spec.suspend, spec.limits.queueTimeoutSeconds" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "reason"),
+    [
+        (
+            "head -c 30000000 /dev/zero > big; sleep 90\n    resources: {scratch: {size: 1Mi}}",
+            "",
+            "ScratchLimitExceeded",
+        ),
+        ("sleep 90", "  limits: {noProgressSeconds: 10}\n", "NoProgress"),
+    ],
+)
+def test_limits_of_disk_and_of_progress_hold_here_too(cli: Cli, command: str, more: str, reason: str) -> None:
+    cli.write(m__yaml=_manifest(command, more))
+
+    assert reason == cli.json("run", "m.yaml", code=143)["reason"]
