@@ -23,7 +23,7 @@ import aiohttp
 from stoker.api import names
 from stoker.api.kube import Lean, ObjectMeta, Pod
 from stoker.kube.client import KubeClient
-from stoker.kube.errors import Gone, KubeError, NotFound, Unavailable
+from stoker.kube.errors import KubeError, NotFound
 from stoker.runtime.wire import POD_AUDIENCE
 
 USER_AGENT = "lab-sealer"
@@ -71,8 +71,9 @@ class Sealer:
                     ):
                         if event.type in ("ADDED", "MODIFIED") and event.object is not None:
                             await self._note(event.object, tasks)
-                except (Gone, Unavailable) as error:
-                    print(f"sealer: {error}; listing anew", file=sys.stderr, flush=True)
+                except (KubeError, aiohttp.ClientError, TimeoutError) as error:
+                    print(f"sealer: {error}; listing anew in {AGAIN_SECONDS:g} s", file=sys.stderr, flush=True)
+                    await asyncio.sleep(AGAIN_SECONDS)
 
     async def _learn_nodes(self) -> None:
         nodes = await self._kube.list("/api/v1/nodes", _Node)

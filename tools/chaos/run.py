@@ -201,19 +201,22 @@ def played(lab: embedded.Lab, hold_seconds: float) -> Iterator[None]:
         "-o",
         "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}",
     )
+    log = (lab.state_dir / "logs" / "sealer.log").open("ab")
     process = subprocess.Popen(
         [
             sys.executable, "-m", "lab.sealer", "--kubeconfig", str(lab.kubeconfig), "--server", f"http://{address}",
             "--hold-seconds", str(hold_seconds),
         ],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "operator")}, stderr=subprocess.DEVNULL,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "operator")}, stderr=log,
     )  # fmt: skip
     try:
         yield
-        assert process.poll() is None, "the sealer ended before its time"
+        if process.poll() is not None:
+            raise LabError(f"the sealer ended before its time, and no rule could be tried; see {log.name}")
     finally:
         process.terminate()
         process.wait(20)
+        log.close()
 
 
 def main() -> int:
