@@ -110,10 +110,15 @@ def nothing_left(
         yield f"claim {claim['metadata']['name']} stands"
     for key in objects:
         place = _ATTEMPT.search(key)
-        if place and "/logs/.segments/" in key and f"{key[: place.end()]}seal.json" in objects:
-            yield f"{key} is a piece of a log that is sealed"
+        if place and "/logs/.segments/" in key and _has_whole_log(objects.get(f"{key[: place.end()]}seal.json")):
+            yield f"{key} is a piece of a log that is stored whole"
     for folder in store.glob("**/.sgwtmp/multipart/*/*"):
         yield f"an upload in parts was left: {folder.name}"
+
+
+def _has_whole_log(seal: bytes | None) -> bool:
+    """Of a rank that was lost the pieces are all there is of its log, and stay."""
+    return seal is not None and any(file["path"] == "logs/std_log.txt" for file in json.loads(seal)["files"])
 
 
 def creates_of_children(audit_log: Path, offset: int) -> Counter[str]:
