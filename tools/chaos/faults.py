@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import lab as embedded
 from lab import node
+from stoker.api.names import FINISHED
 
 
 class Cluster(Protocol):
@@ -245,11 +246,7 @@ def _running_pod(cluster: Cluster, rng: random.Random) -> dict[str, Any] | None:
 
 
 def _unfinished(cluster: Cluster, rng: random.Random) -> dict[str, Any] | None:
-    jobs = [
-        job
-        for job in cluster.items("trainingjobs")
-        if job["status"].get("phase") not in ("Completed", "Failed", "Canceled")
-    ]
+    jobs = [job for job in cluster.items("trainingjobs") if job["status"].get("phase") not in FINISHED]
     return rng.choice(jobs) if jobs else None
 
 

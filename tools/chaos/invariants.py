@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-FINISHED = ("Completed", "Failed", "Canceled")
+from stoker.api.names import FINISHED
+
 _ATTEMPT = re.compile(r"jobs/(?P<key>[^/]+)/attempts/(?P<number>\d+)/(?P<rank>\d+)/")
 
 

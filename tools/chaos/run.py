@@ -26,6 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "operator")]
 
 import lab as embedded  # noqa: E402
 from lab import LabError  # noqa: E402
+from stoker.api.names import FINISHED  # noqa: E402
 from tools.chaos import faults, invariants, work  # noqa: E402
 from tools.demo import install  # noqa: E402
 
@@ -66,9 +67,7 @@ class Chaos:
         return found
 
     def unfinished(self) -> list[dict[str, Any]]:
-        return [
-            job for job in self.items("trainingjobs") if job.get("status", {}).get("phase") not in invariants.FINISHED
-        ]
+        return [job for job in self.items("trainingjobs") if job.get("status", {}).get("phase") not in FINISHED]
 
     def submit(self) -> None:
         """Bring the number of unfinished jobs up to what was asked for."""

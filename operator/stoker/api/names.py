@@ -8,6 +8,8 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 FIELD_MANAGER = "stoker"
 SYSTEM_NAMESPACE = "stoker-system"
+#: The phases of a run that has ended for good.
+FINISHED = frozenset({"Completed", "Failed", "Canceled"})
 
 LABEL_JOB = "stoker.dev/job"
 LABEL_JOB_UID = "stoker.dev/job-uid"

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from stoker.api import names
 from stoker.api.common import Condition, PodShape, Quantity, Resources, as_text, resource
 from stoker.api.environment import EnvironmentSpec
 from stoker.api.jobrules import NAME_RULES, SPEC_RULES
@@ -30,7 +31,7 @@ Priority = Literal["Low", "Medium", "High"]
 RetryCause = Annotated[Literal["OOMKilled", "Evicted", "NodeLost", "NoProgress"], field("A cause.")]
 #: From here on a run has had the nodes that it waited for.
 PLACED: tuple[Phase, ...] = ("Starting", "Running", "Finalizing", "Canceling", "Completed", "Failed", "Canceled")
-FINISHED: frozenset[str] = frozenset({"Completed", "Failed", "Canceled"})
+FINISHED: frozenset[str] = names.FINISHED
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
 #: What Kubernetes allows as a key in a Secret's or ConfigMap's data.
 _DATA_KEY = r"^[-._A-Za-z0-9]+$"

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import click
 
+from stoker.api.names import FINISHED
 from stoker.cli.options import Common, common
 from stoker.cli.output import human_bytes, plural, table
 from stoker.cli.references import ClusterRun, LocalRun, Run, newest_first, resolve
@@ -189,7 +190,7 @@ def why(common: Common, run: str, planned: bool, compute: str | None, storage: s
             print(value["message"])
         if value["fix"]:
             print(f"fix: {value['fix']}")
-        if value["phase"] not in ("Completed", "Failed", "Canceled") and (since := moment(value["since"])) is not None:
+        if value["phase"] not in FINISHED and (since := moment(value["since"])) is not None:
             print(f"waits for {duration(time.time() - since)}, since {value['since']}")
 
     common.output.emit(value, shown, [value["name"]])
@@ -207,7 +208,7 @@ def plan_of(found: Run) -> dict[str, Any]:
 def reason_of(found: Run) -> dict[str, Any]:
     """{"name", "phase", "reason", "message", "fix", "since"}."""
     job = found.job if isinstance(found, ClusterRun) else None
-    if job is not None and (status := job.get("status") or {}).get("phase") not in ("Completed", "Failed", "Canceled"):
+    if job is not None and (status := job.get("status") or {}).get("phase") not in FINISHED:
         waiting = status.get("waiting") or {}
         stood: dict[str, Any] = next(
             (one for one in status.get("conditions", ()) if one.get("type") == "Stalled" and one["status"] == "True"),
@@ -252,7 +253,7 @@ def cancel(common: Common, run: str, compute: str | None, storage: str | None) -
 
 def _cancel(found: Run) -> bool:
     if isinstance(found, ClusterRun):
-        if found.job is None or (found.job.get("status") or {}).get("phase") in ("Completed", "Failed", "Canceled"):
+        if found.job is None or (found.job.get("status") or {}).get("phase") in FINISHED:
             return False
         found.cluster.cancel(found.name)
         return True

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from stoker.api.names import FINISHED
 from stoker.cli.jobs import record_of, where
 from stoker.cli.options import Common, common
 from stoker.cli.references import ClusterRun, LocalRun, Run, resolve
 from stoker.errors import BadInput
-from stoker.sdk.follow import FINISHED, LogSink
+from stoker.sdk.follow import LogSink
 
 #: A local run's log grows in its store about once a second.
 _PAUSE = 0.25

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stoker.api.names import FINISHED
 from stoker.cli.jobs import where
 from stoker.cli.options import Common, common
 from stoker.cli.output import confirm, human_bytes, plural
@@ -13,8 +14,6 @@ from stoker.errors import BadInput, BadInputs, StokerError
 
 if TYPE_CHECKING:
     from stoker.sdk.wayin import Server
-
-FINISHED = ("Completed", "Failed", "Canceled")
 
 
 @click.command(epilog="\b\nExamples:\n  stoker rm iris-7f3k\n  stoker rm @last -y\n  stoker rm a b c -n team")

@@ -2,12 +2,11 @@
 
 import click
 
+from stoker.api.names import FINISHED
 from stoker.cli.jobs import where
 from stoker.cli.options import Common, common
 from stoker.cli.references import ClusterRun, resolve
 from stoker.errors import BadInput
-
-_FINISHED = ("Completed", "Failed", "Canceled")
 
 
 @click.command(epilog="\b\nExamples:\n  stoker suspend @last\n  stoker suspend iris-7f3k")
@@ -34,7 +33,7 @@ def _set(common: Common, run: str, compute: str | None, storage: str | None, *, 
     if not isinstance(found, ClusterRun):
         message = f"{found.name} is a run of this machine, which has no nodes to give back"
         raise BadInput("RUN", message, f"end it instead, it keeps what it saved: stoker cancel {found.name}")
-    going = found.job is not None and (found.job.get("status") or {}).get("phase") not in _FINISHED
+    going = found.job is not None and (found.job.get("status") or {}).get("phase") not in FINISHED
     if going:
         found.cluster.suspend(found.name, suspended)
     value = {"name": found.name, "suspended": suspended and going, "ended": not going}

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from stoker.api.names import FINISHED
 from stoker.errors import StokerError
 from stoker.sdk.client import Cluster, key_of
 from stoker.sdk.kube import Kube, Refused
 from stoker.sdk.wayin import Server
 
-FINISHED = ("Completed", "Failed", "Canceled")
 LABEL_UID, LABEL_ATTEMPT = "stoker.dev/job-uid", "stoker.dev/attempt"
 LABEL_RANK = "batch.kubernetes.io/job-completion-index"
 #: A stored log grows about once a second; this long (seconds) is waited between looks when a pod's own stream broke off.
