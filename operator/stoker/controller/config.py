@@ -111,7 +111,9 @@ def _pairs(env: Mapping[str, str], name: str) -> dict[str, str]:
     for part in _names(env, name):
         host, _, address = part.partition("=")
         if not host or not address:
-            raise ConfigError(f"{name}: {part!r} is not host=address, such as registry.example.com=registry.ml.svc:5000")
+            raise ConfigError(
+                f"{name}: {part!r} is not host=address, such as registry.example.com=registry.ml.svc:5000"
+            )
         pairs[host.strip()] = address.strip()
     return pairs
 

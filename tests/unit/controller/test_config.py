@@ -50,5 +50,5 @@ def test_registries_may_have_another_address_inside_the_cluster() -> None:
 
 @pytest.mark.parametrize("text", ["r.io", "r.io=", "=r.svc"])
 def test_half_an_address_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="STOKER_REGISTRY_ADDRESSES: .* is not host=address"):
+    with pytest.raises(ConfigError, match=r"STOKER_REGISTRY_ADDRESSES: .* is not host=address"):
         read_config([], LEAST | {"STOKER_REGISTRY_ADDRESSES": text})
