@@ -6,7 +6,6 @@ What it knows beyond this (patterns in variables, such as `${name#prefix}`) is l
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import NoReturn
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: `${` and a name, then what may follow here: the end, `:-` or `:+`, or `-` or `+`.
@@ -67,7 +66,7 @@ def split(text: str) -> tuple[str, ...]:
         word += letter
         position += 1
     if quote:
-        _refuse(text, f"the quote {quote} is never closed")
+        raise _bad(text, f"the quote {quote} is never closed")
     return (*words, word) if word else tuple(words)
 
 
@@ -77,13 +76,13 @@ def pairs(rest: str) -> Iterator[tuple[str, str]]:
     if words and "=" not in words[0]:
         name, _, value = rest.strip().partition(" ")
         if not value.strip():
-            _refuse(rest, "a name needs a value: write name=value")
+            raise _bad(rest, "a name needs a value: write name=value")
         yield name, value.strip()
         return
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name:
-            _refuse(rest, f"{word} has no value: write name=value for each")
+            raise _bad(rest, f"{word} has no value: write name=value for each")
         yield name, value
 
 
@@ -98,7 +97,7 @@ def expand(word: str, variables: Mapping[str, str]) -> str:
         if letter == "'":
             end = word.find("'", position + 1)
             if end < 0:
-                _refuse(word, "the quote ' is never closed")
+                raise _bad(word, "the quote ' is never closed")
             out, position = out + word[position + 1 : end], end + 1
         elif letter == '"':
             text, position = _quoted(word, position + 1, variables)
@@ -129,7 +128,7 @@ def _quoted(word: str, position: int, variables: Mapping[str, str]) -> tuple[str
             out += text
         else:
             out, position = out + letter, position + 1
-    _refuse(word, 'the quote " is never closed')
+    raise _bad(word, 'the quote " is never closed')
 
 
 def _variable(word: str, position: int, variables: Mapping[str, str]) -> tuple[str, int]:
@@ -138,7 +137,7 @@ def _variable(word: str, position: int, variables: Mapping[str, str]) -> tuple[s
     found = _NAME.match(word, position + braced)
     if found is None:
         if braced:
-            _refuse(word, "`${` is not followed by a name")
+            raise _bad(word, "`${` is not followed by a name")
         return "$", position
     name, after = found[0], found.end()
     value = variables.get(name)
@@ -148,7 +147,7 @@ def _variable(word: str, position: int, variables: Mapping[str, str]) -> tuple[s
     modifier = re.match(r"(:?)([-+])", word[after:end])
     if modifier is None:
         if after != end:
-            _refuse(word, "only ${name}, ${name:-other} and ${name:+other} are understood")
+            raise _bad(word, "only ${name}, ${name:-other} and ${name:+other} are understood")
         return value or "", end + 1
     set_ = value is not None and (value != "" or not modifier[1])
     if modifier[2] == "-":
@@ -171,8 +170,8 @@ def _closing(word: str, position: int) -> int:
             if not depth:
                 return position
         position += 1
-    _refuse(word, "the brace of ${ is never closed")
+    raise _bad(word, "the brace of ${ is never closed")
 
 
-def _refuse(text: str, problem: str) -> NoReturn:
-    raise BadStep(f"{text!r}: {problem}")
+def _bad(text: str, problem: str) -> BadStep:
+    return BadStep(f"{text!r}: {problem}")

@@ -86,7 +86,7 @@ def test_what_never_closes_is_refused(word: str) -> None:
     ("text", "expected"),
     [
         ("A=1 B=2", [("A", "1"), ("B", "2")]),
-        ('A="x y" B=\'z w\'', [("A", '"x y"'), ("B", "'z w'")]),
+        ("A=\"x y\" B='z w'", [("A", '"x y"'), ("B", "'z w'")]),
         (r"A=x\ y", [("A", r"x\ y")]),
         ("A some old text", [("A", "some old text")]),
     ],
