@@ -52,7 +52,7 @@ EXAMPLE = ROOT / "examples" / "iris"
 #: Folders and files that .dockerignore keeps out of the images.
 _IGNORED = {"__pycache__", "cli", "local", "sdk"}
 #: Packages of the base dependencies that the image needs too; the others belong to the CLI.
-_SHARED = ("msgspec", "obstore", "packaging", "py-rattler", "pyyaml", "uv")
+_SHARED = ("msgspec", "obstore", "packaging", "py-rattler", "pyyaml", "rfc8785", "uv")
 #: kopf would import it for its login, and it costs 60 MB and a second at start.
 _UNWANTED = "kubernetes"
 
