@@ -51,6 +51,11 @@ class Daemons:
     tolerations: tuple[Mapping[str, Any], ...] = ()
     registries: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
 
+    @property
+    def made(self) -> bool:
+        """Whether there are any of our making."""
+        return self.enabled and not self.address
+
 
 def address(namespace: str, daemons: Daemons, given: str = "") -> str:
     """Where builds of a namespace reach BuildKit; empty: nowhere. given: the Workspace's own."""
