@@ -73,7 +73,9 @@ class Operator:
         self._review_client = self._client(tries=2)
         self.store = Store()
         self.queue = WorkQueue(waited=self.metrics.queue_seconds.observe)
-        self.registry = Registry(insecure=config.insecure_registries, user_agent=USER_AGENT)
+        self.registry = Registry(
+            insecure=config.insecure_registries, addresses=config.registry_addresses, user_agent=USER_AGENT
+        )
         self.recorder = Recorder(self.client, "stoker-operator")
         self.sweeper = Sweeper(self.client, self.store, config.job_namespaces)
         self.reflectors = tuple(self._reflectors())

@@ -10,7 +10,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -69,13 +69,20 @@ class RegistryUnreachable(ImageError):
 class Registry:
     """A client for all registries, with a cache and one flight per question.
 
-    insecure: `host:port` of registries that speak http. Close it, or use it as an async context manager.
+    insecure: `host:port` of registries that speak http. addresses: where to connect instead of a registry's host, for
+    those that nodes know by another name than pods do. Close it, or use it as an async context manager.
     """
 
     def __init__(
-        self, *, insecure: frozenset[str] = frozenset(), user_agent: str, clock: Callable[[], float] = time.time
+        self,
+        *,
+        insecure: frozenset[str] = frozenset(),
+        addresses: Mapping[str, str] = MappingProxyType({}),
+        user_agent: str,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._insecure = insecure
+        self._addresses = addresses
         self._user_agent = user_agent
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
@@ -227,7 +234,8 @@ class Registry:
         )
 
     def _address(self, reference: Reference) -> str:
-        host = "registry-1.docker.io" if reference.registry == "docker.io" else reference.registry
+        host = self._addresses.get(reference.registry, reference.registry)
+        host = "registry-1.docker.io" if host == "docker.io" else host
         return f"{'http' if reference.registry in self._insecure else 'https'}://{host}"
 
     def _http(self) -> aiohttp.ClientSession:
