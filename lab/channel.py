@@ -84,7 +84,11 @@ def recipes() -> list[Recipe]:
             Recipe(
                 "tiny-conda",
                 version,
-                {"site-packages/tiny_conda/__init__.py": File(f"VERSION = {version!r}\n\n\ndef main():\n    print(VERSION)\n".encode())},
+                {
+                    "site-packages/tiny_conda/__init__.py": File(
+                        f"VERSION = {version!r}\n\n\ndef main():\n    print(VERSION)\n".encode()
+                    )
+                },
                 ("python",),
                 noarch=True,
                 entry_points=("tiny-conda = tiny_conda:main",),
@@ -127,7 +131,12 @@ def _python(minor: str) -> Recipe:
     for start in (*taken, *(one for one in library.iterdir() if one.name not in _LEFT_OUT)):
         for path in [start] if not start.is_dir() else sorted(start.rglob("*")):
             below = path.relative_to(root)
-            if path.is_dir() or _LEFT_OUT & set(below.parts) or "config-" in str(below) or path.suffix in (".a", ".pyc"):
+            if (
+                path.is_dir()
+                or _LEFT_OUT & set(below.parts)
+                or "config-" in str(below)
+                or path.suffix in (".a", ".pyc")
+            ):
                 continue
             files[str(below)] = _taken(path, str(root))
     files["bin/python"] = File(b"", link=f"python{minor}")

@@ -106,8 +106,8 @@ def make_wheel(
     version: str,
     modules: Mapping[str, str],
     *,
-    scripts: Mapping[str, str] = {},  # noqa: B006 (never changed)
-    data: Mapping[str, str] = {},  # noqa: B006
+    scripts: Mapping[str, str] = {},
+    data: Mapping[str, str] = {},
     requires: tuple[str, ...] = (),
     tag: str = "py3-none-any",
 ) -> Path:
@@ -133,7 +133,7 @@ def make_wheel(
     return wheel
 
 
-_BACKEND = '''\
+_BACKEND = """\
 import base64, hashlib, zipfile
 
 
@@ -153,7 +153,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
         record = stem + ".dist-info/RECORD"
         archive.writestr(zipfile.ZipInfo(record, (1980, 1, 2, 0, 0, 0)), "\\n".join(rows + [record + ",,"]) + "\\n")
     return stem + "-py3-none-any.whl"
-'''
+"""
 
 
 def _make_source(files: Path, name: str, version: str) -> None:

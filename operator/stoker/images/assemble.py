@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +12,6 @@ from stoker.images.compiling import CPUS
 from stoker.images.contents import Content
 from stoker.images.layers import Layer, merge, write_layer
 from stoker.images.packagestore import PackageStore, StoredLayer
-
 
 T = TypeVar("T")
 
@@ -23,6 +22,8 @@ class Source:
 
     part: Part
     open: Callable[[], Awaitable[Content]]
+    #: The part's key where its content turns out to be good for this builder only.
+    bound_key: str = ""
 
 
 @dataclass
@@ -35,9 +36,15 @@ class Assembly:
     sent: int = 0
 
 
-async def assemble(sources: Sequence[Source], store: PackageStore, scratch: Path, root: str) -> Assembly:
-    """root: the prefix. Raises BuildFailed and the registry client's errors."""
-    maker = _Maker({source.part.key: source for source in sources}, store, scratch, root)
+async def assemble(
+    sources: Sequence[Source],
+    store: PackageStore,
+    scratch: Path,
+    root: str,
+    prepare: Callable[[Sequence[Part]], Awaitable[None]] | None = None,
+) -> Assembly:
+    """root: the prefix. prepare: told once which parts will be opened. Raises BuildFailed and the client's errors."""
+    maker = _Maker({source.part.key: source for source in sources}, store, scratch, root, prepare)
     try:
         return await maker.run()
     finally:
@@ -45,8 +52,16 @@ async def assemble(sources: Sequence[Source], store: PackageStore, scratch: Path
 
 
 class _Maker:
-    def __init__(self, sources: Mapping[str, Source], store: PackageStore, scratch: Path, root: str) -> None:
-        self._sources = sources
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        store: PackageStore,
+        scratch: Path,
+        root: str,
+        prepare: Callable[[Sequence[Part]], Awaitable[None]] | None,
+    ) -> None:
+        self._prepare = prepare
+        self._sources = dict(sources)
         self._store = store
         self._scratch = scratch
         self._root = root
@@ -59,7 +74,12 @@ class _Maker:
         found = dict(zip([unit.key for unit in units], await together(self._seek(unit) for unit in units), strict=True))
         files = {key: known.files for key, known in found.items() if known is not None}
         missing = [unit for unit in units if found[unit.key] is None]
-        files |= dict(zip([unit.key for unit in missing], await together(map(self._files, missing)), strict=True))
+        if missing and self._prepare is not None:
+            await self._prepare([part for unit in missing for part in unit.parts])
+        opened = await together(map(self._open, missing))
+        for unit, (bound, owned) in zip(missing, opened, strict=True):
+            files[bound.key] = owned
+            units = tuple(bound if one is unit else one for one in units)
         folded = fold(units, files)
         self._result.layers = await together(self._layer(unit, found) for unit in folded)
         return self._result
@@ -74,9 +94,19 @@ class _Maker:
     async def _seek(self, unit: Unit) -> StoredLayer | None:
         return await self._store.find(unit.key)
 
-    async def _files(self, unit: Unit) -> list[str]:
+    async def _open(self, unit: Unit) -> tuple[Unit, list[str]]:
+        """The unit under the keys that its contents turn out to have, and its files."""
         contents = await self._contents(unit)
-        return [path for content in contents for path in content.files]
+        parts = []
+        for part, content in zip(unit.parts, contents, strict=True):
+            source = self._sources[part.key]
+            if content.builder_bound and source.bound_key not in ("", part.key):
+                bound = replace(part, key=source.bound_key)
+                self._sources[bound.key] = source
+                self._opened[bound.key] = self._opened[part.key]
+                part = bound
+            parts.append(part)
+        return Unit(tuple(parts)), [path for content in contents for path in content.files]
 
     async def _contents(self, unit: Unit) -> list[Content]:
         for part in unit.parts:

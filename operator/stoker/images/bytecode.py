@@ -8,7 +8,7 @@ module compiled in a busy process has other bytes. The bytecode says that its so
 (unchecked-hash, PEP 552): sources in an image do not change, and their times are all one.
 """
 
-import importlib._bootstrap_external as loader  # type: ignore[import-not-found]
+import importlib._bootstrap_external as loader
 import importlib.util
 import json
 import sys
@@ -16,7 +16,7 @@ import warnings
 import zipfile
 
 
-def compile_all(archive, out, modules):  # type: ignore[no-untyped-def]
+def compile_all(archive: str, out: str, modules: "list[list[str]]") -> int:
     """Returns how many were compiled."""
     warnings.simplefilter("ignore")
     opened = zipfile.ZipFile(archive) if archive else None
@@ -31,7 +31,9 @@ def compile_all(archive, out, modules):  # type: ignore[no-untyped-def]
             code = compile(source, path, "exec", dont_inherit=True, optimize=0)
         except (SyntaxError, ValueError, UnicodeDecodeError, RecursionError, MemoryError):
             continue
-        content = loader._code_to_hash_pyc(code, importlib.util.source_hash(source), False)
+        content = loader._code_to_hash_pyc(  # type: ignore[attr-defined]
+            code, importlib.util.source_hash(source), False
+        )
         with open(f"{out}/{index}.pyc", "wb") as file:
             file.write(content)
         done += 1

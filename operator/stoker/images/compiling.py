@@ -57,6 +57,8 @@ class Compiler:
             words = err.decode(errors="replace")[-500:]
             if "No space left" in words:
                 raise BuildFailed("DiskFull", f"the builder's scratch folder is full: {words}", transient=True)
-            raise BuildFailed("Internal", f"the compiler of bytecode ended with {child.returncode}: {words}", transient=True)
+            raise BuildFailed(
+                "Internal", f"the compiler of bytecode ended with {child.returncode}: {words}", transient=True
+            )
         found = ((index, path) for index, (_, path) in enumerate(modules))
         return {path: file for index, path in found if (file := out / f"{index}.pyc").exists()}

@@ -95,7 +95,7 @@ class Image:
         return len(self.config) + sum(layer.size for layer in self.layers)
 
 
-def compose(base: BaseImage, layers: Sequence[Layer], changes: ConfigChanges = ConfigChanges()) -> Image:  # noqa: B008
+def compose(base: BaseImage, layers: Sequence[Layer], changes: ConfigChanges = ConfigChanges()) -> Image:
     """The base with the layers on top and its config changed."""
     config = copy.deepcopy(dict(base.config))
     created = config.setdefault("created", _EPOCH)

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from packaging.version import InvalidVersion, Version
-from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord
+from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord, Subdir
 from rattler import Version as CondaVersion
 from rattler import solve as rattler_solve
 from rattler.exceptions import GatewayError, SolverError
@@ -94,7 +94,7 @@ async def solve(
             channels.sources,
             [MatchSpec(text, strict=False) for text in dependencies],
             gateway=Gateway(cache_dir=scratch / "repodata"),
-            platforms=[SUBDIRS[platform], "noarch"],
+            platforms=[Subdir(SUBDIRS[platform]), Subdir("noarch")],
             virtual_packages=_virtual(platform, glibc, cuda),
         )
     except (SolverError, GatewayError) as error:

@@ -13,6 +13,9 @@ from stoker.images.wheel import InstalledWheel, Layout
 class Content(Protocol):
     """Opened: its files are known. What is needed for it runs meanwhile; `entries` waits for that."""
 
+    #: Whether the package's own code has run here, so that the content is only good for this builder.
+    builder_bound: bool
+
     @property
     def files(self) -> Collection[str]:
         """Paths in the image, without the leading slash."""
@@ -25,6 +28,8 @@ class Content(Protocol):
 
 class Ready:
     """Entries that are there already."""
+
+    builder_bound = False
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -42,6 +47,8 @@ class Ready:
 
 class WheelContent:
     """A wheel; its modules are being compiled from the moment it is opened."""
+
+    builder_bound = False
 
     def __init__(self, path: Path, layout: Layout, compiler: Compiler | None) -> None:
         self._wheel = InstalledWheel(path, layout)

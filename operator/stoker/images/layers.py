@@ -10,7 +10,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import zstandard
 
@@ -28,6 +28,11 @@ class File:
     content: bytes | Callable[[], IO[bytes]]
     size: int
     executable: bool = False
+
+    @classmethod
+    def at(cls, path: Path, *, executable: bool = False) -> "File":
+        """A file of this machine, read when it is written into the layer."""
+        return cls(lambda: open(path, "rb"), path.stat().st_size, executable)
 
     @classmethod
     def of(cls, content: bytes, *, executable: bool = False) -> "File":
@@ -69,9 +74,9 @@ def write_layer(entries: Entries, out: Path, *, root: str, created_by: str = "")
     with open(out, "wb") as file:
         packed = _Tee(file)
         compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-        with compressor.stream_writer(packed, closefd=False) as stream:
+        with compressor.stream_writer(cast(IO[bytes], packed), closefd=False) as stream:
             plain = _Tee(stream)
-            with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT, copybufsize=_BLOCK) as tar:
+            with tarfile.TarFile(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT, copybufsize=_BLOCK) as tar:
                 for path, entry in sorted(_with_parents(entries, root).items()):
                     _add(tar, path, entry)
     return Layer(LAYER_TYPE, packed.digest, packed.size, plain.digest, created_by)

@@ -11,15 +11,15 @@ from pathlib import Path
 import msgspec
 
 from stoker.core.environment.keys import short
-from stoker.core.reference import Reference
 from stoker.images.client import RegistryClient
 from stoker.images.compose import MANIFEST_TYPE, sha256
 from stoker.images.layers import LAYER_TYPE, Layer
-from stoker.images.places import Place
 
 ARTIFACT_TYPE = "application/vnd.stoker.environment.package.v1+json"
 CONFIG_TYPE = "application/vnd.stoker.environment.package.config.v1+json"
 KEY_ANNOTATION = "dev.stoker.package-key"
+#: A package of some 100,000 files, which is more than any has.
+_MOST_CONFIG_BYTES = 64 << 20
 
 
 class _Config(msgspec.Struct, frozen=True, rename="camel"):
@@ -30,25 +30,25 @@ class _Config(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class StoredLayer:
-    """A layer, the repository that holds its blob, and the files in it."""
+    """A layer, the repository (`host/path`) that holds its blob, and the files in it."""
 
     layer: Layer
-    repository: Reference
+    place: str
     files: Sequence[str]
 
 
 class PackageStore:
-    """own: where new layers go. trusted: where they are looked for, too."""
+    """own: the registry (`host/path`) where new layers go. trusted: where they are looked for, too."""
 
-    def __init__(self, client: RegistryClient, own: Place, trusted: Sequence[Place]) -> None:
+    def __init__(self, client: RegistryClient, own: str, trusted: Sequence[str]) -> None:
         self._client = client
-        self._own = own.packages
-        self._places = [own.packages, *(place.packages for place in trusted)]
+        self._own = packages(own)
+        self._places = [packages(registry) for registry in (own, *trusted)]
 
     async def find(self, key: str) -> StoredLayer | None:
         """The layer of a key, in the first registry that has it."""
-        for repository in self._places:
-            if (found := await self._look(repository, key)) is not None:
+        for place in self._places:
+            if (found := await self._look(place, key)) is not None:
                 return found
         return None
 
@@ -69,19 +69,27 @@ class PackageStore:
         return StoredLayer(layer, self._own, files), sent
 
     async def _push(self, digest: str, size: int, source: Path | bytes) -> int:
-        if await self._client.blob_exists(self._own, digest):
+        if await self._client.blob_size(self._own, digest) is not None:
             return 0
         await self._client.push_blob(self._own, digest, size, source)
         return size
 
-    async def _look(self, repository: Reference, key: str) -> StoredLayer | None:
-        manifest = await self._client.get_manifest(repository, f"pkg-{short(key)}")
+    async def _look(self, place: str, key: str) -> StoredLayer | None:
+        manifest = await self._client.get_manifest(place, f"pkg-{short(key)}")
         if manifest is None:
             return None
-        document = msgspec.json.decode(manifest.content)
+        document = manifest.document()
         if (document.get("annotations") or {}).get(KEY_ANNOTATION) != key:
             return None
-        config = msgspec.json.decode(await self._client.get_blob(repository, document["config"]["digest"]), type=_Config)
+        content = await self._client.get_blob(place, document["config"]["digest"], most=_MOST_CONFIG_BYTES)
+        if content is None:
+            return None
+        config = msgspec.json.decode(content, type=_Config)
         (entry,) = document["layers"]
         layer = Layer(entry["mediaType"], entry["digest"], entry["size"], config.diff_id, config.created_by)
-        return StoredLayer(layer, repository, config.files)
+        return StoredLayer(layer, place, config.files)
+
+
+def packages(registry: str) -> str:
+    """The repository of package layers in a registry of environments."""
+    return f"{registry.rstrip('/')}/packages"

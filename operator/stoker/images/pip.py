@@ -185,7 +185,7 @@ def where(words: str, requirements: Sequence[str], field: str = "pip.requirement
     named = []
     for index, line in enumerate(requirements):
         try:
-            name = Requirement(line).name
+            name = Requirement(line.partition(" --")[0]).name
         except InvalidRequirement:
             continue
         pattern = re.escape(canonicalize_name(name)).replace(r"\-", "[-_.]+")
@@ -237,7 +237,9 @@ def _package(name: str, version: str, build: str, file: Mapping[str, Any], *, so
     # The simple API may hang anything on a URL; the fragment repeats the hash.
     url = urlunsplit(urlsplit(hide_credentials(file["url"]))._replace(fragment=""))
     size = int(file.get("size") or 0)
-    return Package(kind="pypi", name=name, version=version, build=build, sha256=digest, url=url, size=size, source=source)
+    return Package(
+        kind="pypi", name=name, version=version, build=build, sha256=digest, url=url, size=size, source=source
+    )
 
 
 def _file_name(file: Mapping[str, Any]) -> str:

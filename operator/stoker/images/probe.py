@@ -28,7 +28,9 @@ _GLIBC = re.compile(r"(?:usr/)?lib(?:64)?/(?:[a-z0-9_]+-linux-gnu/)?libc\.so\.6\
 _MUSL = re.compile(r"(?:usr/)?lib/ld-musl-[a-z0-9_]+\.so\.1\Z")
 _GLIBC_WORDS = re.compile(rb"GNU C Library [^\n]*version (\d+)\.(\d+)")
 _DPKG = re.compile(r"(?:\./)?var/lib/dpkg/(?:status|status\.d/[^/]+)\Z")
-_DPKG_PYTHON = re.compile(rb"^Package: (?:lib)?python(3\.\d+)-minimal$.*?^Version: (3\.\d+\.\d+)", re.DOTALL | re.MULTILINE)
+_DPKG_PYTHON = re.compile(
+    rb"^Package: (?:lib)?python(3\.\d+)-minimal$.*?^Version: (3\.\d+\.\d+)", re.DOTALL | re.MULTILINE
+)
 _CONDA_PYTHON = re.compile(r"conda-meta/python-(\d+\.\d+\.\d+)-[^/]+\.json\Z")
 _MOST_READ = 16 << 20
 

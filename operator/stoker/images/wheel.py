@@ -92,7 +92,7 @@ class InstalledWheel:
         records = list(self._records)
         for module, file in code.items():
             path = cache_from_source(module, optimization="")
-            entries[path.lstrip("/")] = File(partial(open, file, "rb"), file.stat().st_size)
+            entries[path.lstrip("/")] = File.at(file)
             records.append((self._relative(path), "", ""))
         record_path = next(path for path, _, _ in records if path.endswith(".dist-info/RECORD"))
         entries[f"{self._layout.site_packages}/{record_path}".lstrip("/")] = File.of(_record(records))
@@ -144,7 +144,9 @@ class _Destination(WheelDestination):
         if name.endswith(".py") and place.startswith(self._layout.site_packages):
             self._wheel.modules.append(Module(member, place))
         size = self._archive.getinfo(member).file_size
-        return self._add(place, File(partial(self._archive.open, member), size, is_executable), self._digests.get(member))
+        return self._add(
+            place, File(partial(self._archive.open, member), size, is_executable), self._digests.get(member)
+        )
 
     def finalize_installation(
         self, scheme: Scheme, record_file_path: str, records: Iterable[tuple[Scheme, RecordEntry]]
@@ -174,4 +176,3 @@ def _record(rows: list[tuple[str, str, str]]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(sorted(rows))
     return text.getvalue().encode()
-

@@ -14,4 +14,10 @@ class Log:
         took = "" if seconds is None else f"  {seconds:.1f} s"
         # A message of several lines stays one fact: its other lines are indented below it.
         first, *rest = text.splitlines() or [""]
-        print(f"{stage:<10} {first}{took}", *(f"{'':<10} {line}" for line in rest), sep="\n", file=self._stream, flush=True)
+        print(
+            f"{stage:<10} {first}{took}",
+            *(f"{'':<10} {line}" for line in rest),
+            sep="\n",
+            file=self._stream,
+            flush=True,
+        )

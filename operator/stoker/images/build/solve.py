@@ -3,14 +3,16 @@
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 from stoker.core.environment.lock import Lock, Package, layer_format
 from stoker.core.environment.request import INDEX_AUTH_FILE, BuildRequest
-from stoker.images import pip
+from stoker.images import conda, pip
+from stoker.images.conda import Channels, CondaSolution
 from stoker.images.failure import BuildFailed
 from stoker.images.probe import Interpreter, Probe
 from stoker.images.source import buildable
@@ -30,23 +32,27 @@ class Solved:
     layout: Layout
     target: pip.Target
     interpreter: Interpreter | None = None
-    indexes: pip.Indexes = pip.Indexes()
-    conda_records: Mapping[str, Any] = field(default_factory=dict)
+    indexes: pip.Indexes = field(default_factory=pip.Indexes)
+    conda: CondaSolution | None = None
+    channels: Channels | None = None
 
 
-def pip_indexes(request: BuildRequest, lines: tuple[str, ...] = ()) -> tuple[pip.Indexes, tuple[str, ...]]:
-    """Where uv looks, and what else it is told: the definition's lines, the Workspace's mirror, in this order."""
+def pip_indexes(request: BuildRequest, lines: Sequence[str] = ()) -> tuple[pip.Indexes, tuple[str, ...]]:
+    """Where uv looks, and what else it is told: the definition's lines; the Workspace's mirror instead of PyPI."""
     default, extra, options = "", [], []
     for line in lines:
         option, _, value = line.partition(" ")
-        if option in ("--index-url", "-i"):
+        if option == "--index-url":
             default = value
         elif option == "--extra-index-url":
             extra.append(value)
-        else:
+        elif option == "--pre":
+            options += ["--prerelease", "allow"]
+        elif option != "--require-hashes":  # every file is checked against the lock's hash anyway
             options += shlex.split(line)
     auth = Path(INDEX_AUTH_FILE)
-    default = default or request.mirrors.pypi
+    if not default or urlsplit(default).hostname in ("pypi.org", "pypi.python.org"):
+        default = request.mirrors.pypi or default
     return pip.Indexes(default, tuple(extra), auth if auth.exists() else None), tuple(options)
 
 
@@ -98,6 +104,38 @@ async def pip_packages(
             where=pip.where(unfit.name, wanted.get("requirements", ())),
         )
     return packages, indexes
+
+
+async def solve_conda(request: BuildRequest, probe: Probe, scratch: Path, cuda: str) -> Solved:
+    """The lock of a definition with a conda part, its pip part on conda's Python. Raises BuildFailed.
+
+    cuda: version that the base brings, or empty.
+    """
+    glibc = glibc_of(request, probe)
+    wanted = request.conda or {}
+    channels = Channels(wanted.get("channels", ()), request.mirrors.conda)
+    dependencies = tuple(wanted.get("dependencies", ()))
+    solve = partial(conda.solve, channels=channels, platform=request.platform, glibc=glibc, scratch=scratch, cuda=cuda)
+    solution = await solve(dependencies)
+    if request.pip and not solution.python:
+        # pip's packages need some Python, and an environment of conda has its own.
+        solution = await solve((*dependencies, "python"))
+    minor = ".".join(solution.python.split(".")[:2])
+    layout = Layout(request.prefix, minor, conda=True)
+    target = pip.Target(request.platform, solution.python, glibc)
+    packages, indexes = list(solution.packages), pip.Indexes()
+    if request.pip:
+        constraints = tuple(f"{name}=={version}" for name, version in solution.provided.items())
+        found, indexes = await pip_packages(request, target, scratch, constraints)
+        packages += [one for one in found if one.name not in solution.provided]
+    lock = Lock(
+        platform=request.platform,
+        python=solution.python,
+        prefix=request.prefix,
+        layer_format=layer_format(request.bytecode),
+        packages=tuple(packages),
+    )
+    return Solved(lock, layout, target, None, indexes, solution, channels)
 
 
 def glibc_of(request: BuildRequest, probe: Probe) -> tuple[int, int]:
