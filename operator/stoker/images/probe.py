@@ -160,7 +160,7 @@ def _unpacked(layer: IO[bytes]) -> IO[bytes]:
 
         return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value]
     if start == b"\x28\xb5\x2f\xfd":
-        return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)  # type: ignore[return-value]
+        return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
     return buffered
 
 
