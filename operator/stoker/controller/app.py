@@ -29,6 +29,8 @@ from stoker.controller.preflight import check_cluster
 from stoker.controller.probes import Probes
 from stoker.controller.pull_secrets import PullSecrets
 from stoker.controller.reconciler import Reconciler
+from stoker.controller.registry_check import RegistryCheck
+from stoker.controller.registry_push import checked, pushing
 from stoker.controller.retention import Retention
 from stoker.controller.routes import Routes
 from stoker.controller.sweep import Sweeper
@@ -74,7 +76,9 @@ class Operator:
         self._review_client = self._client(tries=2)
         self.store = Store()
         self.queue = WorkQueue(waited=self.metrics.queue_seconds.observe)
-        self.registry = Registry(insecure=config.insecure_registries, user_agent=USER_AGENT)
+        self.registry = Registry(
+            insecure=config.insecure_registries, addresses=config.registry_addresses, user_agent=USER_AGENT
+        )
         self.recorder = Recorder(self.client, "stoker-operator")
         self.sweeper = Sweeper(self.client, self.store, config.job_namespaces)
         self.reflectors = tuple(self._reflectors())
@@ -94,6 +98,11 @@ class Operator:
         self.routes = Routes(self.store, self.ledger, self._wake, self.pools.clusters_of)
         self.retention = Retention(self.client, self.store, workspaces, self.answers, self.gate, self._wake)
         self.buildkits = BuildKits(self.client, self.store, config.buildkit, self.gate)
+        secrets = config.image_pull_secrets
+        self.registry_check = RegistryCheck(
+            self.client, self.gate, pushing(self.registry, PullSecrets(self.client), config.namespace, secrets),
+            checked(config, secrets, __version__), secrets, config.namespace,
+        )  # fmt: skip
         self.accounts = Accounts(self.client, self.store, config.job_namespaces, self.gate)
         plans = Plans(self._review_client, self.gate, views.job, self._unready)
         self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics, plans.routes())
@@ -180,6 +189,8 @@ class Operator:
             parts.start("kopf", self._kopf())
             parts.start("events", self.recorder.run())
             parts.start("accounts", self.accounts.run())
+            if self.config.checked_registries:
+                parts.start("check of registries", self.registry_check.run())
             parts.start("retention", self.retention.run())
             if self.config.buildkit.made:
                 parts.start("BuildKit", self.buildkits.run())
