@@ -18,7 +18,7 @@ from stoker.core.environment.definition import BadDefinition
 from stoker.errors import StokerError
 from stoker.sdk.definitions import of_file
 from stoker.sdk.prepare import code_tree
-from tests.support.environments import FOLDER, GOLDEN, golden, names
+from tests.support.broken_environments import FOLDER, GOLDEN, golden, names
 
 SAID = golden() if GOLDEN.exists() else {}
 
