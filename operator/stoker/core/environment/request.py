@@ -39,7 +39,7 @@ class Mirrors(Spec):
     python: str = ""
 
 
-class BuildRequest(Spec):
+class BuildRequest(Spec, kw_only=True):
     """One image to make: for one specKey, on one platform.
 
     base: `registry/repository@sha256:...` of the platform's manifest. steps, conda, pip: as in the Definition, canonical.
@@ -69,7 +69,7 @@ class BuildRequest(Spec):
     bytecode: bool = True
 
 
-class BuildResult(Spec):
+class BuildResult(Spec, kw_only=True):
     """What came of it. With `reason` empty it is made: image is pinned by digest, sizes are in bytes of the compressed
     layers, seconds are by stage (solve, steps, packages, push).
 
