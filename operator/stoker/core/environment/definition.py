@@ -120,11 +120,13 @@ def read(
     entries: Sequence[Entry] | None = None,
     *,
     image_needed: bool = True,
+    with_context: bool = True,
 ) -> Definition:
     """The definition that a spec is, or BadDefinition with all that is wrong with it.
 
     files: what `files_wanted` asked for. entries: the listing of the code's snapshot; None where there is no code, which is
-    a problem only if a step copies from it. image_needed: on a laptop packages alone are an environment.
+    a problem only if a step copies from it. image_needed: on a laptop packages alone are an environment. with_context: False
+    leaves the context out, for a first check before the code is listed: the definition's keys are not yet the real ones.
     """
     reading = _Reading(spec, files or {})
     problems = list(reading.problems)
@@ -135,7 +137,7 @@ def read(
     image, image_problem = _image(reading.image, spec, needed=image_needed)
     if image_problem is not None and (spec.image or not problems or not (spec.build and spec.build.dockerfile)):
         problems.insert(0, image_problem)
-    digest, context_problems = _context(reading, entries)
+    digest, context_problems = _context(reading, entries) if with_context else (None, [])
     problems += context_problems
     if problems:
         raise BadDefinition(tuple(problems))
@@ -179,13 +181,16 @@ def _image(text: str, spec: EnvironmentSpec, *, needed: bool) -> tuple[str, Prob
     try:
         found = reference.parse(text)
     except reference.BadReference as error:
-        return "", place.problem(str(error), "write one reference, such as registry.example.com/team/train:1")
+        message, _, fix = str(error).partition("; ")
+        return "", place.problem(message, fix or "write one reference, such as registry.example.com/team/train:1")
     # A digest wins over a tag: with one, the tag says nothing.
     return (found.pinned(found.digest) if found.digest else str(found)), None
 
 
 def _context(reading: _Reading, entries: Sequence[Entry] | None) -> tuple[str | None, list[Problem]]:
-    if not reading.reads_context:
+    named = reading.spec.context is not None or (reading.spec.build and reading.spec.build.dockerfile)
+    # Without a folder to copy from, that alone is said, at the step.
+    if not reading.reads_context or not named:
         return None, []
     spec, folder = reading.spec, context_folder(reading.spec)
     place = Place(("context",)) if spec.context is not None else Place(("build", "dockerfile"))
