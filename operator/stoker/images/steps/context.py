@@ -47,7 +47,7 @@ async def _download(url: str, archive: Path) -> None:
                 raise BuildFailed(
                     "ContextUnavailable", f"the store answered {response.status} for the job's code", transient=True
                 )
-            with open(archive, "wb") as file:
+            with await asyncio.to_thread(archive.open, "wb") as file:
                 async for block in response.content.iter_chunked(_BLOCK):
                     file.write(block)
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -16,18 +16,16 @@ from stoker.core.environment.keys import short
 from stoker.core.environment.request import REGISTRY_AUTH_DIRECTORY, BuildRequest
 from stoker.core.environment.stepplace import first_that_needs, needs_buildkit
 from stoker.core.environment.stepwords import BadStep
-from stoker.core.reference import Reference
 from stoker.images.build.log import Log
 from stoker.images.bytes import Feed
 from stoker.images.client import RegistryClient
 from stoker.images.compose import BaseImage, compose
 from stoker.images.failure import BuildFailed
 from stoker.images.layers import Layer, write_layer
-from stoker.images.places import Place, repository
 from stoker.images.steps import buildkit, context, native
 from stoker.images.steps.basetree import BaseTree
 from stoker.images.steps.copying import entries
-from stoker.images.transfer import base_sources, load_base, put_image
+from stoker.images.transfer import load_base, put_image
 
 #: On the image: its key in full, compared with what is wanted whenever it is found.
 LABEL = "dev.stoker.steps-key"
@@ -36,12 +34,12 @@ STAGE = buildkit.STAGE
 
 async def apply(request: BuildRequest, base: BaseImage, client: RegistryClient, log: Log) -> BaseImage:
     """The base with the request's steps on top, in the workspace's registry or a trusted one. Raises BuildFailed."""
-    own = Place(request.registry).environments
+    own = f"{request.registry}/environments"
     tag = f"steps-{short(request.steps_key)}"
-    for place in (own, *(Place(text).environments for text in request.trusted)):
+    for place in (own, *(f"{registry}/environments" for registry in request.trusted)):
         known = await _known(client, place, tag, request.steps_key)
         if known is not None:
-            log.fact(STAGE, f"{len(request.steps)} steps were done before: {place.name}:{tag}")
+            log.fact(STAGE, f"{len(request.steps)} steps were done before: {place}:{tag}")
             return known
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="steps-") as folder:
@@ -51,13 +49,13 @@ async def apply(request: BuildRequest, base: BaseImage, client: RegistryClient, 
             await _through_buildkit(request, base, own, tag, files, work, log)
         else:
             await _here(request, base, own, tag, files, work, client)
-    log.fact(STAGE, f"{len(request.steps)} steps done: {own.name}:{tag}", time.monotonic() - start)
-    return await load_base(client, f"{own.name}:{tag}", {})
+    log.fact(STAGE, f"{len(request.steps)} steps done: {own}:{tag}", time.monotonic() - start)
+    return await load_base(client, f"{own}:{tag}", {})
 
 
-async def _known(client: RegistryClient, place: Reference, tag: str, key: str) -> BaseImage | None:
+async def _known(client: RegistryClient, place: str, tag: str, key: str) -> BaseImage | None:
     try:
-        found = await load_base(client, f"{place.name}:{tag}", {})
+        found = await load_base(client, f"{place}:{tag}", {})
     except BuildFailed as failure:
         if failure.reason == "BaseImageNotFound":
             return None
@@ -67,7 +65,7 @@ async def _known(client: RegistryClient, place: Reference, tag: str, key: str) -
 
 
 async def _through_buildkit(
-    request: BuildRequest, base: BaseImage, own: Reference, tag: str, files: Path, work: Path, log: Log
+    request: BuildRequest, base: BaseImage, own: str, tag: str, files: Path, work: Path, log: Log
 ) -> None:
     if not request.buildkit:
         raise BuildFailed(
@@ -76,28 +74,28 @@ async def _through_buildkit(
             "buildkit.address in the chart's values, or spec.buildkit.address of the Workspace",
             where="dockerSteps",
         )
-    pushed = _reached(own, request.addresses)
-    pulled = _reached(repository(base.place), request.addresses)
+    target, source = _reached(own, request.addresses), _reached(base.place, request.addresses)
     await buildkit.solve(
         buildkit.Solve(
-            base=pulled.pinned(base.digest),
+            base=f"{source}@{base.digest}",
             steps=request.steps,
             platform=request.platform,
-            target=f"{pushed.name}:{tag}",
+            target=f"{target}:{tag}",
             address=request.buildkit,
             context=files,
             work=work,
             docker_config=buildkit.docker_config(work / "docker", _credentials(), request.addresses),
-            insecure=bool({own.registry, pushed.registry} & set(request.insecure)),
+            insecure=own.partition("/")[0] in request.insecure,
             labels={LABEL: request.steps_key},
         ),
         log,
     )
 
 
-def _reached(place: Reference, addresses: Mapping[str, str]) -> Reference:
-    """The place under the name by which pods reach its registry."""
-    return replace(place, registry=addresses.get(place.registry, place.registry))
+def _reached(place: str, addresses: Mapping[str, str]) -> str:
+    """The repository under the name by which pods reach its registry."""
+    registry, _, path = place.partition("/")
+    return f"{addresses.get(registry, registry)}/{path}"
 
 
 def _credentials() -> list[str]:
@@ -106,7 +104,7 @@ def _credentials() -> list[str]:
 
 
 async def _here(
-    request: BuildRequest, base: BaseImage, own: Reference, tag: str, files: Path, work: Path, client: RegistryClient
+    request: BuildRequest, base: BaseImage, own: str, tag: str, files: Path, work: Path, client: RegistryClient
 ) -> None:
     """Without BuildKit: changes of the config, and one layer for all that is copied."""
     try:
@@ -121,14 +119,14 @@ async def _here(
         raise BuildFailed("DockerStepFailed", str(error), where="dockerSteps") from None
     for layer in layers:
         await client.push_blob(own, layer.digest, layer.size, work / "layer")
+    sources = {layer.digest: base.place for layer in base.layers} | {layer.digest: own for layer in layers}
     image = compose(base, layers, replace(changes, labels=(*changes.labels, (LABEL, request.steps_key))))
-    await put_image(client, image, base_sources(base) | {layer.digest: own for layer in layers}, own, tag)
+    await put_image(client, image, sources, own, tag)
 
 
 async def _folders(client: RegistryClient, base: BaseImage) -> BaseTree:
     tree, loop = BaseTree(), asyncio.get_running_loop()
-    place = repository(base.place)
     for layer in base.layers:
-        stream = client.stream_blob(place, layer.digest)
+        stream = client.stream_blob(base.place, layer.digest)
         await asyncio.to_thread(tree.read, io.BufferedReader(Feed(stream, loop), 1 << 20))
     return tree

@@ -84,7 +84,7 @@ class Progress:
         if vertex.completed and vertex.digest not in self._ended and (vertex.cached or _lasted(vertex) >= 0.05):
             self._ended.add(vertex.digest)
             facts += [(f"  {left}", None) for left in [self._open_lines.pop(vertex.digest, "")] if left]
-            end = "as built before" if vertex.cached else vertex.error and f"failed: {vertex.error}" or "done"
+            end = "as built before" if vertex.cached else (vertex.error and f"failed: {vertex.error}") or "done"
             facts.append((f"{_place(first_line)}{end}", _lasted(vertex)))
         return facts
 
