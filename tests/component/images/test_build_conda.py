@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,22 +98,20 @@ def test_the_root_is_what_an_ordinary_install_of_the_same_packages_leaves(
 
 
 def test_the_environments_python_runs_with_conda_and_pip_packages(root: Path) -> None:
-    """At its own prefix, as in a container: a folder of the same name is bound over it in a namespace of mounts."""
     code = (
         "import native_conda, numpy, stoker_tiny, sys, tiny_conda; "
         "print(sys.prefix, native_conda.NATIVE, tiny_conda.VERSION, stoker_tiny.VERSION, numpy.arange(3).sum())"
     )
-    script = (
-        f"mkdir -p {keys.PREFIX} && mount --bind {root}{keys.PREFIX} {keys.PREFIX} && "
-        f"{keys.PREFIX}/bin/python -I -c '{code}' && {keys.PREFIX}/bin/tiny-conda && {keys.PREFIX}/bin/stoker-tiny && "
-        f"{keys.PREFIX}/bin/native-conda && {keys.PREFIX}/bin/pip list --format json --disable-pip-version-check"
-    )
-    # An overlay on /opt, so that nothing is left on the machine.
-    inside = f"mount -t tmpfs none /opt && {script}"
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", inside], capture_output=True, text=True, timeout=120)
 
-    assert 0 == done.returncode, done.stderr
-    *said, listed = done.stdout.splitlines()
+    *said, listed = environments.at_its_prefix(
+        root,
+        f"{keys.PREFIX}/bin/python -I -c '{code}'",
+        f"{keys.PREFIX}/bin/tiny-conda",
+        f"{keys.PREFIX}/bin/stoker-tiny",
+        f"{keys.PREFIX}/bin/native-conda",
+        f"{keys.PREFIX}/bin/pip list --format json --disable-pip-version-check",
+    )
+
     assert [f"{keys.PREFIX} 1 1.0 2.0 3", "1.0", "tiny 2.0", "native"] == said
     assert {"numpy", "stoker-tiny", "pip"} <= {one["name"] for one in json.loads(listed)}
 
