@@ -23,14 +23,11 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """content: the bytes, or what opens them; then size says how many there are. owner: uid and gid. mode: permission bits;
-    None: 755 for what is executable, else 644."""
+    """content: the bytes, or what opens them; then size says how many there are."""
 
     content: bytes | Callable[[], IO[bytes]]
     size: int
     executable: bool = False
-    owner: tuple[int, int] = (0, 0)
-    mode: int | None = None
 
     @classmethod
     def at(cls, path: Path, *, executable: bool = False) -> "File":
@@ -47,15 +44,11 @@ class Link:
     """A symbolic link."""
 
     target: str
-    owner: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A folder that would be empty, or whose parents no file names."""
-
-    owner: tuple[int, int] = (0, 0)
-    mode: int = 0o755
 
 
 #: Path in the image, without the leading slash.
@@ -102,17 +95,16 @@ def _with_parents(entries: Entries, root: str) -> dict[str, File | Link | Folder
 
 def _add(tar: tarfile.TarFile, path: str, entry: File | Link | Folder) -> None:
     header = tarfile.TarInfo(path)
-    header.mtime, (header.uid, header.gid) = MTIME, entry.owner
+    header.mtime, header.mode = MTIME, 0o755
     match entry:
         case Folder():
-            header.type, header.mode = tarfile.DIRTYPE, entry.mode
+            header.type = tarfile.DIRTYPE
             tar.addfile(header)
         case Link(target):
             header.type, header.linkname, header.mode = tarfile.SYMTYPE, target, 0o777
             tar.addfile(header)
         case File(content, size, executable):
-            header.size = size
-            header.mode = entry.mode if entry.mode is not None else 0o755 if executable else 0o644
+            header.size, header.mode = size, 0o755 if executable else 0o644
             with io.BytesIO(content) if isinstance(content, bytes) else content() as stream:
                 tar.addfile(header, stream)
 

@@ -47,8 +47,7 @@ def _needs(step: str) -> bool:
 
 
 def _copy_needs(text: str) -> bool:
-    listed, words = stepwords.split_flags(text)
-    flags = dict(listed)
+    flags, words = stepwords.split_flags(text)
     if not _COPY_FLAGS.issuperset(flags) or "<<" in words:
         return True
     # A name is looked up in the base's /etc/passwd, a mode such as u+x needs the file's own.
