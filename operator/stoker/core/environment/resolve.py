@@ -252,7 +252,8 @@ def _is_stale(lookup: Lookup, standing: Standing, now: float) -> bool:
 
 
 def _image(known: KnownImage, standing: Standing) -> Image:
-    built = standing.made and known.source == "workspace"
+    # The record comes a moment before the build's own end.
+    built = standing.last is not None and known.source == "workspace"
     seconds = standing.last.seconds if built and standing.last else 0
     return Image(known.image, "built" if built else known.source, known.lock_key, known.size_bytes, seconds)
 
