@@ -103,7 +103,7 @@ class Build:
                 cuda = base.variable("CUDA_VERSION")
                 solved = await solve_conda(self._request, probe, self._scratch, ".".join(cuda.split(".")[:2]))
             else:
-                solved = await solve_pip(self._request, probe, self._scratch)
+                solved = await solve_pip(self._request, probe, self._scratch, self._session)
             said.append(f"{len(solved.lock.packages)} packages for Python {solved.lock.python or 'none'}")
         for package in solved.lock.packages:
             self._log.fact("package", f"{package.kind} {package.name} {package.version} {package.build}".rstrip())
@@ -204,9 +204,10 @@ def changes(solved: Solved | None, lock_key: str) -> ConfigChanges:
     if solved is None:
         return ConfigChanges(labels=labels)
     prefix = solved.layout.prefix
-    if solved.layout.conda:
-        env: tuple[tuple[str, str], ...] = (("CONDA_PREFIX", prefix), ("CONDA_DEFAULT_ENV", prefix))
-    else:
+    env: tuple[tuple[str, str], ...] = ()
+    if solved.conda is not None:
+        env = (("CONDA_PREFIX", prefix), ("CONDA_DEFAULT_ENV", prefix))
+    elif solved.interpreter is not None:
         env = (("VIRTUAL_ENV", prefix),)
     return ConfigChanges(env=env, path=(f"{prefix}/bin",), labels=labels)
 
