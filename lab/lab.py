@@ -111,6 +111,11 @@ class Lab:
             state=state,
         )
 
+    @property
+    def buildkit(self) -> str:
+        """Address of the BuildKit on the machine, alike for the machine and for pods."""
+        return control_plane.buildkit_address(self.state)
+
     def kubectl(self, *args: str, input: str | None = None) -> str:
         """Runs kubectl as cluster administrator and returns what it printed."""
         return run(self.bin / "kubectl", f"--kubeconfig={self.kubeconfig}", *args, input=input)
