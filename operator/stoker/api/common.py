@@ -54,6 +54,17 @@ class LocalObjectReference(Spec):
     name: Annotated[str, field("Name of the object.", min_length=1, max_length=253)]
 
 
+#: What Kubernetes allows as a key in a Secret's or ConfigMap's data.
+DATA_KEY = r"^[-._A-Za-z0-9]+$"
+
+
+class SecretKey(Spec):
+    """One key of a Secret in the same namespace. The kubelet reads it; Stoker never does."""
+
+    name: Annotated[str, field("Name of the Secret.", min_length=1, max_length=253)]
+    key: Annotated[str, field("Key in its data.", min_length=1, max_length=253, pattern=DATA_KEY)]
+
+
 class Toleration(Spec):
     """A Kubernetes toleration."""
 
@@ -165,6 +176,7 @@ class Kind(msgspec.Struct, frozen=True):
 KINDS: dict[str, Kind] = {}
 
 __all__ = [
+    "DATA_KEY",
     "KINDS",
     "Annotations",
     "Condition",
@@ -176,6 +188,7 @@ __all__ = [
     "Quantity",
     "Resources",
     "Rule",
+    "SecretKey",
     "Toleration",
     "as_text",
     "resource",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from stoker.api import names
-from stoker.api.common import Condition, PodShape, Quantity, Resources, as_text, resource
+from stoker.api.common import DATA_KEY, Condition, PodShape, Quantity, Resources, SecretKey, as_text, resource
 from stoker.api.environment import EnvironmentSpec
 from stoker.api.jobrules import NAME_RULES, SPEC_RULES
 from stoker.api.kube import ObjectMeta
@@ -33,15 +33,6 @@ RetryCause = Annotated[Literal["OOMKilled", "Evicted", "NodeLost", "NoProgress"]
 PLACED: tuple[Phase, ...] = ("Starting", "Running", "Finalizing", "Canceling", "Completed", "Failed", "Canceled")
 FINISHED: frozenset[str] = names.FINISHED
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
-#: What Kubernetes allows as a key in a Secret's or ConfigMap's data.
-_DATA_KEY = r"^[-._A-Za-z0-9]+$"
-
-
-class SecretKey(Spec):
-    """One key of a Secret in the job's namespace. The kubelet reads it; Stoker never does."""
-
-    name: Annotated[str, field("Name of the Secret.", min_length=1, max_length=253)]
-    key: Annotated[str, field("Key in its data.", min_length=1, max_length=253, pattern=_DATA_KEY)]
 
 
 @rules(
@@ -165,7 +156,7 @@ class DataKey(Spec):
     """One key of a Secret or a ConfigMap in the job's namespace."""
 
     name: Annotated[str, field("Name of the object.", min_length=1, max_length=253)]
-    key: Annotated[str, field("Key in its data.", min_length=1, max_length=253, pattern=_DATA_KEY)]
+    key: Annotated[str, field("Key in its data.", min_length=1, max_length=253, pattern=DATA_KEY)]
     optional: Annotated[
         bool, field("True: without the object or the key the variable is not set, and the pod starts.")
     ] = False
@@ -514,9 +505,12 @@ class Waiting(Spec):
 class ImageStatus(Spec):
     """The image of the run."""
 
+    definition_key: Annotated[
+        str, field("Name of the environment's definition; missing for an image that is run as it is.", max_length=64)
+    ] = ""
     reference: Annotated[str, field("As the environment names it.", max_length=1024)] = ""
-    image: Annotated[str, field("Pinned by digest: what the pods run.", max_length=1024)] = ""
-    source: Annotated[str, field("Where it came from: `given`.", max_length=32)] = ""
+    image: Annotated[str, field("Pinned by digest: what the pods run.", max_length=1152)] = ""
+    source: Annotated[str, field("Where it came from: `given`, `workspace`, `global` or `built`.", max_length=32)] = ""
 
 
 class AttemptStatus(Spec):

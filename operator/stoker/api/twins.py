@@ -20,6 +20,7 @@ Transition = Callable[[Any, Any], Any]
 _PLACEHOLDER = re.compile(r"\$\{\{(?:(inputs|outputs)\.([A-Za-z0-9_]+)\}\})?")
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _UNSAFE_PATH = re.compile(r"(^|/)([.]{0,2})(/|$)")
+_HOST_AND_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*\Z")
 _MOST_INLINE = 204800
 
 
@@ -70,6 +71,10 @@ def _inline_length(files: Mapping[str, str]) -> Any:
     return f"{length} characters" if length > _MOST_INLINE else None
 
 
+def _has_steps(spec: Mapping[str, Any]) -> bool:
+    return bool(spec.get("dockerSteps")) or "dockerfile" in spec.get("build", {})
+
+
 def _if(bad: Callable[[Any], bool]) -> Twin:
     return lambda value: value if bad(value) else None
 
@@ -89,7 +94,30 @@ _TWINS: dict[str, Twin] = {
     "provider type Scale has exactly one instance type, for one object scales one kind of node": _several_types,
     "a ComputeCluster's name has at most 63 characters, for it becomes a label": _name_if(lambda name: len(name) > 63),
     "the names `local` and `serverless` are reserved": _name_if(lambda name: name in ("local", "serverless")),
-    "image is missing: a cluster runs images as they are": lambda whole: None if "image" in whole["spec"] else "",
+    "pip and pipFile are two lists of packages": lambda spec: (
+        spec["pipFile"] if spec.get("pip") and "pipFile" in spec else None
+    ),
+    "image and build.dockerfile are two bases: the file has a FROM of its own": lambda spec: (
+        spec["image"] if "image" in spec and "dockerfile" in spec.get("build", {}) else None
+    ),
+    "dockerSteps and build.dockerfile are two lists of steps": lambda spec: (
+        spec["build"]["dockerfile"] if spec.get("dockerSteps") and "dockerfile" in spec.get("build", {}) else None
+    ),
+    "context belongs to docker steps, and there are none": lambda spec: (
+        spec["context"] if "context" in spec and not _has_steps(spec) else None
+    ),
+    "secrets belong to docker steps, and there are none": lambda spec: (
+        ", ".join(secret["id"] for secret in spec.get("secrets", ())) or None if not _has_steps(spec) else None
+    ),
+    "the path is absolute, has a backslash, or leaves the code folder with `..`": _if(
+        lambda path: path.startswith("/") or "\\" in path or ".." in path.split("/")
+    ),
+    "this is not a registry's host and path": _if(lambda url: not _HOST_AND_PATH.match(url)),
+    # The value is not shown: it may hold credentials.
+    "this is not an http or https URL, or it has credentials in it": lambda url: (
+        None if re.match(r"https?://[^/@ ]+(/[^@ ]*)?\Z", url) else ""
+    ),
+    "address is not an address of BuildKit": _if(lambda url: not re.match(r"tcp://[A-Za-z0-9.-]+:[0-9]{1,5}\Z", url)),
     "image has a blank in it": _if(lambda image: re.search(r"[\t\n\f\r ]", image) is not None),
     "url is not a storage URL": _if(lambda url: not re.match(r"s3://[a-z0-9][a-z0-9.-]+(/.*)?\Z", url)),
     "a namespace has one Workspace, and its name is `default`": _name_if(lambda name: name != "default"),

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+import msgspec
+
 from stoker.api.common import Condition, LocalObjectReference, resource
 from stoker.api.kube import ObjectMeta
 from stoker.api.schema import Rule, Spec, field, rules
@@ -21,6 +23,93 @@ class Storage(Spec):
                     "self.matches('^s3://[a-z0-9][a-z0-9.-]+(/.*)?$')",
                     "url is not a storage URL",
                     "write s3://bucket/prefix",
+                ),
+            ),
+        ),
+    ]
+
+
+_NO_SCHEME = Rule(
+    "self.matches('^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$')",
+    "this is not a registry's host and path",
+    "write host/path without https:// and without a tag, such as registry.example.com/ml",
+)
+_PLAIN_URL = Rule(
+    "self.matches('^https?://[^/@ ]+(/[^@ ]*)?$')",
+    "this is not an http or https URL, or it has credentials in it",
+    "write https://host/path; credentials belong into the Secret of mirrors.secretRef, in netrc's format",
+)
+
+
+class GlobalRegistry(Spec):
+    """A registry that is only read: what it holds of Stoker's environments is trusted."""
+
+    url: Annotated[
+        str,
+        field("`host/path`; images lie in `<url>/environments`.", min_length=1, max_length=255, rules=(_NO_SCHEME,)),
+    ]
+    secret_ref: Annotated[LocalObjectReference | None, field("Secret (dockerconfigjson) with which it is read.")] = None
+    insecure: Annotated[bool, field("True: it speaks http, not https.")] = False
+
+
+class Registry(Spec):
+    """Where built images go."""
+
+    url: Annotated[
+        str,
+        field(
+            "`host/path`, as nodes reach it; images go to `<url>/environments`, layers of packages to `<url>/packages`.",
+            min_length=1,
+            max_length=255,
+            rules=(_NO_SCHEME,),
+        ),
+    ]
+    secret_ref: Annotated[
+        LocalObjectReference | None, field("Secret (dockerconfigjson) with which images are pushed.")
+    ] = None
+    service_account_name: Annotated[
+        str | None, field("ServiceAccount of builds, for a cloud identity that may push.", min_length=1, max_length=253)
+    ] = None
+    insecure: Annotated[bool, field("True: it speaks http, not https.")] = False
+
+
+class Mirrors(Spec):
+    """Where builds take things from instead of where their names say."""
+
+    pypi: Annotated[
+        str | None, field("Base URL of a simple index (PEP 503) instead of PyPI.", max_length=1024, rules=(_PLAIN_URL,))
+    ] = None
+    conda: Annotated[
+        dict[str, Annotated[str, field("URL.", max_length=1024, rules=(_PLAIN_URL,))]],
+        field("Name or URL of a conda channel, and the URL that is used instead.", max_length=32),
+    ] = msgspec.field(default_factory=dict)
+    images: Annotated[
+        dict[str, Annotated[str, field("`host/path`.", max_length=255, rules=(_NO_SCHEME,))]],
+        field("Host of a registry of base images, and the `host/path` that is used instead.", max_length=32),
+    ] = msgspec.field(default_factory=dict)
+    python: Annotated[
+        str | None,
+        field("URL of the list of managed Pythons, in the format of uv.", max_length=1024, rules=(_PLAIN_URL,)),
+    ] = None
+    secret_ref: Annotated[
+        LocalObjectReference | None,
+        field("Secret whose key `netrc` has the credentials of package indexes. They are in no key and no log."),
+    ] = None
+
+
+class BuildKit(Spec):
+    """A BuildKit of your own, for docker steps that run something."""
+
+    address: Annotated[
+        str,
+        field(
+            "`tcp://host:port`.",
+            max_length=255,
+            rules=(
+                Rule(
+                    "self.matches('^tcp://[A-Za-z0-9.-]+:[0-9]{1,5}$')",
+                    "address is not an address of BuildKit",
+                    "write tcp://host:port",
                 ),
             ),
         ),
@@ -57,6 +146,16 @@ class WorkspaceSpec(Spec):
         tuple[LocalObjectReference, ...],
         field("Secrets with which images are looked up and pulled.", max_length=16, list_map_key="name"),
     ] = ()
+    registry: Annotated[
+        Registry | None,
+        field("Where built images go; missing: the chart's registry and the namespace's name."),
+    ] = None
+    global_registries: Annotated[
+        tuple[GlobalRegistry, ...],
+        field("Registries that are looked into, in order, before anything is built.", max_length=8, list_map_key="url"),
+    ] = ()
+    mirrors: Annotated[Mirrors | None, field("Where builds take base images and packages from.")] = None
+    buildkit: Annotated[BuildKit | None, field("A BuildKit of your own.")] = None
     defaults: Annotated[Defaults, field("What a job gets that does not say.")] = Defaults()
     retention: Annotated[
         Retention | None,

@@ -28,8 +28,8 @@ from stoker.core.plan import (
     StoragePreflight,
     Unavailable,
 )
+from stoker.core.reference import BadReference
 from stoker.images.auth import BadCredentials
-from stoker.images.reference import BadReference
 from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, Registry, RegistryUnreachable
 from stoker.kube.errors import KubeError, NotFound, Rejected
 from stoker.storage import records, snapshots

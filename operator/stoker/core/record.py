@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from stoker.api.trainingjob import CommandJob, SecretKey, TrainingJobSpec
+from stoker.api.common import SecretKey
+from stoker.api.trainingjob import CommandJob, TrainingJobSpec
 
 VERSION = 1
 LOG_BYTES = 1 << 30

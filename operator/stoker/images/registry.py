@@ -16,8 +16,8 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
+from stoker.core.reference import Reference, parse
 from stoker.images.auth import Keyring, parse_challenge
-from stoker.images.reference import Reference, parse
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",

@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from stoker.api.schema import Spec
+
 #: Variable that holds the request.
 REQUEST_VARIABLE = "STOKER_BUILD"
 #: Folder below which each registry Secret is mounted in a folder of its own, as `.dockerconfigjson`.
@@ -18,11 +20,7 @@ INDEX_AUTH_FILE = "/var/run/stoker/index/netrc"
 MOST_RESULT_BYTES = 4096
 
 
-class _Wire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
-    pass
-
-
-class Context(_Wire):
+class Context(Spec):
     """The folder that COPY takes from. url: a signed GET of a snapshot's zip. path: the folder below its root.
     digest: core.environment's context digest of that folder, checked before use."""
 
@@ -31,7 +29,7 @@ class Context(_Wire):
     path: str = ""
 
 
-class Mirrors(_Wire):
+class Mirrors(Spec):
     """Where packages come from instead of where their names say. pypi: base URL of a simple index. conda: channel name or
     URL -> URL. images: registry host -> `host/path`. python: URL of the list of managed Pythons, in uv's format."""
 
@@ -41,7 +39,7 @@ class Mirrors(_Wire):
     python: str = ""
 
 
-class BuildRequest(_Wire):
+class BuildRequest(Spec):
     """One image to make: for one specKey, on one platform.
 
     base: `registry/repository@sha256:...` of the platform's manifest. steps, conda, pip: as in the Definition, canonical.
@@ -71,12 +69,12 @@ class BuildRequest(_Wire):
     bytecode: bool = True
 
 
-class BuildResult(_Wire):
+class BuildResult(Spec):
     """What came of it. With `reason` empty it is made: image is pinned by digest, sizes are in bytes of the compressed
     layers, seconds are by stage (solve, steps, packages, push).
 
     reason: of research/images §9, such as CondaUnsatisfiable. where: the place in the user's definition, such as
-    `conda.dependencies[2]: numpy<1`. transient: whether another try may help with nothing changed..
+    `conda.dependencies[2]: numpy<1`. transient: whether another try may help with nothing changed.
     """
 
     version: int = 1

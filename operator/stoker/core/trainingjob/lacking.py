@@ -6,8 +6,9 @@ Stoker never reads them: what is missing is known from the kubelet's words alone
 import re
 from collections.abc import Iterator
 
+from stoker.api.common import SecretKey
 from stoker.api.kube import Pod
-from stoker.api.trainingjob import DataKey, DataObject, SecretKey, TrainingJob
+from stoker.api.trainingjob import DataKey, DataObject, TrainingJob
 from stoker.core.trainingjob.obstacles import Wait
 
 _CANNOT = "CreateContainerConfigError"

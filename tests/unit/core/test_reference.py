@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.images.reference import BadReference, parse
+from stoker.core.reference import BadReference, parse
 
 HEX = "0123456789abcdef" * 4
 
