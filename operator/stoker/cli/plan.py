@@ -1,5 +1,6 @@
 """The plan of a run: what will be sent, what it runs in, where, and how much. Printed before anything is sent."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,17 @@ def environment_words(asked: EnvironmentAsked | None, *, local: bool) -> tuple[s
         return "this Python", asked.source
     if asked.kind == "name":
         return f"Environment/{asked.name}", asked.source
-    packages = plural(len(asked.pip), "package")
+    packages = plural(len(asked.pip) + len(_conda_packages(asked)), "package")
     if local:
         remark = f"{asked.source}; the image is for clusters" if asked.image else asked.source
         return (packages + (f", python {asked.python.lstrip('=')}" if asked.python else "")), remark
     return asked.image, f"{asked.source}; {packages} expected in it" if asked.pip else asked.source
+
+
+def _conda_packages(asked: EnvironmentAsked) -> list[str]:
+    """What a conda file lists beside a version of Python, pip, and packages for pip."""
+    listed = (asked.conda or {}).get("dependencies", ())
+    return [one for one in listed if isinstance(one, str) and not re.match(r"(python|pip)\b(?![-.])", one)]
 
 
 def print_plan(output: Output, prepared: Prepared, where: str, detail: str) -> None:

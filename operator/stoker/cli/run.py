@@ -31,6 +31,7 @@ _FLAGS = (
     click.option("--storage", "--output-folder", "storage", metavar="URL|DIR", help="Keep a local run there; else ./.stoker."),
     click.option("--ignore", multiple=True, metavar="PATTERN", help="One more line behind the ignore file's."),
     click.option("--allow-secret", "allow", multiple=True, metavar="PATTERN", help="Send a file that looks like a key all the same."),
+    click.option("--refresh-environment", is_flag=True, help="Choose the environment's packages anew; a local run's."),
     click.option("--dry-run", is_flag=True, help="Print the plan and stop; with -o yaml the TrainingJob."),
     click.option("-y", "--yes", is_flag=True, help="Yes to every question."),
 )  # fmt: skip
@@ -85,7 +86,7 @@ def start(
     common: Common, target: Path | None, arguments: tuple[str, ...], *, detach: bool, compute: str | None,
     environment: str | None, code: Path | None, name: str | None, experiment: str | None, tags: tuple[str, ...],
     env: tuple[str, ...], sets: tuple[str, ...], instance_count: int | None, timeout: str | None, storage: str | None,
-    ignore: tuple[str, ...], allow: tuple[str, ...], dry_run: bool, yes: bool,
+    ignore: tuple[str, ...], allow: tuple[str, ...], refresh_environment: bool, dry_run: bool, yes: bool,
 ) -> int:  # fmt: skip
     """Everything from the command line to the run's exit code."""
     flags = ask.Flags(
@@ -99,7 +100,12 @@ def start(
     common._settings = project
     where = ask.compute_of(draft, project.compute)
     if where == LOCAL:
-        return _local(common, draft, storage or project.storage, dry_run, detach, yes, ignore, allow)
+        return _local(
+            common, draft, storage or project.storage, dry_run, detach, yes, ignore, allow, refresh_environment
+        )
+    if refresh_environment:
+        fix = "in a cluster edit spec.refresh of the Environment"
+        raise BadInput("--refresh-environment", "belongs to local runs", fix)
     if storage is not None:
         raise BadInput("--storage", "belongs to local runs", "a cluster keeps runs in its workspace's storage")
     from stoker.cli.cluster_run import run_in_cluster
@@ -127,7 +133,7 @@ def validate(document: dict[str, Any], source: str) -> None:
 
 def _local(
     common: Common, draft: Draft, storage: str | None, dry_run: bool, detach: bool, yes: bool, ignore: tuple[str, ...],
-    allow: tuple[str, ...],
+    allow: tuple[str, ...], fresh: bool,
 ) -> int:  # fmt: skip
     if detach:
         raise BadInput(
@@ -147,7 +153,7 @@ def _local(
     confirm_size(common.output, prepared.trees, yes)
     from stoker.local.run import LocalRun
 
-    job = local_job(prepared, name, _storage_url(storage, common.here))
+    job = local_job(prepared, name, _storage_url(storage, common.here), fresh=fresh)
     if job.store_url.startswith("file:") and storage is None:
         folder = common.here / settings.FOLDER
         folder.mkdir(exist_ok=True)
@@ -183,16 +189,15 @@ def _named_environment(common: Common, draft: Draft) -> Draft:
     return replace(draft, environment=from_spec(spec, f"Environment/{asked.name}"))
 
 
-def local_job(prepared: Prepared, name: str, store_url: str) -> Any:
+def local_job(prepared: Prepared, name: str, store_url: str, *, fresh: bool = False) -> Any:
     """The value that a local run needs."""
     from stoker.core.record import SECRET
     from stoker.local import secret_values
-    from stoker.local.interpreter import Needs
     from stoker.local.job import Code, LocalInput, LocalJob
+    from stoker.sdk.wanted import wanted
 
     draft = prepared.draft
     asked = draft.environment
-    needs = Needs() if asked is None else Needs(asked.pip, asked.options, asked.python, asked.kind == "system")
     secrets = secret_values.secret_inputs(draft.spec, os.environ)
     drawn = secret_values.drawn_variables(draft.spec, os.environ)
     inputs = {key: LocalInput(one.kind, path=one.path) for key, one in draft.local_inputs.items()}
@@ -214,7 +219,9 @@ def local_job(prepared: Prepared, name: str, store_url: str) -> Any:
     local_paths = {key: {"type": one.kind, "path": one.path.as_uri()} for key, one in draft.local_inputs.items()}
     if local_paths:
         spec["inputs"] = {**spec.get("inputs", {}), **local_paths}
-    return LocalJob(name, uuid.uuid4().hex, spec, code, needs, store_url, inputs, asked.image if asked else "", drawn)
+    return LocalJob(
+        name, uuid.uuid4().hex, spec, code, wanted(asked), store_url, inputs, asked.image if asked else "", drawn, fresh
+    )
 
 
 def _storage_url(storage: str | None, here: Path) -> str:

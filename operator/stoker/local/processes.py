@@ -285,7 +285,7 @@ def free_port() -> int:
 
 def python_on_path(python: Interpreter, folder: Path) -> list[str]:
     """Folders to put on PATH after the interpreter's own, so that `python` means it even where only `python3` exists."""
-    if _WINDOWS or (python.folder / "python").exists():
+    if _WINDOWS or any((folder / "python").exists() for folder in python.folders):
         return []
     shims = folder / "shims"
     shims.mkdir()

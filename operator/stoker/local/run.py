@@ -24,7 +24,9 @@ from stoker.core import command as placeholders
 from stoker.core import record as records
 from stoker.core import units
 from stoker.errors import BadInput, StokerError
-from stoker.local import interpreter, processes, secret_values
+from stoker.local import processes, secret_values
+from stoker.local.environments import prepare as environments
+from stoker.local.interpreter import Interpreter
 from stoker.local.job import Listener, LocalInput, LocalJob, LocalResult
 from stoker.local.kept import running
 from stoker.local.transport import LoopThread, StoreTransport
@@ -71,10 +73,11 @@ class LocalRun:
             folder = kept.folder
             loop = self._stack.enter_context(LoopThread())
             begun = time.monotonic()
-            python = interpreter.prepare(self._job.needs, self._listener.note)
-            self._listener.step("python", python.words, seconds=time.monotonic() - begun)
+            ready = environments.prepare(self._job.wanted, self._listener.note, fresh=self._job.fresh)
+            self._stack.enter_context(ready.in_use())
+            self._listener.step("python", ready.interpreter.words, ready.detail, time.monotonic() - begun)
             scratches = self._make_ready(folder, loop)
-            record = self._write_job(loop, scratches[0])
+            record = self._write_job(loop, scratches[0], ready)
             self._timings["Preparing"] = round(time.monotonic() - begun, 3)
             for line in (secret_values.unread(self._job.spec), not_for_local_runs(self._job.spec)):
                 if line:
@@ -82,7 +85,7 @@ class LocalRun:
             self._listener.step("run", self._job.name, "Ctrl-C cancels and keeps what was written")
             cancelling.take()
             kept.hold(self._command.resources.instance_count)
-            ended = self._train(record, scratches, python, loop, cancelling)
+            ended = self._train(record, scratches, ready.interpreter, loop, cancelling)
             return self._finish(ended, loop, kept)
 
     # -- Before the command.
@@ -146,11 +149,12 @@ class LocalRun:
         self._listener.step("input", f"{name}: {one.url}", detail, time.monotonic() - begun)
         return str(next(target.iterdir()) if one.kind == "uri_file" else target)
 
-    def _write_job(self, loop: LoopThread, scratch: Scratch) -> dict[str, Any]:
+    def _write_job(self, loop: LoopThread, scratch: Scratch, ready: environments.Ready) -> dict[str, Any]:
         outputs = {name: str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
         pinned = records.Pinned(
             compute="local", command=placeholders.resolve(self._command.command, self._texts, outputs),
-            timeout_seconds=self._spec.limits.timeout_seconds, snapshot=self._digest, pip=self._job.needs.pip,
+            timeout_seconds=self._spec.limits.timeout_seconds, snapshot=self._digest, pip=self._job.wanted.pip,
+            environment=ready.record,
             inputs={name: self._input_record(name, one) for name, one in self._job.inputs.items()},
         )  # fmt: skip
         record = records.job_record(self._identity, self._spec, pinned)
@@ -164,7 +168,7 @@ class LocalRun:
     # -- The command.
 
     def _train(
-        self, record: Mapping[str, Any], scratches: list[Scratch], python: interpreter.Interpreter, loop: LoopThread,
+        self, record: Mapping[str, Any], scratches: list[Scratch], python: Interpreter, loop: LoopThread,
         cancelling: processes.Cancelling,
     ) -> "_Ended":  # fmt: skip
         limits = record["limits"]
@@ -176,7 +180,7 @@ class LocalRun:
         ranks = []
         for rank, scratch in enumerate(scratches):
             write_config(scratch, config)
-            env = self._environment(record, rank, scratch, port, [str(python.folder), *shim], python)
+            env = self._environment(record, rank, scratch, port, [*map(str, python.folders), *shim], python)
             ranks.append(processes.Rank(rank, scratch, self._text_for(scratch), env))
         saving = Settings(stall_seconds=self._spec.limits.save_stall_seconds)
         ships = [
@@ -220,10 +224,10 @@ class LocalRun:
 
     def _environment(
         self, record: Mapping[str, Any], rank: int, scratch: Scratch, port: int, first: list[str],
-        python: interpreter.Interpreter,
+        python: Interpreter,
     ) -> dict[str, str]:  # fmt: skip
         """The command's variables: the user's shell, Stoker's own as in a pod, then what the job sets."""
-        dropped = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "STOKER_TOKEN_FILE")
+        dropped = ("PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__", "STOKER_TOKEN_FILE")
         env = {name: value for name, value in os.environ.items() if name not in dropped}
         count = self._command.resources.instance_count
         env |= {
@@ -235,8 +239,7 @@ class LocalRun:
         }  # fmt: skip
         if watched := self._spec.limits.no_progress_seconds:
             env["STOKER_NO_PROGRESS_SECONDS"] = str(watched)
-        if python.venv is not None:
-            env["VIRTUAL_ENV"] = str(python.venv)
+        env |= python.variables
         env |= {f"STOKER_INPUT_{name}": text for name, text in self._inputs.items()}
         env |= {f"STOKER_OUTPUT_{name}": str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
         # The secret inputs by the names that the shell gave them are not the command's.

@@ -331,7 +331,7 @@ def check_for_cluster(draft: Draft) -> None:
         raise BadInput(
             "environment", "system is the Python on this machine", "name an image, or use --compute local", draft.source
         )
-    if asked.kind == "packages" and asked.conda:
+    if asked.kind == "packages" and asked.conda is not None:
         fix = "name an image that holds the packages, and list them under pip"
         raise BadInput(
             "environment", f"{asked.source} is a conda file, and clusters build no images yet", fix, draft.source

@@ -85,6 +85,8 @@ def from_spec(spec: Mapping[str, Any], source: str) -> EnvironmentAsked:
         source,
         image=str(spec.get("image") or ""),
         pip=tuple(str(item) for item in spec.get("pip") or ()),
+        steps=tuple(spec.get("dockerSteps") or ()),
+        spec=spec,
         pull_secrets=tuple(item["name"] for item in spec.get("imagePullSecrets") or ()),
     )
 
@@ -151,7 +153,7 @@ def _conda_part(document: Document, at: FieldPath, folder: Path, value: Any, fie
 
 
 def _from_conda(document: Document, at: FieldPath, folder: Path, source: str) -> EnvironmentAsked:
-    """A conda file whose dependencies are python, pip and a pip list; conda's own packages are named and refused."""
+    """A conda file. What it says in full is read with the definition; its pip section and its Python are shown."""
     value: Any = document.value
     for part in at:
         value = value[part]
@@ -159,29 +161,29 @@ def _from_conda(document: Document, at: FieldPath, folder: Path, source: str) ->
     if not isinstance(dependencies, list):
         raise BadInput("dependencies", "is not a list", "list python, pip and a pip section", document.where(at))
     pip: tuple[str, ...] = ()
-    python, refused = "", []
+    python = ""
+    listed: list[Any] = []
     for index, item in enumerate(dependencies):
         place = (*at, "dependencies", index)
         if isinstance(item, dict) and set(item) == {"pip"}:
-            pip += _pip_list(document, (*place, "pip"), item["pip"], "dependencies.pip")
+            section = _pip_list(document, (*place, "pip"), item["pip"], "dependencies.pip")
+            pip += section
+            listed.append({"pip": list(section)})
             continue
-        match = re.match(r"(?:[\w./-]+::)?([A-Za-z0-9_.-]+)\s*([=<>!~].*)?\Z", item) if isinstance(item, str) else None
+        match = re.match(r"(?:\S+::)?([A-Za-z0-9_.-]+)\s*(.*)\Z", item) if isinstance(item, str) else None
         if match is None:
             raise BadInput(
                 "dependencies", f"{shown(item)} is not a package", "write name=version", document.where(place)
             )
         if match[1] == "python":
-            python = (match[2] or "").strip()
-        elif match[1] != "pip":
-            refused.append(item)
-    if refused:
-        raise BadInput(
-            "dependencies",
-            f"conda packages are not supported yet: {', '.join(refused)}",
-            "move what PyPI has into the pip section, or name an image that holds them",
-            document.where((*at, "dependencies")),
-        )
-    return EnvironmentAsked("packages", source, pip=pip, python=python, conda=True)
+            python = match[2].strip()
+        listed.append(item)
+    conda: dict[str, Any] = {"dependencies": listed}
+    if (channels := value.get("channels")) is not None:
+        if not isinstance(channels, list):
+            raise BadInput("channels", "is not a list", "write - conda-forge", document.where((*at, "channels")))
+        conda["channels"] = [text_of(channel) for channel in channels]
+    return EnvironmentAsked("packages", source, pip=pip, python=python, conda=conda)
 
 
 def _pip_list(document: Document, at: FieldPath, value: Any, field: str) -> tuple[str, ...]:

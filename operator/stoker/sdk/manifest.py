@@ -121,11 +121,16 @@ def environment_block(asked: EnvironmentAsked | None) -> dict[str, Any]:
         return {"spec": {}}
     if asked.kind == "name":
         return {"name": asked.name}
-    spec: dict[str, Any] = {}
+    spec: dict[str, Any] = dict(asked.spec or {})
     if asked.image:
         spec["image"] = asked.image
-    if asked.pip:
+    if asked.conda is not None:
+        # Its pip section is part of it.
+        spec["conda"] = plain_data(asked.conda)
+    elif asked.pip:
         spec["pip"] = list(asked.pip)
+    if asked.steps:
+        spec["dockerSteps"] = list(asked.steps)
     if asked.pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in asked.pull_secrets]
     return {"spec": spec}

@@ -162,12 +162,20 @@ def test_lines_that_are_no_packages_are_refused_with_their_line(tmp_path: Path, 
     assert "requirements.txt:2" in str(refused.value)
 
 
-def test_conda_packages_are_named_and_refused(tmp_path: Path) -> None:
-    (tmp_path / "conda.yml").write_text("dependencies:\n- python=3.11\n- cudatoolkit=12\n- pytorch::pytorch\n")
+def test_conda_packages_are_taken_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "conda.yml").write_text(
+        "name: x\nchannels: [conda-forge]\ndependencies:\n- python=3.11\n- pytorch::pytorch\n- pip: [a]\n"
+    )
     (tmp_path / "t.py").touch()
 
-    with pytest.raises(BadInput, match=r"cudatoolkit=12, pytorch::pytorch"):
-        ask(tmp_path / "t.py", (), Flags(), tmp_path)
+    asked = ask(tmp_path / "t.py", (), Flags(), tmp_path).environment
+
+    assert asked is not None
+    assert (("a",), "=3.11") == (asked.pip, asked.python)
+    assert {
+        "channels": ["conda-forge"],
+        "dependencies": ["python=3.11", "pytorch::pytorch", {"pip": ["a"]}],
+    } == asked.conda
 
 
 @pytest.mark.parametrize(

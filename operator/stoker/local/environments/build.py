@@ -22,7 +22,7 @@ def build(lock: LocalLock, environment: Path, options: Sequence[str], say: Say, 
         if lock.conda:
             from stoker.local.environments import conda
 
-            say(f"installing {words(lock, 'conda')} with conda's packages")
+            say(f"installing {words(lock, 'conda')} from conda channels")
             conda.install(lock.conda, environment)
         with tempfile.TemporaryDirectory(prefix="stoker-install-") as work:
             if not lock.conda:

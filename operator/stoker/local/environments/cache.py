@@ -1,8 +1,8 @@
 """Where environments lie: `<cache>/environments/<definition>/<lock>`, and beside them the locks.
 
-    <definition>/lock-<machine>.json   what was chosen, so that it stays what it was
-    <definition>/<lock>/               an environment; whole when it has its marker, which is written last
-    <definition>.lock                  held by whoever makes or removes something in it
+<definition>/lock-<machine>.json   what was chosen, so that it stays what it was
+<definition>/<lock>/               an environment; whole when it has its marker, which is written last
+<definition>.lock                  held by whoever makes or removes something in it
 """
 
 import contextlib
@@ -72,8 +72,6 @@ class Place:
                 waiting("another stoker makes the same environment: waiting for it")
                 try_lock(file.fileno(), wait=True)
             yield
-
-
 
 
 def is_whole(environment: Path) -> bool:

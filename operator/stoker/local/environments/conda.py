@@ -24,7 +24,13 @@ def solve(channels: Sequence[str], specs: Sequence[str]) -> "list[RepoDataRecord
     A channel by name is looked for where conda would: below CONDA_CHANNEL_ALIAS, else https://conda.anaconda.org.
     """
     import rattler
-    from rattler.exceptions import FetchRepoDataError, GatewayError, InvalidChannelError, InvalidMatchSpecError, SolverError
+    from rattler.exceptions import (
+        FetchRepoDataError,
+        GatewayError,
+        InvalidChannelError,
+        InvalidMatchSpecError,
+        SolverError,
+    )
 
     alias = os.environ.get(_ALIAS, "")
     config = rattler.ChannelConfig(channel_alias=alias.rstrip("/") + "/") if alias else rattler.ChannelConfig()

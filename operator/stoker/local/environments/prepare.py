@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +22,18 @@ Say = Callable[[str], None]
 @dataclass(frozen=True)
 class Ready:
     """What there is to run in. detail: how it came about, for the plan. definition_key, lock_key: hex, empty for the
-    Python that runs stoker. source: system, cache, or built."""
+    Python that runs stoker. source: system, cache, or built. place: the environment's folder."""
 
     interpreter: Interpreter
     detail: str
     source: str
     definition_key: str = ""
     lock_key: str = ""
+    place: Path | None = None
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """While inside, `stoker gc` leaves it alone."""
+        return cache.in_use(self.place) if self.place is not None else nullcontext()
 
     @property
     def record(self) -> dict[str, str | None]:
@@ -108,7 +114,9 @@ def _hit(wanted: Wanted, place: Place) -> Ready | None:
 
 def _ready(wanted: Wanted, lock: LocalLock, environment: Path, detail: str, source: str) -> Ready:
     cache.used(environment)
-    return Ready(_interpreter(lock, environment), f"{lock.folder[:8]} {detail}", source, wanted.key, lock.key)
+    return Ready(
+        _interpreter(lock, environment), f"{lock.folder[:8]} {detail}", source, wanted.key, lock.key, environment
+    )
 
 
 def _interpreter(lock: LocalLock, environment: Path) -> Interpreter:

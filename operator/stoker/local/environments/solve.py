@@ -52,7 +52,7 @@ def _with_python(wanted: Wanted, say: Say) -> "list[RepoDataRecord]":
     """Conda's packages, and among them a Python when pip has something to install into it."""
     from stoker.local.environments import conda
 
-    say(f"solving {len(wanted.conda)} conda packages")
+    say(f"solving conda packages: {', '.join(wanted.conda)}")
     records = conda.solve(wanted.channels, wanted.conda)
     if not wanted.pip or any(one.name.normalized == "python" for one in records):
         return records

@@ -18,8 +18,9 @@ class Wanted:
 
     key: the definition's, hex. channels, conda: names or URLs, and match specs, as in the definition. pip: PEP 508
     requirements, some with `--hash`. constraints: the same, for what others bring in. options: other lines of a
-    requirements file, such as where packages come from; they may hold credentials and are never written down. refresh: any text; another text has the packages chosen anew. system: take the Python that
-    runs stoker, whatever it has.
+    requirements file, such as where packages come from; they may hold credentials and are never written down.
+    refresh: any text; another text has the packages chosen anew. system: take the Python that runs stoker, whatever it
+    has.
     """
 
     key: str = ""
