@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stoker.api.names import SYSTEM_NAMESPACE
@@ -33,6 +33,12 @@ class Config:
     job_namespaces: tuple[str, ...] = ()
     #: STOKER_INSECURE_REGISTRIES: `host:port` of registries that speak http.
     insecure_registries: frozenset[str] = frozenset()
+    #: STOKER_REGISTRY_URL: `host/path`, as nodes reach it, of built images of namespaces without a Workspace; empty: none.
+    registry_url: str = ""
+    #: STOKER_REGISTRY_ADDRESSES: `host=address`: where Stoker's own pods connect instead of a registry's host.
+    registry_addresses: Mapping[str, str] = field(default_factory=dict)
+    #: STOKER_CHECKED_REGISTRIES: `host/path` of registries from which a node is tried to pull at the start.
+    checked_registries: tuple[str, ...] = ()
     #: STOKER_DEFAULT_COMPUTE, STOKER_DEFAULT_IMAGE, STOKER_DEFAULT_TIMEOUT_SECONDS: for jobs that do not say.
     default_compute: str | None = None
     default_image: str | None = None
@@ -72,6 +78,9 @@ def read_config(arguments: Sequence[str], env: Mapping[str, str] = os.environ) -
         namespace=env.get("STOKER_NAMESPACE", "") or SYSTEM_NAMESPACE,
         job_namespaces=_names(env, "STOKER_JOB_NAMESPACES"),
         insecure_registries=frozenset(_names(env, "STOKER_INSECURE_REGISTRIES")),
+        registry_url=env.get("STOKER_REGISTRY_URL", "").rstrip("/"),
+        registry_addresses=_pairs(env, "STOKER_REGISTRY_ADDRESSES"),
+        checked_registries=_names(env, "STOKER_CHECKED_REGISTRIES"),
         default_compute=env.get("STOKER_DEFAULT_COMPUTE") or None,
         default_image=env.get("STOKER_DEFAULT_IMAGE") or None,
         default_timeout_seconds=_number(env, "STOKER_DEFAULT_TIMEOUT_SECONDS", None),
@@ -95,6 +104,18 @@ def _required(env: Mapping[str, str], name: str, meaning: str) -> str:
 
 def _names(env: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in env.get(name, "").split(",") if part.strip())
+
+
+def _pairs(env: Mapping[str, str], name: str) -> dict[str, str]:
+    pairs = {}
+    for part in _names(env, name):
+        host, _, address = part.partition("=")
+        if not host or not address:
+            raise ConfigError(
+                f"{name}: {part!r} is not host=address, such as registry.example.com=registry.ml.svc:5000"
+            )
+        pairs[host.strip()] = address.strip()
+    return pairs
 
 
 def _number(env: Mapping[str, str], name: str, default: int | None) -> int | None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stoker.core.yaml12 import Document, dotted, parse, plain, text_of, text_problem
+from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput, BadInputs, did_you_mean
 from stoker.sdk import environments, jobfile, manifest
 from stoker.sdk.draft import LOCAL, Draft, EnvironmentAsked, check_name, seconds, shown
-from stoker.sdk.yaml12 import Document, dotted, parse, plain, text_of, text_problem
-from stoker.sdk.yaml12 import Path as FieldPath
 
 JOB_FILES = ("job.yaml", "job.yml")
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stoker.core.yaml12 import Document, parse, text_of
+from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput, did_you_mean
 from stoker.sdk.draft import EnvironmentAsked, shown
-from stoker.sdk.yaml12 import Document, parse, text_of
-from stoker.sdk.yaml12 import Path as FieldPath
 
 #: Looked for in the code's root, in this order, when nobody names an environment.
 FOUND_BY_ITSELF = ("conda.yaml", "conda.yml", "environment.yml", "requirements.txt")

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stoker.core.yaml12 import Document, dotted, text_of
+from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput, BadInputs, did_you_mean
 from stoker.sdk import environments
 from stoker.sdk.draft import Draft, EnvironmentAsked, LocalInput, check_name, seconds, shown
-from stoker.sdk.yaml12 import Document, dotted, text_of
-from stoker.sdk.yaml12 import Path as FieldPath
 
 KEYS = frozenset({
     "$schema", "type", "name", "display_name", "experiment_name", "description", "tags", "command", "code", "environment",

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from stoker.api.names import API_VERSION, GROUP, slug
+from stoker.core.yaml12 import Document, WrittenFloat, WrittenInt, dotted
 from stoker.errors import BadInput, BadInputs
 from stoker.sdk import environments
 from stoker.sdk.draft import Draft, EnvironmentAsked, LocalInput, shown
-from stoker.sdk.yaml12 import Document, WrittenFloat, WrittenInt, dotted
 
 #: No vowels and no look-alikes: a name that nobody has to spell twice, and that spells nothing.
 _LETTERS = "bcdfghjkmnpqrstvwxz23456789"

@@ -30,3 +30,25 @@ def test_what_must_be_set_is_named(name: str) -> None:
 def test_a_number_that_is_none_is_named() -> None:
     with pytest.raises(ConfigError, match="STOKER_DEFAULT_TIMEOUT_SECONDS='1h' is not a whole number"):
         read_config([], LEAST | {"STOKER_DEFAULT_TIMEOUT_SECONDS": "1h"})
+
+
+def test_registries_may_have_another_address_inside_the_cluster() -> None:
+    config = read_config(
+        [],
+        LEAST
+        | {
+            "STOKER_REGISTRY_URL": "127.0.0.1:5035/stoker/",
+            "STOKER_REGISTRY_ADDRESSES": "127.0.0.1:5035=registry.svc:5000, r.io=r.svc",
+            "STOKER_CHECKED_REGISTRIES": "127.0.0.1:5035/stoker",
+        },
+    )
+
+    assert "127.0.0.1:5035/stoker" == config.registry_url
+    assert {"127.0.0.1:5035": "registry.svc:5000", "r.io": "r.svc"} == config.registry_addresses
+    assert ("127.0.0.1:5035/stoker",) == config.checked_registries
+
+
+@pytest.mark.parametrize("text", ["r.io", "r.io=", "=r.svc"])
+def test_half_an_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"STOKER_REGISTRY_ADDRESSES: .* is not host=address"):
+        read_config([], LEAST | {"STOKER_REGISTRY_ADDRESSES": text})
