@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_TIME, BadInput, Ba
 from stoker.sdk import ask, manifest, settings
 from stoker.sdk.draft import LOCAL, Draft
 from stoker.sdk.prepare import Prepared, prepare
+
+if TYPE_CHECKING:
+    from stoker.local.environments.wanted import Wanted
 
 _FLAGS = (
     click.option("--compute", metavar="NAME", help="local, or a ComputeCluster; else the file's, the project's, local."),
@@ -146,6 +149,9 @@ def _local(
     prepared = prepare(
         draft, with_inputs=dry_run and common.output.form != "table", extra_ignore=ignore, allow_secrets=allow
     )
+    from stoker.sdk.wanted import wanted_here
+
+    wanted = wanted_here(draft.environment, prepared.code)
     name = draft.name or manifest.generated_name(draft.base)
     print_plan(common.output, prepared, LOCAL, "this machine")
     if dry_run:
@@ -153,7 +159,7 @@ def _local(
     confirm_size(common.output, prepared.trees, yes)
     from stoker.local.run import LocalRun
 
-    job = local_job(prepared, name, _storage_url(storage, common.here), fresh=fresh)
+    job = local_job(prepared, wanted, name, _storage_url(storage, common.here), fresh=fresh)
     if job.store_url.startswith("file:") and storage is None:
         folder = common.here / settings.FOLDER
         folder.mkdir(exist_ok=True)
@@ -189,12 +195,11 @@ def _named_environment(common: Common, draft: Draft) -> Draft:
     return replace(draft, environment=from_spec(spec, f"Environment/{asked.name}"))
 
 
-def local_job(prepared: Prepared, name: str, store_url: str, *, fresh: bool = False) -> Any:
+def local_job(prepared: Prepared, wanted: "Wanted", name: str, store_url: str, *, fresh: bool = False) -> Any:
     """The value that a local run needs."""
     from stoker.core.record import SECRET
     from stoker.local import secret_values
     from stoker.local.job import Code, LocalInput, LocalJob
-    from stoker.sdk.wanted import wanted
 
     draft = prepared.draft
     asked = draft.environment
@@ -220,7 +225,7 @@ def local_job(prepared: Prepared, name: str, store_url: str, *, fresh: bool = Fa
     if local_paths:
         spec["inputs"] = {**spec.get("inputs", {}), **local_paths}
     return LocalJob(
-        name, uuid.uuid4().hex, spec, code, wanted(asked), store_url, inputs, asked.image if asked else "", drawn, fresh
+        name, uuid.uuid4().hex, spec, code, wanted, store_url, inputs, asked.image if asked else "", drawn, fresh
     )
 
 

@@ -19,7 +19,8 @@ class EnvironmentAsked:
     kind: `system` (the Python that runs stoker), `name` (an Environment in the cluster), `packages` (an image, a list of
     packages, both, or neither). source: what the plan shows: a file's name, `--environment`, `job.yaml`. options: lines of
     a requirements file that say where packages come from. python: what a conda file says of Python, such as `3.11`.
-    conda: a conda file's `channels` and `dependencies`, whose pip section is in `pip` too. steps: docker steps. spec: of
+    conda: a conda file's `channels` and `dependencies`, whose pip section is in `pip` too; conda_text: the file's
+    text, for the lines of messages. steps: docker steps. spec: of
     an Environment resource, as it is written there; it has all of the above.
     """
 
@@ -31,6 +32,7 @@ class EnvironmentAsked:
     options: tuple[str, ...] = ()
     python: str = ""
     conda: Mapping[str, Any] | None = None
+    conda_text: str = ""
     steps: tuple[str, ...] = ()
     spec: Mapping[str, Any] | None = None
     pull_secrets: tuple[str, ...] = ()

@@ -65,7 +65,7 @@ def from_file(path: Path, source: str = "") -> EnvironmentAsked:
     if "kind" in document.value:
         return _from_resource(document, source)
     if "dependencies" in document.value:
-        return _from_conda(document, (), path.parent, source)
+        return replace(_from_conda(document, (), path.parent, source), conda_text=text)
     return from_mapping(document, (), path.parent, source)
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stoker.core.environment.keys import short
 from stoker.local.environments import lock as locks
 from stoker.local.environments import machine
-from stoker.local.environments.names import short
 from stoker.local.locks import try_lock
 
 #: In an environment's folder: its lock, and by its time the last use.

@@ -4,8 +4,8 @@ import hashlib
 
 import msgspec
 
+from stoker.core.environment.keys import short
 from stoker.errors import StokerError
-from stoker.local.environments.names import short
 
 VERSION = 1
 

@@ -94,7 +94,7 @@ def this_python_serves(wanted: Wanted) -> bool:
 
 def _place(wanted: Wanted) -> Place:
     clause = "" if wanted.needs_conda or python_fits(wanted.python) else wanted.python
-    return Place(wanted.key, machine.name(wanted.needs_conda, clause))
+    return Place(wanted.key, machine.name(wanted.needs_conda, clause, wanted.folders))
 
 
 def _known(wanted: Wanted, place: Place) -> LocalLock | None:

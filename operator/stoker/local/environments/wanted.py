@@ -18,7 +18,8 @@ class Wanted:
 
     key: the definition's, hex. channels, conda: names or URLs, and match specs, as in the definition. pip: PEP 508
     requirements, some with `--hash`. constraints: the same, for what others bring in. options: other lines of a
-    requirements file, such as where packages come from; they may hold credentials and are never written down.
+    requirements file, such as where packages come from; they may hold credentials and are never written down. folders:
+    those options that mean folders of this machine, of which the definition says nothing.
     refresh: any text; another text has the packages chosen anew. system: take the Python that runs stoker, whatever it
     has.
     """
@@ -29,6 +30,7 @@ class Wanted:
     pip: tuple[str, ...] = ()
     constraints: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
     refresh: str = ""
     system: bool = False
 
