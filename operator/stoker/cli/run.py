@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from stoker.sdk.draft import LOCAL, Draft
 from stoker.sdk.prepare import Prepared, prepare
 
 if TYPE_CHECKING:
+    from stoker.local.containers import Container
     from stoker.local.environments.wanted import Wanted
 
 _FLAGS = (
@@ -34,6 +36,9 @@ _FLAGS = (
     click.option("--storage", "--output-folder", "storage", metavar="URL|DIR", help="Keep a local run there; else ./.stoker."),
     click.option("--ignore", multiple=True, metavar="PATTERN", help="One more line behind the ignore file's."),
     click.option("--allow-secret", "allow", multiple=True, metavar="PATTERN", help="Send a file that looks like a key all the same."),
+    click.option(
+        "--local-runtime", type=click.Choice(["docker", "podman"]), help="Run a local run's command in its image, with this."
+    ),
     click.option("--refresh-environment", is_flag=True, help="Choose the environment's packages anew; a local run's."),
     click.option("--dry-run", is_flag=True, help="Print the plan and stop; with -o yaml the TrainingJob."),
     click.option("-y", "--yes", is_flag=True, help="Yes to every question."),
@@ -89,7 +94,7 @@ def start(
     common: Common, target: Path | None, arguments: tuple[str, ...], *, detach: bool, compute: str | None,
     environment: str | None, code: Path | None, name: str | None, experiment: str | None, tags: tuple[str, ...],
     env: tuple[str, ...], sets: tuple[str, ...], instance_count: int | None, timeout: str | None, storage: str | None,
-    ignore: tuple[str, ...], allow: tuple[str, ...], refresh_environment: bool, dry_run: bool, yes: bool,
+    ignore: tuple[str, ...], allow: tuple[str, ...], local_runtime: str | None, refresh_environment: bool, dry_run: bool, yes: bool,
 ) -> int:  # fmt: skip
     """Everything from the command line to the run's exit code."""
     flags = ask.Flags(
@@ -103,12 +108,13 @@ def start(
     common._settings = project
     where = ask.compute_of(draft, project.compute)
     if where == LOCAL:
-        return _local(
-            common, draft, storage or project.storage, dry_run, detach, yes, ignore, allow, refresh_environment
-        )
+        how = _How(storage or project.storage, refresh_environment, local_runtime)
+        return _local(common, draft, how, dry_run, detach, yes, ignore, allow)
     if refresh_environment:
         fix = "in a cluster edit spec.refresh of the Environment"
         raise BadInput("--refresh-environment", "belongs to local runs", fix)
+    if local_runtime is not None:
+        raise BadInput("--local-runtime", "belongs to local runs", "a cluster runs every job in its image")
     if storage is not None:
         raise BadInput("--storage", "belongs to local runs", "a cluster keeps runs in its workspace's storage")
     from stoker.cli.cluster_run import run_in_cluster
@@ -134,9 +140,19 @@ def validate(document: dict[str, Any], source: str) -> None:
 # -- On this machine.
 
 
+@dataclass(frozen=True)
+class _How:
+    """How a run is made on this machine, beyond what it is. storage: a URL or folder, None for the project's own. fresh:
+    choose the environment's packages anew. runtime: docker or podman, None for neither."""
+
+    storage: str | None
+    fresh: bool
+    runtime: str | None
+
+
 def _local(
-    common: Common, draft: Draft, storage: str | None, dry_run: bool, detach: bool, yes: bool, ignore: tuple[str, ...],
-    allow: tuple[str, ...], fresh: bool,
+    common: Common, draft: Draft, how: _How, dry_run: bool, detach: bool, yes: bool, ignore: tuple[str, ...],
+    allow: tuple[str, ...],
 ) -> int:  # fmt: skip
     if detach:
         raise BadInput(
@@ -149,18 +165,18 @@ def _local(
     prepared = prepare(
         draft, with_inputs=dry_run and common.output.form != "table", extra_ignore=ignore, allow_secrets=allow
     )
-    from stoker.sdk.wanted import wanted_here
-
-    wanted = wanted_here(draft.environment, prepared.code)
     name = draft.name or manifest.generated_name(draft.base)
+    if not dry_run:
+        # What cannot run here is refused in front of everything else.
+        wanted, container = _runs_in(common, draft, prepared, how.runtime)
     print_plan(common.output, prepared, LOCAL, "this machine")
     if dry_run:
         return _dry(common, prepared, name, draft.metadata.get("namespace"))
     confirm_size(common.output, prepared.trees, yes)
     from stoker.local.run import LocalRun
 
-    job = local_job(prepared, wanted, name, _storage_url(storage, common.here), fresh=fresh)
-    if job.store_url.startswith("file:") and storage is None:
+    job = local_job(prepared, name, _storage_url(how.storage, common.here), wanted, container, fresh=how.fresh)
+    if job.store_url.startswith("file:") and how.storage is None:
         folder = common.here / settings.FOLDER
         folder.mkdir(exist_ok=True)
         settings.keep_out_of_git(folder)
@@ -171,8 +187,22 @@ def _local(
     result = LocalRun(job, common.output).run()
     record = run_record(result.record, result.logs, result.storage)
     place = _shown_place(result.folder, common.here)
-    finish(common, record, time.monotonic() - began, place=place, storage=storage)
+    finish(common, record, time.monotonic() - began, place=place, storage=how.storage)
     return exit_code(record)
+
+
+def _runs_in(
+    common: Common, draft: Draft, prepared: Prepared, runtime: str | None
+) -> "tuple[Wanted, Container | None]":
+    """What the command runs in: what this machine has to have, or a container."""
+    from stoker.local.environments.wanted import Wanted
+    from stoker.sdk.wanted import wanted_here
+
+    if runtime is None:
+        return wanted_here(draft.environment, prepared.code), None
+    from stoker.cli.local_container import container_of
+
+    return Wanted(), container_of(common, runtime, draft.environment, prepared.code)
 
 
 def _named_environment(common: Common, draft: Draft) -> Draft:
@@ -195,7 +225,9 @@ def _named_environment(common: Common, draft: Draft) -> Draft:
     return replace(draft, environment=from_spec(spec, f"Environment/{asked.name}"))
 
 
-def local_job(prepared: Prepared, wanted: "Wanted", name: str, store_url: str, *, fresh: bool = False) -> Any:
+def local_job(
+    prepared: Prepared, name: str, store_url: str, wanted: "Wanted", container: "Container | None", *, fresh: bool
+) -> Any:
     """The value that a local run needs."""
     from stoker.core.record import SECRET
     from stoker.local import secret_values
@@ -225,7 +257,17 @@ def local_job(prepared: Prepared, wanted: "Wanted", name: str, store_url: str, *
     if local_paths:
         spec["inputs"] = {**spec.get("inputs", {}), **local_paths}
     return LocalJob(
-        name, uuid.uuid4().hex, spec, code, wanted, store_url, inputs, asked.image if asked else "", drawn, fresh
+        name,
+        uuid.uuid4().hex,
+        spec,
+        code,
+        wanted,
+        store_url,
+        inputs,
+        asked.image if asked else "",
+        drawn,
+        fresh,
+        container,
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from stoker.local.containers import Container
 from stoker.local.environments.wanted import Wanted
 from stoker.storage.snapshot import Hashed
 
@@ -34,7 +35,7 @@ class Code:
 class LocalJob:
     """What runs. spec: of the TrainingJob, without code and environment filled in for a cluster. store_url: where the
     record, logs and outputs go. drawn: variables with `valueFrom`, for the command's environment alone. fresh: have the
-    packages of the environment chosen anew."""
+    packages of the environment chosen anew. container: run the command in it, and use no environment of this machine."""
 
     name: str
     uid: str
@@ -46,6 +47,7 @@ class LocalJob:
     image: str = ""
     drawn: Mapping[str, str] = field(default_factory=dict, repr=False)
     fresh: bool = False
+    container: Container | None = None
 
 
 @dataclass(frozen=True)
