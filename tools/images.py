@@ -10,9 +10,9 @@
     BUILDER                        as --builder
     INSECURE_REGISTRY=1            the registry speaks http, or https with a certificate that nobody knows
     PYTHON_IMAGE, GOLANG_IMAGE     base images other than Docker Hub's
-    WHEELS, VERSITYGW, DISTRIBUTION
-                                   folders with the wheels of the lock, with the binary `versitygw` and with the binary
-                                   `registry`: the build then downloads nothing but base images
+    WHEELS, VERSITYGW, DISTRIBUTION, BUILDCTL
+                                   folders with the wheels of the lock, and with the binaries `versitygw`, `registry` and
+                                   `buildctl`: the build then downloads nothing but base images
 """
 
 import argparse
@@ -92,14 +92,15 @@ class Building:
 _TOOLS = {"docker": "docker", "podman": "podman", "buildkit": "buildctl"}
 #: What a build may be given instead of what the Dockerfile would fetch.
 _BUILD_ARGS = ("PYTHON_IMAGE", "GOLANG_IMAGE")
-_CONTEXTS = ("wheels", "versitygw", "distribution")
+_CONTEXTS = ("wheels", "versitygw", "distribution", "buildctl")
 
 
 def lab_images(lab: Lab, progress: Progress = print) -> dict[str, str]:
     """The images in a lab's registry by target, built if need be: `{"stoker": "<registry>/stoker/stoker@sha256:…"}`."""
     record = lab.state_dir / "stoker-images.json"
     known: dict[str, dict[str, str]] = json.loads(record.read_text()) if record.exists() else {}
-    binaries = {"versitygw": (lab.bin / "versitygw").resolve(), "distribution": (lab.bin / "registry").resolve()}
+    programs = {"versitygw": "versitygw", "distribution": "registry", "buildctl": "buildctl"}
+    binaries = {name: (lab.bin / program).resolve() for name, program in programs.items()}
     base = lab.images["base"]
     for target, sources in TARGETS.items():
         made_of = _hash([CONTEXT / source for source in sources], [base, *map(str, binaries.values())])

@@ -1,5 +1,6 @@
 """What the chart installs."""
 
+import json
 import os
 import re
 import subprocess
@@ -421,3 +422,51 @@ def test_whole_references_are_enough(render: Render) -> None:
     text = render({"image": {"references": references}}, repository=None)
 
     assert set(re.findall(r"registry\.example\.com/(\w+)@", text)) == set(references)
+
+
+def buildkit_of(text: str) -> tuple[dict[str, Any], str]:
+    """What the operator is told of BuildKit: its settings, and the address."""
+    (container,) = one(text, "Deployment", "stoker-operator")["spec"]["template"]["spec"]["containers"]
+    told = {variable["name"]: variable.get("value") for variable in container["env"]}
+    return json.loads(told["STOKER_BUILDKIT"]), told["STOKER_BUILDKIT_ADDRESS"]
+
+
+def test_nobody_gets_buildkit_unasked(render: Render) -> None:
+    text = render({"registry": {"url": "r.example.com/ml"}})
+
+    assert buildkit_of(text)[0]["enabled"] is False
+    assert "stoker-privileged" not in text
+
+
+@pytest.mark.parametrize(
+    ("isolation", "image"),
+    [
+        ("UserNamespace", "docker.io/moby/buildkit:v0.31.2"),
+        ("Rootless", "docker.io/moby/buildkit:v0.31.2-rootless"),
+    ],
+)
+def test_the_operator_makes_buildkit_where_it_is_asked_to(render: Render, isolation: str, image: str) -> None:
+    text = render({"registry": {"url": "r.example.com/ml"}, "buildkit": {"enabled": True, "isolation": isolation}})
+
+    assert (image, isolation) == (buildkit_of(text)[0]["image"], buildkit_of(text)[0]["isolation"])
+    assert {"StatefulSet", "NetworkPolicy"}.isdisjoint(
+        found["kind"] for found in objects(text) if "buildkit" in found["metadata"]["name"]
+    )
+    rights = one(text, "Role", "stoker-buildkit")
+    assert "stoker-privileged" == rights["metadata"]["namespace"]
+    assert {"statefulsets", "services", "configmaps", "networkpolicies"} == {
+        resource for rule in rights["rules"] for resource in rule["resources"]
+    }
+    assert (
+        "privileged"
+        == one(text, "Namespace", "stoker-privileged")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    )
+
+
+def test_a_buildkit_of_ones_own_gives_no_rights(render: Render) -> None:
+    text = render(
+        {"registry": {"url": "r.example.com/ml"}, "buildkit": {"enabled": True, "address": "tcp://buildkit.ci:1234"}}
+    )
+
+    assert "tcp://buildkit.ci:1234" == buildkit_of(text)[1]
+    assert "stoker-privileged" not in text

@@ -129,7 +129,19 @@ stoker-registry.{{ .Release.Namespace }}.svc:5000
 
 {{/* "true" when a part needs the namespace stoker-privileged. */}}
 {{- define "stoker.privileged" -}}
-{{- include "stoker.ownRegistry" . -}}
+{{- if or (include "stoker.ownRegistry" .) (include "stoker.ownBuildkit" .) }}true{{ end -}}
+{{- end }}
+
+{{/* "true" when the operator runs BuildKit. */}}
+{{- define "stoker.ownBuildkit" -}}
+{{- if and .Values.buildkit.enabled (not .Values.buildkit.address) }}true{{ end -}}
+{{- end }}
+
+{{/* How the operator makes it, as JSON. */}}
+{{- define "stoker.buildkit" -}}
+{{- $image := .Values.buildkit.image | default (printf "docker.io/moby/buildkit:v0.31.2%s" (eq .Values.buildkit.isolation "Rootless" | ternary "-rootless" "")) -}}
+{{- $settings := omit .Values.buildkit "address" | merge (dict "image" $image) -}}
+{{ $settings | toJson }}
 {{- end }}
 
 {{/* Environment that operator and server share: where they are, where things are stored. */}}

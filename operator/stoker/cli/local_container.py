@@ -11,25 +11,24 @@ from stoker.sdk.draft import EnvironmentAsked
 if TYPE_CHECKING:
     from stoker.core.environment.definition import Definition
     from stoker.local.containers import Container
-    from stoker.sdk.prepare import Tree
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-def container_of(common: Common, tool: str, asked: EnvironmentAsked | None, code: "Tree | None") -> "Container":
+def container_of(common: Common, tool: str, asked: EnvironmentAsked | None) -> "Container":
     """The container of a local run: of the image that a cluster has for the environment, else of the image that is given.
 
     Raises BadInput when there is no image that is sure to be the environment.
     """
     from stoker.core.environment.keys import definition_key
     from stoker.local import containers
-    from stoker.sdk.wanted import definition_of
 
     program = containers.find(tool)
     if asked is None or asked.kind == "system":
         fix = "add --environment IMAGE, or `environment: {image: ...}` to the job file"
         raise BadInput("--local-runtime", f"{tool} needs an image, and the run names none", fix)
-    definition = definition_of(asked, code)
+    definition = asked.definition
+    assert definition is not None, "a local run has its code at hand"
     key = definition_key(definition)
     if found := recorded(_environments(common, asked), key, platform_here()):
         return containers.Container(tool, program, found, key, "cluster")

@@ -1,6 +1,5 @@
 """The plan of a run: what will be sent, what it runs in, where, and how much. Printed before anything is sent."""
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,21 +25,19 @@ def environment_words(asked: EnvironmentAsked | None, *, local: bool) -> tuple[s
         return "this Python", asked.source
     if asked.kind == "name":
         return f"Environment/{asked.name}", asked.source
-    packages = plural(len(asked.pip) + len(_conda_packages(asked)), "package")
+    count = len(asked.pip) + len(asked.conda_packages)
+    packages = plural(count, "package") + (
+        f", python {asked.python.removesuffix('.*').lstrip('=')}" if asked.python else ""
+    )
     if local:
-        remark = f"{asked.source}; the image is for clusters" if asked.image else asked.source
-        return (packages + (f", python {asked.python.lstrip('=')}" if asked.python else "")), remark
-    return asked.image, f"{asked.source}; {packages} expected in it" if asked.pip else asked.source
+        return packages, f"{asked.source}; the image is for clusters" if asked.image else asked.source
+    image = asked.image or "the workspace's image"
+    more = [packages] * bool(count or asked.python) + [plural(len(asked.steps), "step")] * bool(asked.steps)
+    return image, f"{asked.source}; with {' and '.join(more)}" if more else asked.source
 
 
-def _conda_packages(asked: EnvironmentAsked) -> list[str]:
-    """What a conda file lists beside a version of Python, pip, and packages for pip."""
-    listed = (asked.conda or {}).get("dependencies", ())
-    return [one for one in listed if isinstance(one, str) and not re.match(r"(python|pip)\b(?![-.])", one)]
-
-
-def print_plan(output: Output, prepared: Prepared, where: str, detail: str) -> None:
-    """The lines of the plan. where, detail: the compute and what is known of it."""
+def print_plan(output: Output, prepared: Prepared, where: str, detail: str, image: str = "") -> None:
+    """The lines of the plan. where, detail: the compute and what is known of it. image: of a local run in a container."""
     draft = prepared.draft
     if prepared.code is not None:
         output.step("snapshot", tree_words(prepared.code), draft.code.name if draft.code else "")
@@ -52,7 +49,8 @@ def print_plan(output: Output, prepared: Prepared, where: str, detail: str) -> N
         output.step("snapshot", draft.snapshot[:19] + "…", "pushed before")
     for name, tree in prepared.inputs.items():
         output.step("input", f"{name}: {tree_words(tree)}", "sent as it is")
-    words, remark = environment_words(draft.environment, local=where == "local")
+    words, remark = environment_words(draft.environment, local=where == "local" and not image)
+    words = image or words
     output.step("environment", words, remark)
     nodes = draft.spec["command"].get("resources", {}).get("instanceCount", 1)
     output.step(

@@ -166,10 +166,11 @@ def _local(
         draft, with_inputs=dry_run and common.output.form != "table", extra_ignore=ignore, allow_secrets=allow
     )
     name = draft.name or manifest.generated_name(draft.base)
+    container = None
     if not dry_run:
         # What cannot run here is refused in front of everything else.
-        wanted, container = _runs_in(common, draft, prepared, how.runtime)
-    print_plan(common.output, prepared, LOCAL, "this machine")
+        wanted, container = _runs_in(common, prepared, how.runtime)
+    print_plan(common.output, prepared, LOCAL, "this machine", container.image if container else "")
     if dry_run:
         return _dry(common, prepared, name, draft.metadata.get("namespace"))
     confirm_size(common.output, prepared.trees, yes)
@@ -191,25 +192,24 @@ def _local(
     return exit_code(record)
 
 
-def _runs_in(
-    common: Common, draft: Draft, prepared: Prepared, runtime: str | None
-) -> "tuple[Wanted, Container | None]":
+def _runs_in(common: Common, prepared: Prepared, runtime: str | None) -> "tuple[Wanted, Container | None]":
     """What the command runs in: what this machine has to have, or a container."""
     from stoker.local.environments.wanted import Wanted
     from stoker.sdk.wanted import wanted_here
 
     if runtime is None:
-        return wanted_here(draft.environment, prepared.code), None
+        return wanted_here(prepared.draft.environment), None
     from stoker.cli.local_container import container_of
 
-    return Wanted(), container_of(common, runtime, draft.environment, prepared.code)
+    return Wanted(), container_of(common, runtime, prepared.draft.environment)
 
 
 def _named_environment(common: Common, draft: Draft) -> Draft:
-    """An Environment of the cluster means its list of packages here."""
+    """An Environment of the cluster means its definition here."""
     from dataclasses import replace
 
     from stoker.errors import StokerError
+    from stoker.sdk.definitions import settled
     from stoker.sdk.environments import from_spec
 
     asked = draft.environment
@@ -222,7 +222,8 @@ def _named_environment(common: Common, draft: Draft) -> Draft:
         raise BadInput(
             "environment", f"Environment {asked.name!r} could not be looked up ({error})", fix, draft.source
         ) from error
-    return replace(draft, environment=from_spec(spec, f"Environment/{asked.name}"))
+    found = from_spec(spec, f"Environment/{asked.name}")
+    return replace(draft, environment=settled(found, draft.code, draft.inline))
 
 
 def local_job(

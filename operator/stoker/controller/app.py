@@ -16,6 +16,7 @@ from stoker.controller import kopf_front
 from stoker.controller.access import Accounts
 from stoker.controller.answers import Answers
 from stoker.controller.asking import Asking, outcome_name, question_name
+from stoker.controller.buildkit import BuildKits
 from stoker.controller.config import Config
 from stoker.controller.executor import Executor
 from stoker.controller.gate import check
@@ -92,6 +93,7 @@ class Operator:
         )  # fmt: skip
         self.routes = Routes(self.store, self.ledger, self._wake, self.pools.clusters_of)
         self.retention = Retention(self.client, self.store, workspaces, self.answers, self.gate, self._wake)
+        self.buildkits = BuildKits(self.client, self.store, config.buildkit, self.gate)
         self.accounts = Accounts(self.client, self.store, config.job_namespaces, self.gate)
         plans = Plans(self._review_client, self.gate, views.job, self._unready)
         self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics, plans.routes())
@@ -179,6 +181,8 @@ class Operator:
             parts.start("events", self.recorder.run())
             parts.start("accounts", self.accounts.run())
             parts.start("retention", self.retention.run())
+            if self.config.buildkit.made:
+                parts.start("BuildKit", self.buildkits.run())
             if self.config.compute_clusters_dir is not None:
                 configured = ConfiguredPools(self.client, self.config.compute_clusters_dir, self.gate)
                 parts.start("configured pools", configured.run())

@@ -30,7 +30,8 @@ from stoker.core.plan import (
 )
 from stoker.core.reference import BadReference
 from stoker.images.auth import BadCredentials
-from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, Registry, RegistryUnreachable
+from stoker.images.errors import RegistryUnreachable
+from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, Registry
 from stoker.kube.errors import KubeError, NotFound, Rejected
 from stoker.storage import records, snapshots
 from stoker.storage.listing import SnapshotError

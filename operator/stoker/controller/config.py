@@ -5,8 +5,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from stoker.api.names import SYSTEM_NAMESPACE
+from stoker.core.environment.buildkit import Daemons, Isolation
 
 
 class ConfigError(Exception):
@@ -39,6 +43,8 @@ class Config:
     registry_addresses: Mapping[str, str] = field(default_factory=dict)
     #: STOKER_CHECKED_REGISTRIES: `host/path` of registries from which a node is tried to pull at the start.
     checked_registries: tuple[str, ...] = ()
+    #: STOKER_BUILDKIT (JSON, members as in the chart's `buildkit`) and STOKER_BUILDKIT_ADDRESS: where docker steps run.
+    buildkit: Daemons = field(default_factory=Daemons)
     #: STOKER_DEFAULT_COMPUTE, STOKER_DEFAULT_IMAGE, STOKER_DEFAULT_TIMEOUT_SECONDS: for jobs that do not say.
     default_compute: str | None = None
     default_image: str | None = None
@@ -81,6 +87,7 @@ def read_config(arguments: Sequence[str], env: Mapping[str, str] = os.environ) -
         registry_url=env.get("STOKER_REGISTRY_URL", "").rstrip("/"),
         registry_addresses=_pairs(env, "STOKER_REGISTRY_ADDRESSES"),
         checked_registries=_names(env, "STOKER_CHECKED_REGISTRIES"),
+        buildkit=_buildkit(env),
         default_compute=env.get("STOKER_DEFAULT_COMPUTE") or None,
         default_image=env.get("STOKER_DEFAULT_IMAGE") or None,
         default_timeout_seconds=_number(env, "STOKER_DEFAULT_TIMEOUT_SECONDS", None),
@@ -116,6 +123,46 @@ def _pairs(env: Mapping[str, str], name: str) -> dict[str, str]:
             )
         pairs[host.strip()] = address.strip()
     return pairs
+
+
+class _BuildKit(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The chart's `buildkit`. storage.size: empty for an emptyDir."""
+
+    enabled: bool = False
+    idle_seconds: float = 600.0
+    image: str = ""
+    isolation: Isolation = "UserNamespace"
+    storage: dict[str, str] = msgspec.field(default_factory=dict)
+    resources: dict[str, dict[str, str | int]] = msgspec.field(default_factory=dict)
+    pull_secrets: tuple[str, ...] = ()
+    node_selector: dict[str, str] = msgspec.field(default_factory=dict)
+    tolerations: tuple[dict[str, Any], ...] = ()
+
+
+def _buildkit(env: Mapping[str, str]) -> Daemons:
+    """Registries that speak http, or that pods reach at another address, are the daemons' too."""
+    try:
+        told = msgspec.json.decode(env.get("STOKER_BUILDKIT", "").strip() or "{}", type=_BuildKit)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"STOKER_BUILDKIT cannot be read: {error}; the Helm chart sets it") from None
+    if told.enabled and not told.image:
+        raise ConfigError("STOKER_BUILDKIT has no image: set buildkit.image in the chart's values")
+    plain = _names(env, "STOKER_INSECURE_REGISTRIES")
+    instead = _pairs(env, "STOKER_REGISTRY_ADDRESSES")
+    return Daemons(
+        enabled=told.enabled,
+        address=env.get("STOKER_BUILDKIT_ADDRESS", "").strip(),
+        idle_seconds=told.idle_seconds,
+        image=told.image,
+        isolation=told.isolation,
+        size=told.storage.get("size", ""),
+        storage_class=told.storage.get("storageClassName", ""),
+        resources={name: {part: str(most) for part, most in found.items()} for name, found in told.resources.items()},
+        pull_secrets=told.pull_secrets,
+        node_selector=told.node_selector,
+        tolerations=told.tolerations,
+        registries={host: (instead.get(host, ""), host in plain) for host in sorted({*plain, *instead})},
+    )
 
 
 def _number(env: Mapping[str, str], name: str, default: int | None) -> int | None:

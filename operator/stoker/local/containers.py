@@ -120,7 +120,8 @@ def variables(environment: Mapping[str, str], asked: Collection[str], scratch: S
             own.pop(name, None)
     home = Path(scratch.root, "home")
     home.mkdir(exist_ok=True)
-    plain = {"HOME": str(home), "USER": "stoker", "LOGNAME": "stoker", "XDG_CACHE_HOME": str(home / ".cache")}
+    plain = {"HOME": str(home), "USER": "stoker", "LOGNAME": "stoker", "XDG_CACHE_HOME": str(home / ".cache"),
+             "PYTHONUNBUFFERED": "1"}  # fmt: skip
     return {**plain, **own}
 
 

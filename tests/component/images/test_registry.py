@@ -10,16 +10,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from stoker.images import registry as registry_module
+from stoker.images import connections
 from stoker.images.auth import Credential, Keyring
-from stoker.images.registry import (
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    BaseImageNotFound,
-    BaseImageUnauthorized,
-    Registry,
-    RegistryUnreachable,
-)
+from stoker.images.client import INDEX_TYPES, MANIFEST_TYPES
+from stoker.images.errors import RegistryUnreachable
+from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, Registry
 
 AMD64 = "linux/amd64"
 
@@ -91,7 +86,7 @@ class FakeRegistry:
 
 @pytest.fixture
 async def fake(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeRegistry]:
-    monkeypatch.setattr(registry_module, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.001)
     found = FakeRegistry()
     runner = await found.start()
     yield found

@@ -120,11 +120,13 @@ def read(
     entries: Sequence[Entry] | None = None,
     *,
     image_needed: bool = True,
+    with_context: bool = True,
 ) -> Definition:
     """The definition that a spec is, or BadDefinition with all that is wrong with it.
 
     files: what `files_wanted` asked for. entries: the listing of the code's snapshot; None where there is no code, which is
-    a problem only if a step copies from it. image_needed: on a laptop packages alone are an environment.
+    a problem only if a step copies from it. image_needed: on a laptop packages alone are an environment. with_context: False
+    leaves the context out, for a first check before the code is listed: the definition's keys are not yet the real ones.
     """
     reading = _Reading(spec, files or {})
     problems = list(reading.problems)
@@ -135,7 +137,7 @@ def read(
     image, image_problem = _image(reading.image, spec, needed=image_needed)
     if image_problem is not None and (spec.image or not problems or not (spec.build and spec.build.dockerfile)):
         problems.insert(0, image_problem)
-    digest, context_problems = _context(reading, entries)
+    digest, context_problems = _context(reading, entries) if with_context else (None, [])
     problems += context_problems
     if problems:
         raise BadDefinition(tuple(problems))

@@ -29,6 +29,8 @@ _SWITCHES = ("--no-index", "--pre", "--require-hashes")
 _CHOICES = ("--no-binary", "--only-binary")
 _INCLUDES = {"-r": False, "--requirement": False, "-c": True, "--constraint": True}
 _MOST_DEPTH = 8
+#: `-c numpy<2`: pip takes files only, but a list in a manifest has none beside it.
+_IN_PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(===|[<>=!~]=|[<>])")
 _PER_REQUIREMENT = re.compile(r"\s--(?=[a-z])")
 _HASH = re.compile(r"hash[= ](sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})\Z")
 _PATH = re.compile(
@@ -101,6 +103,9 @@ class Pip:
         word, value = (match[1], line[match.end() :].strip().strip("'\"")) if match else (line, "")
         problem = None
         if word in _INCLUDES:
+            if _INCLUDES[word] and _IN_PLACE.match(value):
+                self.take(value, place, files, constraint=True, depth=depth)
+                return
             problem = self._include(word, value, place, files, constraint=constraint, depth=depth)
         elif word in _SOURCES:
             problem = self._source(_SOURCES[word], value, place)
@@ -149,6 +154,12 @@ class Pip:
             )
         self.index.append(f"{option} {secrets.without(url).rstrip('/')}")
         return None
+
+
+def lines(pip: Mapping[str, Any]) -> list[str]:
+    """A canonical list as lines that read as it again."""
+    bounds = (f"-c {line}" for line in pip.get("constraints", ()))
+    return [*pip.get("index", ()), *pip.get("options", ()), *pip.get("requirements", ()), *bounds]
 
 
 def logical_lines(text: str) -> Iterator[tuple[str, int]]:
