@@ -230,7 +230,7 @@ def test_people_may_reach_the_servers_pods_by_name_and_nothing_else_there(render
     role = one(render(EVERYTHING), "Role", "stoker-public")
 
     assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in role["rules"]] == [
-        (["configmaps"], ["stoker-public"], ["get"]),
+        (["configmaps"], ["stoker-public", "stoker-registry-check"], ["get"]),
         (["pods/portforward"], ["stoker-server-0", "stoker-server-1"], ["get", "create"]),
     ]
 
@@ -355,8 +355,25 @@ def test_every_node_reaches_the_chart_s_registry_at_its_own_loopback(render: Ren
 def test_without_the_bundled_registry_nothing_is_privileged(render: Render, values: Values) -> None:
     text = render(values)
 
-    assert [] == [found["kind"] for found in objects(text) if "registry" in found["metadata"]["name"]]
+    assert [] == [
+        found["kind"]
+        for found in objects(text)
+        if found["metadata"]["name"] in ("stoker-registry", "stoker-registry-proxy")
+    ]
     assert "stoker-privileged" not in text
+
+
+def test_the_operator_may_try_registries_in_its_own_namespace_and_nowhere_else(render: Render) -> None:
+    text = render({"jobImagePullSecrets": ["pull"]})
+    role = one(text, "Role", "stoker-operator-registry-check")
+
+    assert "stoker-system" == role["metadata"]["namespace"]
+    assert [
+        (["configmaps"], ["stoker-registry-check"], ["get", "patch"]),
+        (["pods"], None, ["list", "watch", "create", "delete"]),
+        (["secrets"], ["pull"], ["get"]),
+    ] == [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]]
+    assert "data" not in one(text, "ConfigMap", "stoker-registry-check")
 
 
 def test_someone_else_may_make_the_privileged_namespace(render: Render) -> None:

@@ -115,8 +115,9 @@ stoker-registry.{{ .Release.Namespace }}.svc:5000
 {{/* Registries that speak http, with commas. */}}
 {{- define "stoker.insecureRegistries" -}}
 {{- $hosts := .Values.insecureRegistries -}}
+{{- if and .Values.registry.url .Values.registry.insecure }}{{ $hosts = append $hosts (first (splitList "/" .Values.registry.url)) }}{{ end -}}
 {{- if include "stoker.ownRegistry" . }}{{ $hosts = append $hosts (include "stoker.ownRegistryHost" .) }}{{ end -}}
-{{ join "," $hosts }}
+{{ join "," (uniq $hosts) }}
 {{- end }}
 
 {{/* Registries that nodes are tried with at the start, with commas. */}}
@@ -142,6 +143,26 @@ stoker-registry.{{ .Release.Namespace }}.svc:5000
 {{- $image := .Values.buildkit.image | default (printf "docker.io/moby/buildkit:v0.31.2%s" (eq .Values.buildkit.isolation "Rootless" | ternary "-rootless" "")) -}}
 {{- $settings := omit .Values.buildkit "address" | merge (dict "image" $image) -}}
 {{ $settings | toJson }}
+{{- end }}
+
+{{/* Registries that are only read, as spec.globalRegistries of a Workspace has them. */}}
+{{- define "stoker.globalRegistries" -}}
+{{- $found := list -}}
+{{- range .Values.globalRegistries }}
+{{- $one := dict "url" .url "insecure" (.insecure | default false) -}}
+{{- with .secretName }}{{ $_ := set $one "secretRef" (dict "name" .) }}{{ end -}}
+{{- $found = append $found $one -}}
+{{- end -}}
+{{ $found | toJson }}
+{{- end }}
+
+{{/* Mirrors, as spec.mirrors of a Workspace has them. */}}
+{{- define "stoker.mirrors" -}}
+{{- $found := dict "conda" .Values.mirrors.conda "images" .Values.mirrors.images -}}
+{{- with .Values.mirrors.pypi }}{{ $_ := set $found "pypi" . }}{{ end -}}
+{{- with .Values.mirrors.python }}{{ $_ := set $found "python" . }}{{ end -}}
+{{- with .Values.mirrors.secretName }}{{ $_ := set $found "secretRef" (dict "name" .) }}{{ end -}}
+{{ $found | toJson }}
 {{- end }}
 
 {{/* Environment that operator and server share: where they are, where things are stored. */}}

@@ -8,12 +8,12 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import msgspec
 
-from stoker.core.reference import Reference, parse
+from stoker.core.reference import Reference, mirrored, parse
 from stoker.images.auth import Keyring
 from stoker.images.client import INDEX_TYPES, MANIFEST_TYPES, RegistryClient
 from stoker.images.connections import RETRY_SECONDS, Connections
@@ -72,21 +72,29 @@ class Registry:
         """Repositories with these credentials, over the same sockets."""
         return self._client.with_keyring(keyring)
 
-    async def resolve(self, text: str, platform: str, keyring: Keyring = Keyring()) -> str:  # noqa: B008 (immutable)
+    async def resolve(
+        self,
+        text: str,
+        platform: str,
+        keyring: Keyring = Keyring(),  # noqa: B008 (immutable)
+        mirrors: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
         """The reference pinned to the platform's manifest: `registry/repository@sha256:...`.
 
         platform: `os/architecture[/variant]`. An index is resolved to the platform's manifest even where it was given
-        by digest: the digest that a job records is the one that its nodes run. Raises BadReference, BaseImageNotFound,
-        BaseImageUnauthorized and RegistryUnreachable.
+        by digest: the digest that a job records is the one that its nodes run. mirrors: as `reference.mirrored` has them;
+        a mirror is asked instead, with its own credentials, and the name that comes back stays the one that was asked for.
+        Raises BadReference, BaseImageNotFound, BaseImageUnauthorized and RegistryUnreachable.
         """
         reference = parse(text)
-        question = (str(reference), platform, keyring)
+        asked = mirrored(reference, mirrors)
+        question = (str(asked), platform, keyring)
         cached = self._cache.get(question)
         if cached is not None and cached[1] > self._clock():
             return reference.pinned(cached[0])
         flight = self._flights.get(question)
         if flight is None:
-            flight = self._flights[question] = asyncio.create_task(self._resolve(reference, platform, keyring))
+            flight = self._flights[question] = asyncio.create_task(self._resolve(asked, platform, keyring))
             flight.add_done_callback(lambda _: self._flights.pop(question, None))
         # Shielded: one who gives up must not end the flight of the others.
         digest = await asyncio.shield(flight)

@@ -37,14 +37,10 @@ class Container:
     definition_key: str = ""
     source: str = "given"
 
-    def record(self) -> dict[str, str | None]:
-        """What job.json says of the environment."""
-        return {
-            "definitionKey": self.definition_key or None,
-            "lockKey": None,
-            "source": self.source,
-            "runtime": self.tool,
-        }
+    def record(self) -> dict[str, str]:
+        """What job.json says of the environment; an empty key is left out."""
+        told = {"definitionKey": self.definition_key, "source": self.source, "runtime": self.tool}
+        return {name: text for name, text in told.items() if text}
 
 
 def find(tool: str) -> str:

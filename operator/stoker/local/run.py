@@ -321,7 +321,7 @@ class _Runs:
     """What the commands run in. image: reference and digest of a container's, None without one."""
 
     interpreter: Interpreter
-    record: Mapping[str, Any]
+    record: Mapping[str, str]
     image: tuple[str, str] | None = None
 
 

@@ -61,6 +61,23 @@ def with_entries(asked: EnvironmentAsked, entries: "Sequence[Entry] | None") -> 
     return replace(asked, definition=_read(asked, spec_of(asked), entries=entries))
 
 
+def of_file(path: Path, source: str, image: str = "", *, only_if_missing: bool = False) -> Definition:
+    """The definition in a file on this machine, whose folder stands for the code. image: the base of a file without one;
+    for a file with one it is an error, or means nothing (only_if_missing). Raises BadInput and BadInputs."""
+    from stoker.sdk import environments
+    from stoker.sdk.prepare import code_tree
+
+    folder = path.resolve().parent
+    asked = environments.from_file(path, source, "" if only_if_missing else image)
+    if only_if_missing and image and not asked.image and not (asked.spec.get("build") or {}).get("dockerfile"):
+        asked = environments.from_file(path, source, image)
+    asked = settled(asked, folder, None)
+    entries = code_tree(folder).hashed.entries if definition.reads_context(spec_of(asked)) else None
+    found = with_entries(asked, entries).definition
+    assert found is not None, "its files have been read"
+    return found
+
+
 def inline_entries(inline: Mapping[str, str]) -> "list[Entry]":
     """The listing of code that stands in a manifest."""
     from stoker.runtime.wire import Entry

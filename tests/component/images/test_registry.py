@@ -188,3 +188,16 @@ async def test_a_manifest_that_is_not_what_its_digest_says_is_refused(fake: Fake
 
     with pytest.raises(RegistryUnreachable, match="hashes to"):
         await client.resolve(f"{fake.host}/team/train@{wrong}", AMD64)
+
+
+async def test_a_mirror_is_asked_and_the_name_stays(fake: FakeRegistry, client: Registry) -> None:
+    digest = fake.push("3.11", {"config": {}})
+
+    resolved = await client.resolve("python:3.11", AMD64, mirrors={"docker.io": f"{fake.host}/hub"})
+
+    assert f"docker.io/library/python@{digest}" == resolved
+
+
+async def test_a_mirror_that_lacks_the_image_is_named(fake: FakeRegistry, client: Registry) -> None:
+    with pytest.raises(BaseImageNotFound, match=f"{fake.host}/hub/library/python:9"):
+        await client.resolve("python:9", AMD64, mirrors={"docker.io": f"{fake.host}/hub"})

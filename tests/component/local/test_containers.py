@@ -72,7 +72,7 @@ def test_the_image_is_pulled_once_and_its_digest_is_in_the_record(cli: Cli, dock
     key = definition_key(Definition(image="docker.io/team/train:1"))
     assert [["pull", "--quiet", "team/train:1"]] == docker.calls("pull")
     assert {"reference": "team/train:1", "digest": DIGEST} == record(cli)["image"]
-    assert {"definitionKey": key, "lockKey": None, "source": "given", "runtime": "docker"} == record(cli)["environment"]
+    assert {"definitionKey": key, "source": "given", "runtime": "docker"} == record(cli)["environment"]
 
 
 def test_variables_are_the_jobs_and_none_of_the_shells(cli: Cli, docker: Tool) -> None:

@@ -120,8 +120,7 @@ class Conda:
         if version:
             other, elsewhere = self._pins.setdefault(name, (version, place))
             if _disjoint(version, other):
-                at = elsewhere.problem("", "").where or elsewhere.problem("", "").field
-                message = f"{name} {version} and {name} {other} ({at}) leave no version"
+                message = f"{name} {version} and {name} {other} ({elsewhere}) leave no version"
                 self.problems.append(place.problem(message, "keep one of the two"))
         self.dependencies.append(spec)
 

@@ -30,9 +30,10 @@ def _mode(entry: Entry) -> str:
 
 
 def holds(entries: Iterable[Entry], source: str) -> bool:
-    """Whether a path, or something that a pattern fits, is in a context. A source with a variable may be anything."""
+    """Whether a path, or something that a pattern fits, is in a context. A source with a variable may be anything; one that
+    leaves the context is told elsewhere."""
     path = posixpath.normpath(source.lstrip("/") or ".")
-    if path == "." or "$" in source:
+    if path == "." or "$" in source or ".." in source.split("/"):
         return True
     pattern = re.compile(_as_pattern(path) + r"(/|\Z)")
     return any(pattern.match(entry.path) for entry in entries)

@@ -181,13 +181,16 @@ def _image(text: str, spec: EnvironmentSpec, *, needed: bool) -> tuple[str, Prob
     try:
         found = reference.parse(text)
     except reference.BadReference as error:
-        return "", place.problem(str(error), "write one reference, such as registry.example.com/team/train:1")
+        message, _, fix = str(error).partition("; ")
+        return "", place.problem(message, fix or "write one reference, such as registry.example.com/team/train:1")
     # A digest wins over a tag: with one, the tag says nothing.
     return (found.pinned(found.digest) if found.digest else str(found)), None
 
 
 def _context(reading: _Reading, entries: Sequence[Entry] | None) -> tuple[str | None, list[Problem]]:
-    if not reading.reads_context:
+    named = reading.spec.context is not None or (reading.spec.build and reading.spec.build.dockerfile)
+    # Without a folder to copy from, that alone is said, at the step.
+    if not reading.reads_context or not named:
         return None, []
     spec, folder = reading.spec, context_folder(reading.spec)
     place = Place(("context",)) if spec.context is not None else Place(("build", "dockerfile"))

@@ -202,8 +202,7 @@ def conflicts(parsed: Iterable[tuple[Requirement, Place]]) -> Iterator[Problem]:
                 and other.marker is None
                 and _disjoint(requirement.specifier, other.specifier)
             ):
-                at = f" ({elsewhere.problem('', '').where})" if elsewhere.problem("", "").where else ""
-                message = f"{name}{requirement.specifier} and {name}{other.specifier}{at} leave no version"
+                message = f"{name}{requirement.specifier} and {name}{other.specifier} ({elsewhere}) leave no version"
                 yield place.problem(message, "keep one of the two")
                 break
         seen[name].append((requirement, place))

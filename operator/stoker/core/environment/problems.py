@@ -68,5 +68,10 @@ class Place:
         """A line of the text. A text of one line needs no number where its field says enough."""
         return replace(self, line=line)
 
+    def __str__(self) -> str:
+        """File and line where there is a file, else the field."""
+        found = self.problem("", "")
+        return found.where if found.file else found.field
+
     def problem(self, message: str, fix: str) -> Problem:
         return Problem(self.path, message, fix, self.file, self.line)

@@ -31,7 +31,7 @@ def in_text(text: str) -> str | None:
         if not password and match["scheme"].lower().endswith(("http", "https")) and not _REFERENCE.match(user):
             return "a URL with a user or a token in it"
     if _TOKEN_IN_PATH.search(text):
-        return "a channel's URL with a token in it"
+        return "a URL with a token in it"
     if _QUERY.search(text):
         return "a URL with a token in its query"
     if _TOKENS.search(text):

@@ -36,13 +36,10 @@ class Ready:
         return cache.in_use(self.place) if self.place is not None else nullcontext()
 
     @property
-    def record(self) -> dict[str, str | None]:
-        """What job.json says of it."""
-        return {
-            "definitionKey": self.definition_key or None,
-            "lockKey": self.lock_key or None,
-            "source": self.source,
-        }
+    def record(self) -> dict[str, str]:
+        """What job.json says of it; a key that there is none of is left out."""
+        told = {"definitionKey": self.definition_key, "lockKey": self.lock_key, "source": self.source}
+        return {name: text for name, text in told.items() if text}
 
 
 def find(wanted: Wanted) -> Ready | None:
