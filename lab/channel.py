@@ -11,6 +11,7 @@ needs-old, needs-new   depend on library 1 and library 2: they exclude each othe
 from __future__ import annotations
 
 import ensurepip
+import gzip
 import hashlib
 import io
 import json
@@ -145,6 +146,17 @@ def _python(minor: str) -> Recipe:
     return Recipe("python", version, files, ("__glibc >=2.17",), build="lab_0_cpython")
 
 
+def make_python(folder: Path) -> Path:
+    """A Python of its own, this machine's, as python-build-standalone packs them: one tar whose root is `python`."""
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    version = ".".join(map(str, sys.version_info[:3]))
+    target = folder / f"cpython-{version}-{platform.machine()}-unknown-linux-gnu-install_only.tar.gz"
+    files = {f"python/{path}": file for path, file in _python(minor).files.items()}
+    with gzip.GzipFile(target, "wb", compresslevel=1, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+        _add(tar, files)
+    return target
+
+
 def _taken(path: Path, root: str) -> File:
     if path.is_symlink():
         return File(b"", link=os.readlink(path))
@@ -213,13 +225,17 @@ def write_package(channel: Path, recipe: Recipe) -> Path:
 def _tar(files: Mapping[str, File]) -> bytes:
     memory = io.BytesIO()
     with tarfile.open(fileobj=memory, mode="w") as tar:
-        for path, file in sorted(files.items()):
-            entry = tarfile.TarInfo(path)
-            entry.mtime, entry.mode = _STAMP // 1000, 0o755 if file.executable else 0o644
-            if file.link:
-                entry.type, entry.linkname = tarfile.SYMTYPE, file.link
-                tar.addfile(entry)
-            else:
-                entry.size = len(file.content)
-                tar.addfile(entry, io.BytesIO(file.content))
+        _add(tar, files)
     return zstandard.ZstdCompressor(level=3).compress(memory.getvalue())
+
+
+def _add(tar: tarfile.TarFile, files: Mapping[str, File]) -> None:
+    for path, file in sorted(files.items()):
+        entry = tarfile.TarInfo(path)
+        entry.mtime, entry.mode = _STAMP // 1000, 0o755 if file.executable else 0o644
+        if file.link:
+            entry.type, entry.linkname = tarfile.SYMTYPE, file.link
+            tar.addfile(entry)
+        else:
+            entry.size = len(file.content)
+            tar.addfile(entry, io.BytesIO(file.content))

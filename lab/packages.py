@@ -30,14 +30,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lab.binaries import cache
-from lab.channel import make_channel
+from lab.channel import make_channel, make_python
 from lab.host import LabError, Progress, locked
 
 #: What pip downloads, for this machine's kind and Python 3.11.
 DOWNLOADED = ("numpy>=2,<3", "pandas>=2.2,<3", "scikit-learn>=1.6,<2", "lightgbm>=4,<5")
 _PYTHON = "3.11"
 _GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
-_RECIPE = 1
+_RECIPE = 2
 _TIME = (1980, 1, 2, 0, 0, 0)
 
 
@@ -55,6 +55,11 @@ class Packages:
     def channel(self) -> str:
         return f"{self.url}/conda/lab"
 
+    @property
+    def pythons(self) -> str:
+        """URL of a list of managed Pythons in uv's format."""
+        return f"{self.url}/pythons/list.json"
+
 
 def ensure(progress: Progress) -> Path:
     """The folder that is served: files/, simple/ and conda/lab, made when the recipe is new."""
@@ -70,6 +75,7 @@ def ensure(progress: Progress) -> Path:
                 make_own(new / "files")
                 write_index(new)
                 make_channel(new / "conda" / "lab")
+                _list_pythons(new)
                 new.rename(folder)
     return folder
 
@@ -173,6 +179,28 @@ def _make_source(files: Path, name: str, version: str) -> None:
             archive.addfile(entry, io.BytesIO(text.encode()))
 
 
+def _list_pythons(folder: Path) -> None:
+    """pythons/: one archive; its list is made when it is asked for, because it names the server."""
+    (folder / "pythons").mkdir()
+    archive = make_python(folder / "pythons")
+    major, minor, patch = sys.version_info[:3]
+    entry = {
+        "name": "cpython",
+        "arch": {"family": os.uname().machine, "variant": None},
+        "os": "linux",
+        "libc": "gnu",
+        "major": major,
+        "minor": minor,
+        "patch": patch,
+        "prerelease": "",
+        "url": f"@SERVER@/pythons/{archive.name}",
+        "sha256": _sha256(archive),
+        "variant": None,
+    }
+    key = f"cpython-{major}.{minor}.{patch}-linux-{os.uname().machine}-gnu"
+    (folder / "pythons" / "list.json").write_text(json.dumps({key: entry}))
+
+
 def write_index(folder: Path) -> None:
     """simple/<project>/index.json (PEP 691, PEP 658) for everything in files/."""
     projects: dict[str, list[dict[str, object]]] = {}
@@ -214,7 +242,19 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if self.path == "/pythons/list.json":
+            self._send_list()
+            return
         super().do_GET()
+
+    def _send_list(self) -> None:
+        listed = Path(self.translate_path(self.path)).read_text()
+        content = listed.replace("@SERVER@", f"http://{self.headers['Host']}").encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def translate_path(self, path: str) -> str:
         found = re.fullmatch(r"/simple/([^/]+)/?", unquote(urlsplit(path).path))
@@ -267,8 +307,9 @@ def main() -> int:
     parser.add_argument("command", choices=("ensure", "serve"))
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="what `ensure` printed (default: ensured now)")
     given = parser.parse_args()
-    folder = ensure(lambda line: print(line, file=sys.stderr, flush=True))
+    folder = given.folder or ensure(lambda line: print(line, file=sys.stderr, flush=True))
     if given.command == "ensure":
         print(folder)
         return 0

@@ -123,7 +123,7 @@ def request(running: RunningRegistry, base: str, served: packages.Packages, /, *
         platform=PLATFORM,
         base=base,
         registry=f"{running.address}/team",
-        mirrors=Mirrors(pypi=served.pypi, conda={"lab": served.channel}),
+        mirrors=Mirrors(pypi=served.pypi, conda={"lab": served.channel}, python=served.pythons),
         insecure=(running.address,),
         prefix=keys.PREFIX,
     )
@@ -217,3 +217,17 @@ def installed(root: Path) -> dict[str, str]:
             executable = "x" if path.stat().st_mode & 0o111 else "-"
             found[name] = f"{executable} {hashlib.sha256(path.read_bytes()).hexdigest()}"
     return found
+
+
+def at_its_prefix(root: Path, *commands: str) -> list[str]:
+    """Runs commands with an unpacked environment where it belongs, in a namespace of mounts of their own: nothing is
+    left on the machine. Returns the lines that they print."""
+    mounts = f"mount -t tmpfs none /opt && mkdir -p {keys.PREFIX} && mount --bind {root}{keys.PREFIX} {keys.PREFIX}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", " && ".join([mounts, *commands])],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()

@@ -103,7 +103,7 @@ class CondaPackages:
 
     async def _post_link(self, name: str) -> dict[str, File | Link | Folder]:
         """Runs a package's script in an environment of its own, and returns what it added."""
-        folder = await self._install(sorted(self._records), f"conda-linked-{name}", own_prefix=True)
+        folder = await self._install(self._needed_by(name), f"conda-linked-{name}", own_prefix=True)
         before = _stamps(folder)
         child = await asyncio.create_subprocess_exec(
             *("/bin/sh", str(folder / "bin" / f".{name}-post-link.sh")),
@@ -141,6 +141,17 @@ class CondaPackages:
                 "install it by a docker step",
             )
         return {self._inside(path): self._moved(folder, folder / path) for path in sorted(after.keys() - before.keys())}
+
+    def _needed_by(self, name: str) -> list[str]:
+        """The package and all that it depends on: what its script may count on."""
+        found, rest = {name}, [name]
+        while rest:
+            for text in self._records[rest.pop()].depends:
+                needed = text.split()[0]
+                if needed in self._records and needed not in found:
+                    found.add(needed)
+                    rest.append(needed)
+        return sorted(found)
 
     def _inside(self, path: str) -> str:
         return f"{self._layout.prefix}/{path}".lstrip("/")

@@ -23,11 +23,14 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """content: the bytes, or what opens them; then size says how many there are."""
+    """content: the bytes, or what opens them; then size says how many there are. owner: uid and gid. mode: permission bits;
+    None: 755 for what is executable, else 644."""
 
     content: bytes | Callable[[], IO[bytes]]
     size: int
     executable: bool = False
+    owner: tuple[int, int] = (0, 0)
+    mode: int | None = None
 
     @classmethod
     def at(cls, path: Path, *, executable: bool = False) -> "File":
@@ -44,11 +47,15 @@ class Link:
     """A symbolic link."""
 
     target: str
+    owner: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
     """A folder that would be empty, or whose parents no file names."""
+
+    owner: tuple[int, int] = (0, 0)
+    mode: int = 0o755
 
 
 #: Path in the image, without the leading slash.
@@ -95,16 +102,17 @@ def _with_parents(entries: Entries, root: str) -> dict[str, File | Link | Folder
 
 def _add(tar: tarfile.TarFile, path: str, entry: File | Link | Folder) -> None:
     header = tarfile.TarInfo(path)
-    header.mtime, header.mode = MTIME, 0o755
+    header.mtime, (header.uid, header.gid) = MTIME, entry.owner
     match entry:
         case Folder():
-            header.type = tarfile.DIRTYPE
+            header.type, header.mode = tarfile.DIRTYPE, entry.mode
             tar.addfile(header)
         case Link(target):
             header.type, header.linkname, header.mode = tarfile.SYMTYPE, target, 0o777
             tar.addfile(header)
         case File(content, size, executable):
-            header.size, header.mode = size, 0o755 if executable else 0o644
+            header.size = size
+            header.mode = entry.mode if entry.mode is not None else 0o755 if executable else 0o644
             with io.BytesIO(content) if isinstance(content, bytes) else content() as stream:
                 tar.addfile(header, stream)
 

@@ -71,7 +71,7 @@ class Findings:
 
     def read(self, layer: IO[bytes]) -> None:
         """Reads one layer to its end."""
-        with tarfile.open(fileobj=_unpacked(layer), mode="r|", bufsize=1 << 20) as tar:
+        with tarfile.open(fileobj=unpacked(layer), mode="r|", bufsize=1 << 20) as tar:
             for member in tar:
                 self._note(tar, member)
 
@@ -151,7 +151,7 @@ def conclude(findings: Findings, config: Mapping[str, Any]) -> Probe:
     return Probe(tuple(findings.interpreters(config)), findings.glibc, findings.musl and not findings.glibc)
 
 
-def _unpacked(layer: IO[bytes]) -> IO[bytes]:
+def unpacked(layer: IO[bytes]) -> IO[bytes]:
     """The tar inside. The kind is told by the first bytes: media types lie now and then."""
     buffered = layer if isinstance(layer, io.BufferedReader) else io.BufferedReader(layer, 1 << 20)  # type: ignore[type-var]
     start = buffered.peek(4)[:4]

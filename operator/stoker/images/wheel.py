@@ -33,11 +33,12 @@ _LEFT_OUT = ("INSTALLER", "REQUESTED", "direct_url.json")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where an environment's files go. prefix: absolute. python: `3.11`. conda: headers lie as in conda's own Python."""
+    """Where an environment's files go. prefix: absolute. python: `3.11`. own_python: it has an
+    interpreter of its own, and no base's: then headers lie beside that one's."""
 
     prefix: str
     python: str
-    conda: bool = False
+    own_python: bool = False
 
     @property
     def interpreter(self) -> str:
@@ -54,7 +55,7 @@ class Layout:
         if scheme == "scripts":
             return f"{self.prefix}/bin"
         if scheme == "headers":
-            site = "" if self.conda else "site/"
+            site = "" if self.own_python else "site/"
             return f"{self.prefix}/include/{site}python{self.python}/{distribution}"
         return self.prefix
 

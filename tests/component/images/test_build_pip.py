@@ -327,3 +327,24 @@ def test_a_base_without_glibc_is_refused(registry: RunningRegistry, served: pack
     built = build(request(registry, alpine, served, pip={"requirements": ["numpy"]}), tmp_path)
 
     assert (1, "BaseImageUnsupported", "image") == (built.code, built.result.reason, built.result.where)
+
+
+def test_a_base_without_python_gets_one_of_the_environments_own(
+    registry: RunningRegistry, served: packages.Packages, tmp_path: Path
+) -> None:
+    bare = push_base(
+        registry, "bases/bare", {k: v for k, v in environments.FILES.items() if "python" not in k}, ("PATH=/usr/bin",)
+    )
+    wanted = request(registry, bare, served, pip={"requirements": ["numpy", "stoker-tiny"]})
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    root = environments.unpack(registry, built.result.image, tmp_path / "root")
+    said = environments.at_its_prefix(
+        root,
+        f"{keys.PREFIX}/bin/python -I -c 'import numpy, sys; print(sys.prefix, numpy.arange(3).sum())'",
+        f"{keys.PREFIX}/bin/stoker-tiny",
+    )
+    assert [f"{keys.PREFIX} 3", "tiny 2.0"] == said
+    assert [f"PATH={keys.PREFIX}/bin:/usr/bin"] == environments.config_of(registry, built.result.image)["config"]["Env"]

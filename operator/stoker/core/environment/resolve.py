@@ -49,7 +49,8 @@ MISS_SECONDS = 60.0
 class Wanted:
     """Whose image is wanted. title: what it is called in messages. spec: with the image that it has by default. platform:
     `os/architecture`. code: digest of the snapshot that its files lie in; None where there is none (yet). base: what its
-    tag was found to mean before, pinned; empty to ask. pull_secrets: with which the base is looked up."""
+    tag was found to mean before, pinned; empty to ask. pull_secrets: with which the base is looked up. forgotten_before: failures of
+    builds that began before count for nothing (seconds since the epoch)."""
 
     namespace: str
     title: str
@@ -59,6 +60,7 @@ class Wanted:
     has_code: bool = False
     base: str = ""
     pull_secrets: tuple[str, ...] = ()
+    forgotten_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,7 @@ def _found_or_built(
     means, registry = found.means, found.means.registry
     assert registry is not None, "looked at before"
     build = known.get(found.label) or Build()
-    standing = builds.standing(build, means.builder.digest)
+    standing = builds.standing(build, means.builder.digest, wanted.forgotten_before)
     told: dict[str, Any] = {**found.told, "standing": standing}
     made = standing.last.job.metadata.uid if standing.made and standing.last else ""
     question = EnvironmentRecord(

@@ -47,7 +47,8 @@ def _needs(step: str) -> bool:
 
 
 def _copy_needs(text: str) -> bool:
-    flags, words = stepwords.split_flags(text)
+    listed, words = stepwords.split_flags(text)
+    flags = dict(listed)
     if not _COPY_FLAGS.issuperset(flags) or "<<" in words:
         return True
     # A name is looked up in the base's /etc/passwd, a mode such as u+x needs the file's own.

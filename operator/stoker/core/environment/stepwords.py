@@ -21,16 +21,13 @@ def has_patterns(text: str) -> bool:
     return _BRACED.search(text) is not None
 
 
-def split_flags(rest: str) -> tuple[dict[str, str], str]:
-    """The leading `--name=value` words of an instruction (an empty value where there is none), and what follows them.
-
-    A flag that is given twice keeps its last value.
-    """
-    flags: dict[str, str] = {}
+def split_flags(rest: str) -> tuple[tuple[tuple[str, str], ...], str]:
+    """The leading `--name=value` words of an instruction (an empty value where there is none), and what follows them."""
+    flags: list[tuple[str, str]] = []
     while match := re.match(r"--([a-z][a-z-]*)(?:=(\S*))?(?:\s+|$)", rest):
-        flags[match[1]] = match[2] or ""
+        flags.append((match[1], match[2] or ""))
         rest = rest[match.end() :]
-    return flags, rest
+    return tuple(flags), rest
 
 
 def json_words(rest: str) -> tuple[str, ...] | None:

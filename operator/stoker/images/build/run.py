@@ -14,6 +14,7 @@ from stoker import __version__
 from stoker.core.environment import keys
 from stoker.core.environment.lock import Lock, layer_format, pins
 from stoker.core.environment.request import INDEX_AUTH_FILE, BuildRequest, BuildResult
+from stoker.images import steps
 from stoker.images.assemble import Assembly, assemble
 from stoker.images.build import record
 from stoker.images.build.log import Log
@@ -35,7 +36,9 @@ async def run(request: BuildRequest, scratch: Path, log: Log) -> BuildResult:
     if (auth := Path(INDEX_AUTH_FILE)).exists():
         # uv, aiohttp and rattler all look there.
         os.environ["NETRC"] = str(auth)
-    connections = Connections(user_agent=f"stoker/{__version__}", insecure=frozenset(request.insecure))
+    connections = Connections(
+        user_agent=f"stoker/{__version__}", insecure=frozenset(request.insecure), addresses=request.addresses
+    )
     try:
         async with aiohttp.ClientSession(trust_env=True) as session:
             with as_build_failures(request):
@@ -66,9 +69,7 @@ class Build:
             base = await load_base(self._client, request.base, request.mirrors.images)
         if request.steps:
             with self._timed("steps"):
-                from stoker.images.steps import apply  # type: ignore[import-not-found,unused-ignore]
-
-                base = await apply(request, base, self._client, self._log)
+                base = await steps.apply(request, base, self._client, self._log)
         solved = await self._solve(base) if request.conda or request.pip else None
         lock = solved.lock if solved is not None else _empty_lock(request)
         lock_key = keys.lock_key(
@@ -103,7 +104,7 @@ class Build:
                 cuda = base.variable("CUDA_VERSION")
                 solved = await solve_conda(self._request, probe, self._scratch, ".".join(cuda.split(".")[:2]))
             else:
-                solved = await solve_pip(self._request, probe, self._scratch)
+                solved = await solve_pip(self._request, probe, self._scratch, self._session)
             said.append(f"{len(solved.lock.packages)} packages for Python {solved.lock.python or 'none'}")
         for package in solved.lock.packages:
             self._log.fact("package", f"{package.kind} {package.name} {package.version} {package.build}".rstrip())
@@ -204,9 +205,10 @@ def changes(solved: Solved | None, lock_key: str) -> ConfigChanges:
     if solved is None:
         return ConfigChanges(labels=labels)
     prefix = solved.layout.prefix
-    if solved.layout.conda:
-        env: tuple[tuple[str, str], ...] = (("CONDA_PREFIX", prefix), ("CONDA_DEFAULT_ENV", prefix))
-    else:
+    env: tuple[tuple[str, str], ...] = ()
+    if solved.conda is not None:
+        env = (("CONDA_PREFIX", prefix), ("CONDA_DEFAULT_ENV", prefix))
+    elif solved.interpreter is not None:
         env = (("VIRTUAL_ENV", prefix),)
     return ConfigChanges(env=env, path=(f"{prefix}/bin",), labels=labels)
 

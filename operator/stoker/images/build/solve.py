@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
+
 from stoker.core.environment.lock import Lock, Package, layer_format
 from stoker.core.environment.request import INDEX_AUTH_FILE, BuildRequest
-from stoker.images import conda, pip
+from stoker.images import conda, pip, python
 from stoker.images.conda import Channels, CondaSolution
 from stoker.images.failure import BuildFailed
 from stoker.images.probe import Interpreter, Probe
@@ -56,25 +58,24 @@ def pip_indexes(request: BuildRequest, lines: Sequence[str] = ()) -> tuple[pip.I
     return pip.Indexes(default, tuple(extra), auth if auth.exists() else None), tuple(options)
 
 
-async def solve_pip(request: BuildRequest, probe: Probe, scratch: Path) -> Solved:
+async def solve_pip(request: BuildRequest, probe: Probe, scratch: Path, session: aiohttp.ClientSession) -> Solved:
     """The lock of a definition without a conda part. Raises BuildFailed."""
     glibc = glibc_of(request, probe)
     interpreter = base_python(probe)
+    own: list[Package] = []
     if interpreter is None:
-        raise BuildFailed(
-            "BaseWithoutPython",
-            f"{request.base} has no Python of {'.'.join(map(str, OLDEST_PYTHON))} or later; "
-            "use a base that has one, or give the environment a conda part with `python`",
-        )
-    layout = Layout(request.prefix, interpreter.minor)
-    target = pip.Target(request.platform, interpreter.version, glibc)
+        target = pip.Target(request.platform, DEFAULT_PYTHON, glibc)
+        own = [await python.find(target, request.mirrors.python, session, scratch)]
+    version = own[0].version if interpreter is None else interpreter.version
+    layout = Layout(request.prefix, ".".join(version.split(".")[:2]), own_python=interpreter is None)
+    target = pip.Target(request.platform, version, glibc)
     packages, indexes = await pip_packages(request, target, scratch)
     lock = Lock(
         platform=request.platform,
-        python=interpreter.version,
+        python=version,
         prefix=request.prefix,
         layer_format=layer_format(request.bytecode),
-        packages=tuple(packages),
+        packages=(*own, *packages),
     )
     return Solved(lock, layout, target, interpreter, indexes)
 
@@ -121,7 +122,7 @@ async def solve_conda(request: BuildRequest, probe: Probe, scratch: Path, cuda: 
         # pip's packages need some Python, and an environment of conda has its own.
         solution = await solve((*dependencies, "python"))
     minor = ".".join(solution.python.split(".")[:2])
-    layout = Layout(request.prefix, minor, conda=True)
+    layout = Layout(request.prefix, minor, own_python=True)
     target = pip.Target(request.platform, solution.python, glibc)
     packages, indexes = list(solution.packages), pip.Indexes()
     if request.pip:

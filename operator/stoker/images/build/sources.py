@@ -9,6 +9,7 @@ import aiohttp
 
 from stoker.core.environment.layering import Part, package_key
 from stoker.core.environment.lock import Package
+from stoker.images import python
 from stoker.images.assemble import Source
 from stoker.images.build.solve import Solved
 from stoker.images.compiling import Compiler, compiles_for
@@ -57,6 +58,9 @@ class Workshop:
             stability = INTERPRETER if package.name == "python" else CONDA
             part = Part(package.name, self._key(package, ""), package.size, stability, package.name == "python")
             return Source(part, partial(self._conda.open, package.name), self._key(package, builder))
+        if package.kind == "python":
+            part = Part(package.name, self._key(package, ""), package.size, INTERPRETER, True)
+            return Source(part, partial(self._python, package))
         if package.source:
             part = Part(package.name, self._key(package, builder), package.size, SOURCE)
             return Source(part, partial(self._built, package))
@@ -75,11 +79,15 @@ class Workshop:
             layer_format=self._solved.lock.layer_format,
             builder=builder,
             # Whether bytecode is in it, and where headers lie: neither follows from the lock's own words.
-            extra=f"compiled={int(self.compiles)} conda={int(layout.conda)}",
+            extra=f"compiled={int(self.compiles)} own={int(layout.own_python)}",
         )
 
     async def _wheel(self, package: Package) -> Content:
         return WheelContent(await self.fetcher.get(package), self._solved.layout, self._compiler)
+
+    async def _python(self, package: Package) -> Content:
+        archive = await self.fetcher.get(package)
+        return await python.opened(archive, self._solved.layout, self._scratch, self._compiler)
 
     async def _built(self, package: Package) -> Content:
         archive = await self.fetcher.get(package)
