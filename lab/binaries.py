@@ -65,6 +65,7 @@ GROUPS = (
     Group("etcd", {"etcd": "go.etcd.io/etcd/server/v3"}),
     Group("coredns", {"coredns": "."}),
     Group("versitygw", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
+    Group("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
     Group("kwok", {"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
     Group(
         "buildkit",

@@ -282,7 +282,9 @@ def start_buildkit(state: State) -> None:
     config.write_text(
         f"""root = "{state.folder}/buildkit"
 [grpc]
-address = ["unix://{buildkit_socket(state)}"]
+address = ["unix://{buildkit_socket(state)}", "{buildkit_address(state)}"]
+[frontend."gateway.v0"]
+enabled = false
 [worker.oci]
 enabled = true
 snapshotter = "overlayfs"
@@ -297,6 +299,11 @@ insecure = true
     )
     script = f"mount --make-rshared / && exec {state.bin}/buildkitd --config {config}"
     state.processes.start("buildkitd", [*namespaces(), "sh", "-c", script])
+
+
+def buildkit_address(state: State) -> str:
+    """Where pods reach it too."""
+    return f"tcp://{state.network.address}:1234"
 
 
 def buildkit_socket(state: State) -> Path:

@@ -32,6 +32,8 @@ from lab.host import (
     wait_until,
     write_json,
 )
+from lab.packages import Packages
+from lab.packages import ensure as ensure_packages
 from lab.state import State, check_name, read, read_network, root
 
 #: What must be alive for a lab to count as running.
@@ -113,6 +115,11 @@ class Lab:
             state=state,
         )
 
+    @property
+    def buildkit(self) -> str:
+        """Address of the BuildKit on the machine, alike for the machine and for pods."""
+        return control_plane.buildkit_address(self.state)
+
     def kubectl(self, *args: str, input: str | None = None) -> str:
         """Runs kubectl as cluster administrator and returns what it printed."""
         return run(self.bin / "kubectl", f"--kubeconfig={self.kubeconfig}", *args, input=input)
@@ -157,6 +164,26 @@ class Lab:
                 raise LabError(f"the build of {tag} failed:\n{done.stderr[-6000:]}")
             digest = json.loads(Path(metadata.name).read_text())["containerimage.digest"]
         return f"{reference.rpartition(':')[0] if ':' in tag else reference}@{digest}"
+
+    def packages(self, progress: Progress = say) -> Packages:
+        """A package index and a conda channel on the bridge, where pods reach them; started when first asked for."""
+        served = Packages(self.state.packages)
+        folder = ensure_packages(progress)
+        process = self.state.processes.get("packages")
+        if process is None or not process.alive():
+            host, _, port = served.url.removeprefix("http://").partition(":")
+            self.state.processes.start(
+                "packages",
+                [sys.executable, "-m", "lab.packages", "serve", "--host", host, "--port", port, "--folder", folder],
+                cwd=Path(__file__).parent.parent,
+            )
+            wait_until(
+                lambda: control_plane.listening(f"{host}:{port}"),
+                what="the package index",
+                seconds=20,
+                log=self.state.processes.log("packages"),
+            )
+        return served
 
     def boot_node(
         self,

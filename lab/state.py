@@ -66,6 +66,11 @@ class State:
         return f"{self.network.address}:5000"
 
     @property
+    def packages(self) -> str:
+        """URL of the package index and the conda channel, which run once they have been asked for."""
+        return f"http://{self.network.address}:5001"
+
+    @property
     def s3_endpoint(self) -> str:
         return f"http://{self.network.address}:9000"
 

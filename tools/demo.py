@@ -3,7 +3,7 @@
 By default on the embedded one-machine Kubernetes (`lab/`), which is built, started, used and ended. With CONTEXT (a
 kubeconfig context) and REGISTRY (where images are pushed, and from where the nodes pull them) it uses that cluster
 instead, by kubectl, helm and an image builder from PATH, and removes at its end what it made there. KEEP=1 leaves
-everything. INSECURE_REGISTRY=1, BUILDER, PYTHON_IMAGE, GOLANG_IMAGE, WHEELS, VERSITYGW: as in images.py.
+everything. INSECURE_REGISTRY=1, BUILDER, PYTHON_IMAGE, GOLANG_IMAGE, WHEELS, VERSITYGW, DISTRIBUTION: as in images.py.
 """
 
 import json
@@ -40,9 +40,15 @@ class Place:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-def install(lab: embedded.Lab, progress: Progress = print, *, operators: int = 1) -> Mapping[str, str]:
-    """Build Stoker's images, push them to the lab's registry and install the chart; the images' references by target."""
+def install(
+    lab: embedded.Lab, progress: Progress = print, *, operators: int = 1, bundled_registry: bool = False
+) -> Mapping[str, str]:
+    """Build Stoker's images, push them to the lab's registry and install the chart; the images' references by target.
+
+    bundled_registry: bring the chart's own registry too.
+    """
     built = images.lab_images(lab, progress=progress)
+    index = lab.packages(progress)
     values = {
         "image": {"repository": f"{lab.registry}/stoker", "references": dict(built)},
         "storage": {
@@ -53,6 +59,14 @@ def install(lab: embedded.Lab, progress: Progress = print, *, operators: int = 1
             "secretKey": lab.s3.secret_key,
         },
         "insecureRegistries": [lab.registry],
+        "registry": {"url": f"{lab.registry}/environments"},
+        "mirrors": {"pypi": index.pypi, "conda": {"lab": index.channel}},
+        "builder": {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}},
+        "bundledRegistry": {
+            "mode": "Always" if bundled_registry else "Never",
+            # The nodes of all labs share this machine's loopback: each lab has a port of its own.
+            "port": 25000 + int(lab.bridge_address.split(".")[1]),
+        },
         # One node cannot fail over to another, so one operator is enough unless a test is about two.
         "operator": {"replicas": operators},
         "rbac": {"scaleResources": [{"apiGroup": "lab.stoker.dev", "resources": ["nodepools"]}]},

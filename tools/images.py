@@ -10,8 +10,9 @@
     BUILDER                        as --builder
     INSECURE_REGISTRY=1            the registry speaks http, or https with a certificate that nobody knows
     PYTHON_IMAGE, GOLANG_IMAGE     base images other than Docker Hub's
-    WHEELS, VERSITYGW              folders with the wheels of the lock and with the binary `versitygw`: the build then downloads
-                                   nothing but base images
+    WHEELS, VERSITYGW, DISTRIBUTION, BUILDCTL
+                                   folders with the wheels of the lock, and with the binaries `versitygw`, `registry` and
+                                   `buildctl`: the build then downloads nothing but base images
 """
 
 import argparse
@@ -44,13 +45,14 @@ TARGETS = {
     "stoker": ("Dockerfile", ".dockerignore", "requirements-operator.txt", "stoker"),
     "agent": ("Dockerfile", ".dockerignore", "stoker/__init__.py", "stoker/runtime"),
     "store": ("Dockerfile", ".dockerignore"),
+    "registry": ("Dockerfile", ".dockerignore"),
 }
 #: The folder whose Dockerfile makes an image with what the example imports.
 EXAMPLE = ROOT / "examples" / "iris"
 #: Folders and files that .dockerignore keeps out of the images.
 _IGNORED = {"__pycache__", "cli", "local", "sdk"}
 #: Packages of the base dependencies that the image needs too; the others belong to the CLI.
-_SHARED = ("msgspec", "obstore", "packaging", "py-rattler", "pyyaml", "uv")
+_SHARED = ("msgspec", "obstore", "packaging", "py-rattler", "pyyaml", "rfc8785", "uv")
 #: kopf would import it for its login, and it costs 60 MB and a second at start.
 _UNWANTED = "kubernetes"
 
@@ -90,17 +92,18 @@ class Building:
 _TOOLS = {"docker": "docker", "podman": "podman", "buildkit": "buildctl"}
 #: What a build may be given instead of what the Dockerfile would fetch.
 _BUILD_ARGS = ("PYTHON_IMAGE", "GOLANG_IMAGE")
-_CONTEXTS = ("wheels", "versitygw")
+_CONTEXTS = ("wheels", "versitygw", "distribution", "buildctl")
 
 
 def lab_images(lab: Lab, progress: Progress = print) -> dict[str, str]:
     """The images in a lab's registry by target, built if need be: `{"stoker": "<registry>/stoker/stoker@sha256:…"}`."""
     record = lab.state_dir / "stoker-images.json"
     known: dict[str, dict[str, str]] = json.loads(record.read_text()) if record.exists() else {}
-    versitygw = (lab.bin / "versitygw").resolve()
+    programs = {"versitygw": "versitygw", "distribution": "registry", "buildctl": "buildctl"}
+    binaries = {name: (lab.bin / program).resolve() for name, program in programs.items()}
     base = lab.images["base"]
     for target, sources in TARGETS.items():
-        made_of = _hash([CONTEXT / source for source in sources], [base, str(versitygw)])
+        made_of = _hash([CONTEXT / source for source in sources], [base, *map(str, binaries.values())])
         if known.get(target, {}).get("hash") == made_of:
             continue
         progress(f"  building image {target}")
@@ -110,7 +113,7 @@ def lab_images(lab: Lab, progress: Progress = print) -> dict[str, str]:
             target=target,
             # BuildKit looks the Go image up although the stage that needs it is replaced; any image will do.
             build_args={"PYTHON_IMAGE": base, "GOLANG_IMAGE": base},
-            contexts={"wheels": wheels(progress), "versitygw": versitygw.parent},
+            contexts={"wheels": wheels(progress), **{name: binary.parent for name, binary in binaries.items()}},
         )
         known[target] = {"hash": made_of, "reference": reference}
         record.write_text(json.dumps(known, indent=1))
@@ -264,7 +267,9 @@ def main(arguments: list[str] | None = None) -> int:
     parts = parser.add_subparsers(dest="part", required=True)
     building = parts.add_parser("build", help="build with this machine's builder and push")
     building.add_argument(
-        "--registry", required=True, help="where to push: REGISTRY/stoker, REGISTRY/agent, REGISTRY/store"
+        "--registry",
+        required=True,
+        help="where to push: REGISTRY/stoker, REGISTRY/agent, REGISTRY/store, REGISTRY/registry",
     )
     building.add_argument("--tag", default=stoker.__version__)
     building.add_argument("--builder", choices=["auto", *_TOOLS], help="default: the first that is on PATH")

@@ -1,5 +1,6 @@
 """What the chart installs."""
 
+import json
 import os
 import re
 import subprocess
@@ -40,6 +41,7 @@ EVERYTHING: Values = {
     },
     "jobNamespaces": ["team-a", "team-b"],
     "insecureRegistries": ["registry.local:5000"],
+    "registry": {"url": "registry.example.com/ml", "inClusterAddress": "registry.ml.svc:5000"},
     "jobImagePullSecrets": ["pull"],
     "defaults": {"compute": "cpu", "image": "registry.example.com/base:1", "timeoutSeconds": 3600},
     "computeClusters": [POOL],
@@ -128,7 +130,8 @@ def test_helm_lint_has_nothing_to_say(helm: Path, chart: Path) -> None:
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["try-out", "everything"])
 def test_every_pod_of_ours_is_restricted(render: Render, values: Values) -> None:
-    """As Pod Security's level `restricted` has it, and with a root file system that cannot be written."""
+    """As Pod Security's level `restricted` has it, and with a root file system that cannot be written. The registry's
+    proxy is on the node's network, and that is all."""
     templates = pod_templates(render(values))
 
     assert {"Deployment/stoker-operator", "StatefulSet/stoker-server", "Job/stoker-test-ready"} <= templates.keys()
@@ -136,7 +139,8 @@ def test_every_pod_of_ours_is_restricted(render: Render, values: Values) -> None
         security = pod["securityContext"]
         assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 1000), name
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}, name
+        beyond = {"hostNetwork"} if name == "DaemonSet/stoker-registry-proxy" else set()
+        assert beyond == pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}, name
         assert all(not volume.keys() & {"hostPath"} for volume in pod.get("volumes", ())), name
         for container in [*pod["containers"], *pod.get("initContainers", ())]:
             assert container["securityContext"] == {
@@ -226,7 +230,7 @@ def test_people_may_reach_the_servers_pods_by_name_and_nothing_else_there(render
     role = one(render(EVERYTHING), "Role", "stoker-public")
 
     assert [(rule["resources"], rule["resourceNames"], rule["verbs"]) for rule in role["rules"]] == [
-        (["configmaps"], ["stoker-public"], ["get"]),
+        (["configmaps"], ["stoker-public", "stoker-registry-check"], ["get"]),
         (["pods/portforward"], ["stoker-server-0", "stoker-server-1"], ["get", "create"]),
     ]
 
@@ -294,6 +298,104 @@ def test_with_a_url_it_does_not(render: Render) -> None:
     assert [found for found in objects(text) if found["kind"] == "Secret"] == []
 
 
+def operator_env(text: str) -> dict[str, str]:
+    container = one(text, "Deployment", "stoker-operator")["spec"]["template"]["spec"]["containers"][0]
+    return {variable["name"]: variable.get("value", "") for variable in container["env"]}
+
+
+REGISTRY_ENV = ("STOKER_REGISTRY_URL", "STOKER_REGISTRY_ADDRESSES", "STOKER_CHECKED_REGISTRIES")
+OWN_ADDRESS = "127.0.0.1:5035=stoker-registry.stoker-system.svc:5000"
+
+
+@pytest.mark.parametrize(
+    ("values", "url", "addresses", "checked", "insecure"),
+    [
+        ({}, "127.0.0.1:5035/stoker", OWN_ADDRESS, "127.0.0.1:5035/stoker", "127.0.0.1:5035"),
+        ({"bundledRegistry": {"mode": "Never"}}, "", "", "", ""),
+        ({"registry": {"url": "r.example.com/ml"}}, "r.example.com/ml", "", "r.example.com/ml", ""),
+        (
+            {"registry": {"url": "r.example.com/ml", "inClusterAddress": "r.ml.svc"}, "bundledRegistry": {"mode": "Always"}},
+            "r.example.com/ml",
+            f"r.example.com=r.ml.svc,{OWN_ADDRESS}",
+            "r.example.com/ml,127.0.0.1:5035/stoker",
+            "127.0.0.1:5035",
+        ),
+    ],
+    ids=["none configured", "none wanted", "configured", "both"],
+)  # fmt: skip
+def test_the_operator_knows_each_registry_by_the_nodes_name_and_its_own_address(
+    render: Render, values: Values, url: str, addresses: str, checked: str, insecure: str
+) -> None:
+    env = operator_env(render(values))
+
+    assert [url, addresses, checked] == [env[name] for name in REGISTRY_ENV]
+    assert insecure == env["STOKER_INSECURE_REGISTRIES"]
+
+
+def test_every_node_reaches_the_chart_s_registry_at_its_own_loopback(render: Render) -> None:
+    text = render({"bundledRegistry": {"port": 5999}})
+    proxy = one(text, "DaemonSet", "stoker-registry-proxy")
+    pod = proxy["spec"]["template"]["spec"]
+
+    assert "stoker-privileged" == proxy["metadata"]["namespace"]
+    assert (
+        "privileged"
+        == one(text, "Namespace", "stoker-privileged")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    )
+    (container,) = pod["containers"]
+    assert ["nodeproxy", "--listen=127.0.0.1:5999", "--to=stoker-registry.stoker-system.svc:5000"] == container["args"]
+    assert {"host": "127.0.0.1", "path": "/", "port": 5999} == container["readinessProbe"]["httpGet"]
+    assert [{"operator": "Exists"}] == pod["tolerations"]
+    assert {"port": 5000, "targetPort": "registry"}.items() <= one(text, "Service", "stoker-registry")["spec"]["ports"][
+        0
+    ].items()
+
+
+@pytest.mark.parametrize("values", [{"registry": {"url": "r.example.com/ml"}}, {"bundledRegistry": {"mode": "Never"}}])
+def test_without_the_bundled_registry_nothing_is_privileged(render: Render, values: Values) -> None:
+    text = render(values)
+
+    assert [] == [
+        found["kind"]
+        for found in objects(text)
+        if found["metadata"]["name"] in ("stoker-registry", "stoker-registry-proxy")
+    ]
+    assert "stoker-privileged" not in text
+
+
+def test_the_operator_may_try_registries_in_its_own_namespace_and_nowhere_else(render: Render) -> None:
+    text = render({"jobImagePullSecrets": ["pull"], "registry": {"url": "r.example.com/ml", "secretName": "push"}})
+    role = one(text, "Role", "stoker-operator-registry-check")
+
+    assert "stoker-system" == role["metadata"]["namespace"]
+    assert [
+        (["configmaps"], ["stoker-registry-check"], ["get", "patch"]),
+        (["pods"], None, ["list", "watch", "create", "delete"]),
+        (["secrets"], ["push", "pull"], ["get"]),
+    ] == [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]]
+    assert "data" not in one(text, "ConfigMap", "stoker-registry-check")
+
+
+def test_someone_else_may_make_the_privileged_namespace(render: Render) -> None:
+    text = render({"privilegedNamespace": {"create": False}})
+
+    assert "Namespace" not in {found["kind"] for found in objects(text)}
+    assert one(text, "DaemonSet", "stoker-registry-proxy")
+
+
+def test_users_of_the_bundled_registry_come_from_a_secret(render: Render) -> None:
+    text = render({"bundledRegistry": {"htpasswdSecret": "users", "persistence": {"enabled": False}}})
+    config = yaml.safe_load(one(text, "ConfigMap", "stoker-registry")["data"]["config.yaml"])
+    spec = one(text, "StatefulSet", "stoker-registry")["spec"]
+
+    assert {"htpasswd": {"realm": "stoker", "path": "/etc/stoker/htpasswd/htpasswd"}} == config["auth"]
+    volumes = {volume["name"]: volume for volume in spec["template"]["spec"]["volumes"]}
+    assert "users" == volumes["htpasswd"]["secret"]["secretName"]
+    assert {} == volumes["data"]["emptyDir"]
+    assert "volumeClaimTemplates" not in spec
+    assert "auth" not in yaml.safe_load(one(render(), "ConfigMap", "stoker-registry")["data"]["config.yaml"])
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -305,6 +407,11 @@ def test_with_a_url_it_does_not(render: Render) -> None:
         (
             {"storage": {"url": "s3://bucket", "accessKey": "a", "secretKey": "b", "existingSecret": "c"}},
             "storage.existingSecret and storage.accessKey are both set",
+        ),
+        ({"registry": {"inClusterAddress": "registry.ml.svc:5000"}}, "registry.url is empty"),
+        (
+            {"registry": {"url": "127.0.0.1:5035/ml"}, "bundledRegistry": {"mode": "Always"}},
+            "registry.url is the address of the bundled registry",
         ),
         ({"nope": 1}, "additional properties 'nope' not allowed"),
     ],
@@ -325,7 +432,58 @@ def test_another_namespace_is_refused(render: Render) -> None:
 
 
 def test_whole_references_are_enough(render: Render) -> None:
-    references = {target: f"registry.example.com/{target}@sha256:{'1' * 64}" for target in ("stoker", "agent", "store")}
+    references = {
+        target: f"registry.example.com/{target}@sha256:{'1' * 64}"
+        for target in ("stoker", "agent", "store", "registry")
+    }
     text = render({"image": {"references": references}}, repository=None)
 
-    assert set(re.findall(r"registry\.example\.com/(\w+)@", text)) == {"stoker", "agent", "store"}
+    assert set(re.findall(r"registry\.example\.com/(\w+)@", text)) == set(references)
+
+
+def buildkit_of(text: str) -> tuple[dict[str, Any], str]:
+    """What the operator is told of BuildKit: its settings, and the address."""
+    (container,) = one(text, "Deployment", "stoker-operator")["spec"]["template"]["spec"]["containers"]
+    told = {variable["name"]: variable.get("value") for variable in container["env"]}
+    return json.loads(told["STOKER_BUILDKIT"]), told["STOKER_BUILDKIT_ADDRESS"]
+
+
+def test_nobody_gets_buildkit_unasked(render: Render) -> None:
+    text = render({"registry": {"url": "r.example.com/ml"}})
+
+    assert buildkit_of(text)[0]["enabled"] is False
+    assert "stoker-privileged" not in text
+
+
+@pytest.mark.parametrize(
+    ("isolation", "image"),
+    [
+        ("UserNamespace", "docker.io/moby/buildkit:v0.31.2"),
+        ("Rootless", "docker.io/moby/buildkit:v0.31.2-rootless"),
+    ],
+)
+def test_the_operator_makes_buildkit_where_it_is_asked_to(render: Render, isolation: str, image: str) -> None:
+    text = render({"registry": {"url": "r.example.com/ml"}, "buildkit": {"enabled": True, "isolation": isolation}})
+
+    assert (image, isolation) == (buildkit_of(text)[0]["image"], buildkit_of(text)[0]["isolation"])
+    assert {"StatefulSet", "NetworkPolicy"}.isdisjoint(
+        found["kind"] for found in objects(text) if "buildkit" in found["metadata"]["name"]
+    )
+    rights = one(text, "Role", "stoker-buildkit")
+    assert "stoker-privileged" == rights["metadata"]["namespace"]
+    assert {"statefulsets", "services", "configmaps", "networkpolicies"} == {
+        resource for rule in rights["rules"] for resource in rule["resources"]
+    }
+    assert (
+        "privileged"
+        == one(text, "Namespace", "stoker-privileged")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    )
+
+
+def test_a_buildkit_of_ones_own_gives_no_rights(render: Render) -> None:
+    text = render(
+        {"registry": {"url": "r.example.com/ml"}, "buildkit": {"enabled": True, "address": "tcp://buildkit.ci:1234"}}
+    )
+
+    assert "tcp://buildkit.ci:1234" == buildkit_of(text)[1]
+    assert "stoker-privileged" not in text

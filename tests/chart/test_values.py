@@ -81,6 +81,10 @@ def test_the_defaults_fit(schema: Schema, defaults: dict[str, Any]) -> None:
         {"computeClusters": [{"name": "cpu", "spec": {"maxInstance": 1}}]},
         {"rbac": {"scaleResources": [{"apiGroup": "cluster.x-k8s.io"}]}},
         {"store": {"secretKey": "short"}},
+        {"registry": {"url": "https://registry.example.com/ml"}},
+        {"registry": {"url": "registry.example.com/ml:1"}},
+        {"bundledRegistry": {"mode": "yes"}},
+        {"bundledRegistry": {"port": 80}},
     ],
     ids=lambda values: json.dumps(values)[:60],
 )

@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def stoker(repository: Path) -> Stoker:
     """Stoker, installed by its chart on a lab of its own with one node for the system."""
     lab = labs.running(os.environ.get("STOKER_LAB", "stoker-test"), nodes=1)
-    images = install(lab, progress=lambda line: None)
+    images = install(lab, progress=lambda line: None, bundled_registry=True)
     return Stoker(lab, repository, images)
 
 

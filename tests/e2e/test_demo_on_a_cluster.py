@@ -42,6 +42,7 @@ def demo(lab: Lab, repository: Path, **variables: str) -> subprocess.CompletedPr
             "GOLANG_IMAGE": lab.images["base"],
             "WHEELS": str(images.wheels(lambda line: None)),
             "VERSITYGW": str((lab.bin / "versitygw").resolve().parent),
+            "DISTRIBUTION": str((lab.bin / "registry").resolve().parent),
             "KEEP": "",
             **variables,
         },

@@ -81,6 +81,90 @@ priorityClassName: {{ . | quote }}
 {{- if or (include "stoker.ownStore" .) .Values.storage.existingSecret .Values.storage.accessKey }}true{{ end -}}
 {{- end }}
 
+{{/* "true" when the chart brings a registry of its own. */}}
+{{- define "stoker.ownRegistry" -}}
+{{- if or (eq .Values.bundledRegistry.mode "Always") (and (eq .Values.bundledRegistry.mode "Auto") (not .Values.registry.url)) }}true{{ end -}}
+{{- end }}
+
+{{/* What nodes call it, and where pods of the cluster reach it. */}}
+{{- define "stoker.ownRegistryHost" -}}
+127.0.0.1:{{ .Values.bundledRegistry.port | int64 }}
+{{- end }}
+
+{{- define "stoker.ownRegistryAddress" -}}
+stoker-registry.{{ .Release.Namespace }}.svc:5000
+{{- end }}
+
+{{/* Where built images go, as nodes reach it: `host/path`; empty when nothing can be built. */}}
+{{- define "stoker.registryUrl" -}}
+{{- if .Values.registry.url -}}
+{{ .Values.registry.url | trimSuffix "/" }}
+{{- else if include "stoker.ownRegistry" . -}}
+{{ include "stoker.ownRegistryHost" . }}/stoker
+{{- end -}}
+{{- end }}
+
+{{/* `host=address` of registries that Stoker's own pods reach at another address than nodes do, with commas. */}}
+{{- define "stoker.registryAddresses" -}}
+{{- $pairs := list -}}
+{{- if .Values.registry.inClusterAddress }}{{ $pairs = append $pairs (printf "%s=%s" (first (splitList "/" .Values.registry.url)) .Values.registry.inClusterAddress) }}{{ end -}}
+{{- if include "stoker.ownRegistry" . }}{{ $pairs = append $pairs (printf "%s=%s" (include "stoker.ownRegistryHost" .) (include "stoker.ownRegistryAddress" .)) }}{{ end -}}
+{{ join "," $pairs }}
+{{- end }}
+
+{{/* Registries that speak http, with commas. */}}
+{{- define "stoker.insecureRegistries" -}}
+{{- $hosts := .Values.insecureRegistries -}}
+{{- if and .Values.registry.url .Values.registry.insecure }}{{ $hosts = append $hosts (first (splitList "/" .Values.registry.url)) }}{{ end -}}
+{{- if include "stoker.ownRegistry" . }}{{ $hosts = append $hosts (include "stoker.ownRegistryHost" .) }}{{ end -}}
+{{ join "," (uniq $hosts) }}
+{{- end }}
+
+{{/* Registries that nodes are tried with at the start, with commas. */}}
+{{- define "stoker.checkedRegistries" -}}
+{{- $urls := list -}}
+{{- with include "stoker.registryUrl" . }}{{ $urls = append $urls . }}{{ end -}}
+{{- if include "stoker.ownRegistry" . }}{{ $urls = append $urls (printf "%s/stoker" (include "stoker.ownRegistryHost" .)) }}{{ end -}}
+{{ join "," (uniq $urls) }}
+{{- end }}
+
+{{/* "true" when a part needs the namespace stoker-privileged. */}}
+{{- define "stoker.privileged" -}}
+{{- if or (include "stoker.ownRegistry" .) (include "stoker.ownBuildkit" .) }}true{{ end -}}
+{{- end }}
+
+{{/* "true" when the operator runs BuildKit. */}}
+{{- define "stoker.ownBuildkit" -}}
+{{- if and .Values.buildkit.enabled (not .Values.buildkit.address) }}true{{ end -}}
+{{- end }}
+
+{{/* How the operator makes it, as JSON. */}}
+{{- define "stoker.buildkit" -}}
+{{- $image := .Values.buildkit.image | default (printf "docker.io/moby/buildkit:v0.31.2%s" (eq .Values.buildkit.isolation "Rootless" | ternary "-rootless" "")) -}}
+{{- $settings := omit .Values.buildkit "address" | merge (dict "image" $image) -}}
+{{ $settings | toJson }}
+{{- end }}
+
+{{/* Registries that are only read, as spec.globalRegistries of a Workspace has them. */}}
+{{- define "stoker.globalRegistries" -}}
+{{- $found := list -}}
+{{- range .Values.globalRegistries }}
+{{- $one := dict "url" .url "insecure" (.insecure | default false) -}}
+{{- with .secretName }}{{ $_ := set $one "secretRef" (dict "name" .) }}{{ end -}}
+{{- $found = append $found $one -}}
+{{- end -}}
+{{ $found | toJson }}
+{{- end }}
+
+{{/* Mirrors, as spec.mirrors of a Workspace has them. */}}
+{{- define "stoker.mirrors" -}}
+{{- $found := dict "conda" .Values.mirrors.conda "images" .Values.mirrors.images -}}
+{{- with .Values.mirrors.pypi }}{{ $_ := set $found "pypi" . }}{{ end -}}
+{{- with .Values.mirrors.python }}{{ $_ := set $found "python" . }}{{ end -}}
+{{- with .Values.mirrors.secretName }}{{ $_ := set $found "secretRef" (dict "name" .) }}{{ end -}}
+{{ $found | toJson }}
+{{- end }}
+
 {{/* Environment that operator and server share: where they are, where things are stored. */}}
 {{- define "stoker.environment" -}}
 - name: STOKER_NAMESPACE
@@ -114,6 +198,12 @@ priorityClassName: {{ . | quote }}
 {{- end }}
 {{- if and .Values.storage.existingSecret .Values.storage.accessKey }}
 {{- fail "storage.existingSecret and storage.accessKey are both set: keep one of them" }}
+{{- end }}
+{{- if and .Values.registry.inClusterAddress (not .Values.registry.url) }}
+{{- fail "registry.inClusterAddress is set and registry.url is empty: set registry.url to what nodes call that registry, such as registry.example.com/ml" }}
+{{- end }}
+{{- if and (eq .Values.bundledRegistry.mode "Always") (eq (first (splitList "/" .Values.registry.url)) (include "stoker.ownRegistryHost" .)) }}
+{{- fail "registry.url is the address of the bundled registry: leave registry.url empty, or take another bundledRegistry.port" }}
 {{- end }}
 {{- if and (not .Values.storage.url) (or .Values.storage.endpoint .Values.storage.existingSecret .Values.storage.accessKey .Values.storage.clientEndpoint) }}
 {{- fail "storage.url is empty but other storage settings are given: set storage.url, such as s3://bucket/prefix, or remove them to get the store for trying out" }}

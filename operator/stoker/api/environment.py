@@ -203,6 +203,7 @@ class ResolvedImage(Spec):
         str, field("Name of the definition with the base's digest on this platform.", max_length=64)
     ] = ""
     lock_key: Annotated[str, field("Name of the exact set of packages.", max_length=64)] = ""
+    base: Annotated[str, field("The base image on this platform, pinned by its digest.", max_length=1152)] = ""
     digest: Annotated[str, field("Digest of the platform's manifest.", max_length=71)] = ""
     image: Annotated[str, field("The image pinned by its digest.", max_length=1152)] = ""
     source: Annotated[str, field("Where it came from: `given`, `workspace`, `global` or `built`.", max_length=32)] = ""

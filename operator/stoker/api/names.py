@@ -22,6 +22,19 @@ TAINT_LEAVING = "stoker.dev/leaving"
 #: On children: the digest of the code that they run, and their image pinned by digest.
 ANNOTATION_SNAPSHOT = "stoker.dev/snapshot"
 ANNOTATION_IMAGE = "stoker.dev/image"
+#: On children whose image was found or built by content: the definition's key, and where the image came from.
+ANNOTATION_DEFINITION = "stoker.dev/definition-key"
+ANNOTATION_SOURCE = "stoker.dev/image-source"
+#: On an Environment: builds of it that failed before this moment (RFC 3339) are forgotten.
+ANNOTATION_AGAIN = "stoker.dev/build-again"
+#: On the Job and the pod that build an image: which one, short (core.environment.builds.label).
+LABEL_BUILD = "stoker.dev/environment-build"
+#: On that Job: the specKey in full, the Environment's `refresh`, a digest of the builder's settings, and whether it
+#: needs BuildKit.
+ANNOTATION_SPEC_KEY = "stoker.dev/spec-key"
+ANNOTATION_REFRESH = "stoker.dev/refresh"
+ANNOTATION_BUILDER = "stoker.dev/builder"
+ANNOTATION_BUILDKIT = "stoker.dev/buildkit"
 #: On the Job and the pod that save what a rank left on its scratch claim, in place of LABEL_ATTEMPT: `attempt-rank`.
 LABEL_SALVAGE = "stoker.dev/salvage"
 #: Set by the Job controller on each pod of an Indexed Job.

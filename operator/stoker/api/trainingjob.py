@@ -508,6 +508,13 @@ class ImageStatus(Spec):
     definition_key: Annotated[
         str, field("Name of the environment's definition; missing for an image that is run as it is.", max_length=64)
     ] = ""
+    spec_key: Annotated[
+        str,
+        field(
+            "Name of the definition on this platform, with the base's digest: its build log is kept by it.",
+            max_length=64,
+        ),
+    ] = ""
     reference: Annotated[str, field("As the environment names it.", max_length=1024)] = ""
     image: Annotated[str, field("Pinned by digest: what the pods run.", max_length=1152)] = ""
     source: Annotated[str, field("Where it came from: `given`, `workspace`, `global` or `built`.", max_length=32)] = ""

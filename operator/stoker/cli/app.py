@@ -1,15 +1,14 @@
 """The commands of `stoker`, each imported when it is called; one place turns errors into messages and exit codes."""
 
-import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
-from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_USAGE, StokerError, did_you_mean
+from stoker.cli.group import Commands
+from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_USAGE, StokerError
 
 #: Command -> (module below stoker.cli, one line of help). The order is the one in `stoker --help`.
 COMMANDS = {
@@ -26,6 +25,7 @@ COMMANDS = {
     "rm": ("rm", "Remove finished runs: record, logs, outputs."),
     "gc": ("gc", "Remove what retention does not keep, and unused snapshots."),
     "snapshot": ("snapshot", "List what of a folder is sent, and why."),
+    "env": ("env", "Environments: their keys, and what differs."),
     "doctor": ("doctor", "Say what works: cluster, way in, store."),
     "job": ("run", "job create -f FILE: submit without following."),
     "completion": ("start", "Print the shell's completion script."),
@@ -48,31 +48,12 @@ Exit codes: the job's own; 2 usage, 124 time, 125 platform, 130 cancelled.
 """
 
 
-class Commands(click.Group):
-    """Knows its commands by name and imports one when it is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"stoker.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS:
-            raise click.UsageError(f"no command {args[0]!r}; {did_you_mean(args[0], set(COMMANDS))}", ctx)
-        return super().resolve_command(ctx, args)
-
-
 @click.group(
-    cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+    cls=Commands,
+    package="stoker.cli",
+    table=COMMANDS,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.option("--version", is_flag=True, help="Print the version.")
 def cli(version: bool) -> None:
@@ -167,5 +148,5 @@ def _ordered(arguments: Sequence[str]) -> list[str]:
             front.append(rest.pop(0))
         else:
             break
-    depth = 2 if rest[:1] == ["job"] and len(rest) > 1 else 1
+    depth = 2 if rest[:1] in (["job"], ["env"]) and len(rest) > 1 else 1
     return [*rest[:depth], *front, *rest[depth:]]

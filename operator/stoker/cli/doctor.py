@@ -124,6 +124,7 @@ def _of_cluster(cluster: "Cluster") -> Iterator[Line]:
     else:
         yield Line("unknown", "way in", "cannot be tried without a token", "mend the token first")
     yield _asked("storage", lambda: _storage(cluster))
+    yield from _registries(cluster)
 
 
 def _asked(what: str, ask: Callable[[], Line]) -> Line:
@@ -192,6 +193,43 @@ def _way_in(cluster: "Cluster") -> Line:
     except StokerError as error:
         return Line("fails", "way in", str(error), "see the pods of stoker-server in namespace stoker-system")
     return Line("ok", "way in", f"{where} answers")
+
+
+def _registries(cluster: "Cluster") -> Iterator[Line]:
+    """What came of the operator's own try, for each registry that the chart knows."""
+    found: list[Line] = []
+
+    def ask() -> Line:
+        found.extend(_checked(cluster))
+        return found[0]
+
+    first = _asked("registry", ask)
+    yield first
+    yield from found[1:]
+
+
+def _checked(cluster: "Cluster") -> list[Line]:
+    from stoker.api.names import SYSTEM_NAMESPACE
+    from stoker.core.registrycheck import CHECKS, CONFIG_MAP, FAILS, OK, decode
+    from stoker.kube.resources import CONFIG_MAPS
+    from stoker.sdk.kube import Refused
+
+    try:
+        kept: dict[str, Any] = cluster.kube.get(CONFIG_MAPS.path(SYSTEM_NAMESPACE, CONFIG_MAP))
+    except Refused as error:
+        if error.status != 404:
+            raise
+        detail = "none is configured: only images that exist already can be used"
+        return [Line("ok", "registry", detail, "to build environments, set registry.url in the chart's values")]
+    outcomes = decode((kept.get("data") or {}).get(CHECKS, ""))
+    if not outcomes:
+        fix = "wait a minute; then see the log of deployment/stoker-operator in namespace stoker-system"
+        return [Line("unknown", "registry", "the operator has not tried yet whether nodes can pull from it", fix)]
+    states = {OK: "ok", FAILS: "fails"}
+    return [
+        Line(states.get(one.state, "unknown"), "registry", f"{one.registry}: {one.reason}: {one.message}", one.fix)
+        for one in outcomes
+    ]
 
 
 def _storage(cluster: "Cluster") -> Line:

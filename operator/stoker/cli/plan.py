@@ -25,11 +25,15 @@ def environment_words(asked: EnvironmentAsked | None, *, local: bool) -> tuple[s
         return "this Python", asked.source
     if asked.kind == "name":
         return f"Environment/{asked.name}", asked.source
-    packages = plural(len(asked.pip), "package")
+    count = len(asked.pip) + len(asked.conda_packages)
+    packages = plural(count, "package") + (
+        f", python {asked.python.removesuffix('.*').lstrip('=')}" if asked.python else ""
+    )
     if local:
-        remark = f"{asked.source}; the image is for clusters" if asked.image else asked.source
-        return (packages + (f", python {asked.python.lstrip('=')}" if asked.python else "")), remark
-    return asked.image, f"{asked.source}; {packages} expected in it" if asked.pip else asked.source
+        return packages, f"{asked.source}; the image is for clusters" if asked.image else asked.source
+    image = asked.image or "the workspace's image"
+    more = [packages] * bool(count or asked.python) + [plural(len(asked.steps), "step")] * bool(asked.steps)
+    return image, f"{asked.source}; with {' and '.join(more)}" if more else asked.source
 
 
 def print_plan(output: Output, prepared: Prepared, where: str, detail: str) -> None:

@@ -192,6 +192,10 @@ def local_job(prepared: Prepared, name: str, store_url: str) -> Any:
 
     draft = prepared.draft
     asked = draft.environment
+    if asked is not None and (asked.conda_packages or asked.steps):
+        what = asked.conda_packages[0] if asked.conda_packages else asked.steps[0]
+        fix = "name an environment of pip packages, use --environment system, or run with --compute NAME"
+        raise BadInput("environment", f"{what!r} is not made on this machine", fix, asked.source)
     needs = Needs() if asked is None else Needs(asked.pip, asked.options, asked.python, asked.kind == "system")
     secrets = secret_values.secret_inputs(draft.spec, os.environ)
     drawn = secret_values.drawn_variables(draft.spec, os.environ)

@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from stoker.controller.gate import Gate, NotLeading
-from stoker.core.plan import Answer, Found, ImageDigest, Question, Refused, Unavailable
+from stoker.core.plan import Answer, EnvironmentRecord, Found, ImageDigest, Question, Refused, Unavailable
 from stoker.kube.store import Key
 from stoker.kube.turns import Turns
 
@@ -21,6 +21,8 @@ LOG = logging.getLogger(__name__)
 MOST_ANSWERS = 50_000
 #: A tag may move; what it meant is good for so long.
 IMAGE_SECONDS = 300.0
+#: That no registry has an image is known to be true for so long only: someone may build it.
+MISS_SECONDS = 2.0
 #: Questions that are being answered at a time, in all and of one namespace: its store may be slow to answer each.
 FLIGHTS, NAMESPACE_FLIGHTS = 64, 16
 #: When no better moment is known.
@@ -217,8 +219,7 @@ class Answers:
             self._line_up(question, asker.namespace)
 
     def _keep(self, question: Question, answer: Answer) -> None:
-        lasting = IMAGE_SECONDS if isinstance(question, ImageDigest) and isinstance(answer, Found) else float("inf")
-        self._known[question] = (answer, self._clock() + lasting)
+        self._known[question] = (answer, self._clock() + _lasting(question, answer))
         self._known.move_to_end(question)
         while len(self._known) > MOST_ANSWERS:
             self._known.popitem(last=False)
@@ -231,6 +232,13 @@ class Answers:
         answer = self._known.get(question, (None, 0.0))[0]
         if not isinstance(answer, Found) or hasattr(question, "key"):
             self._known.pop(question, None)
+
+
+def _lasting(question: Question, answer: Answer) -> float:
+    """For how long whoever comes new may use an answer, in seconds."""
+    if isinstance(question, EnvironmentRecord) and isinstance(answer, Found):
+        return IMAGE_SECONDS if answer.value.image is not None else MISS_SECONDS
+    return IMAGE_SECONDS if isinstance(question, ImageDigest) and isinstance(answer, Found) else float("inf")
 
 
 def _retry_at(answer: Answer) -> float | None:

@@ -11,12 +11,15 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from stoker import __version__
-from stoker.api.names import LABEL_JOB_UID
+from stoker.api.names import LABEL_BUILD, LABEL_JOB_UID
 from stoker.controller import kopf_front
 from stoker.controller.access import Accounts
 from stoker.controller.answers import Answers
 from stoker.controller.asking import Asking, outcome_name, question_name
+from stoker.controller.buildkit import BuildKits
+from stoker.controller.builds import Builds
 from stoker.controller.config import Config
+from stoker.controller.environment_oracle import EnvironmentOracle
 from stoker.controller.executor import Executor
 from stoker.controller.gate import check
 from stoker.controller.ledger import Ledger
@@ -28,12 +31,16 @@ from stoker.controller.preflight import check_cluster
 from stoker.controller.probes import Probes
 from stoker.controller.pull_secrets import PullSecrets
 from stoker.controller.reconciler import Reconciler
+from stoker.controller.registries import Registries
+from stoker.controller.registry_check import RegistryCheck
+from stoker.controller.registry_push import checked, pushing
 from stoker.controller.retention import Retention
 from stoker.controller.routes import Routes
 from stoker.controller.sweep import Sweeper
 from stoker.controller.views import Views
 from stoker.controller.workspaces import Workspaces
 from stoker.core.plan import Answer, Question
+from stoker.images.records import Records
 from stoker.images.registry import Registry
 from stoker.kube.access import from_kubeconfig, in_cluster
 from stoker.kube.client import KubeClient
@@ -73,25 +80,37 @@ class Operator:
         self._review_client = self._client(tries=2)
         self.store = Store()
         self.queue = WorkQueue(waited=self.metrics.queue_seconds.observe)
-        self.registry = Registry(insecure=config.insecure_registries, user_agent=USER_AGENT)
+        self.registry = Registry(
+            insecure=config.insecure_registries, addresses=config.registry_addresses, user_agent=USER_AGENT
+        )
         self.recorder = Recorder(self.client, "stoker-operator")
         self.sweeper = Sweeper(self.client, self.store, config.job_namespaces)
         self.reflectors = tuple(self._reflectors())
         self._stop = asyncio.Event()
         self._kopf_started = asyncio.Event()
         workspaces = Workspaces(self.store, config, self.gate)
-        asking = Asking(workspaces, self.registry, PullSecrets(self.client))
+        pull_secrets = PullSecrets(self.client)
+        self.registries = Registries(self.registry, USER_AGENT, config.insecure_registries, config.registry_addresses)
+        environments = EnvironmentOracle(workspaces, self.client, Records(self.registries.client), pull_secrets)
+        asking = Asking(workspaces, self.registry, pull_secrets, environments=environments)
         self.answers = Answers(asking, self._wake, self.gate, observe=self._answered)
         self.ledger = Ledger(self.store, self._wake, lambda key: self.reconciler.later(key))
         self.pools = Pools(self.store, self.ledger, self.client)
-        views = Views(self.store, self.answers, self.ledger, workspaces, config)
+        builds = Builds(self.store, self.answers, workspaces, self._wake)
+        views = Views(self.store, self.answers, self.ledger, workspaces, builds, config)
         executor = Executor(self.client, self.store, self.answers, self.pools, self.recorder, self.gate, self._wake)
         self.reconciler = Reconciler(
-            self.store, self.queue, views, self.pools, self.ledger, self.answers, executor, workspaces, self.gate,
-            self.metrics,
+            self.store, self.queue, views, self.pools, self.ledger, self.answers, executor, workspaces, builds,
+            self.gate, self.metrics,
         )  # fmt: skip
         self.routes = Routes(self.store, self.ledger, self._wake, self.pools.clusters_of)
         self.retention = Retention(self.client, self.store, workspaces, self.answers, self.gate, self._wake)
+        self.buildkits = BuildKits(self.client, self.store, config.buildkit, self.gate)
+        secrets = tuple(filter(None, (config.registry_secret, *config.image_pull_secrets)))
+        self.registry_check = RegistryCheck(
+            self.client, self.gate, pushing(self.registry, PullSecrets(self.client), config.namespace, secrets),
+            checked(config, secrets, __version__), secrets, config.namespace,
+        )  # fmt: skip
         self.accounts = Accounts(self.client, self.store, config.job_namespaces, self.gate)
         plans = Plans(self._review_client, self.gate, views.job, self._unready)
         self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics, plans.routes())
@@ -109,6 +128,8 @@ class Operator:
         for namespace in self.config.job_namespaces or ("",):
             yield Reflector(self.client, PODS, self.store, namespace=namespace, label_selector=LABEL_JOB_UID)
             yield Reflector(self.client, JOBS, self.store, namespace=namespace, label_selector=LABEL_JOB_UID)
+            yield Reflector(self.client, PODS, self.store, namespace=namespace, label_selector=LABEL_BUILD)
+            yield Reflector(self.client, JOBS, self.store, namespace=namespace, label_selector=LABEL_BUILD)
             yield Reflector(self.client, CLAIMS, self.store, namespace=namespace, label_selector=LABEL_JOB_UID)
             yield Reflector(
                 self.client,
@@ -160,6 +181,7 @@ class Operator:
         """Until SIGTERM or SIGINT. Raises Unfit, KubeError, or PartEnded for a part that died."""
         self._take_signals()
         async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.registries.close)
             closing.push_async_callback(self.registry.close)
             closing.push_async_callback(self._lease_client.close)
             closing.push_async_callback(self._review_client.close)
@@ -178,7 +200,11 @@ class Operator:
             parts.start("kopf", self._kopf())
             parts.start("events", self.recorder.run())
             parts.start("accounts", self.accounts.run())
+            if self.config.checked_registries:
+                parts.start("check of registries", self.registry_check.run())
             parts.start("retention", self.retention.run())
+            if self.config.buildkit.made:
+                parts.start("BuildKit", self.buildkits.run())
             if self.config.compute_clusters_dir is not None:
                 configured = ConfiguredPools(self.client, self.config.compute_clusters_dir, self.gate)
                 parts.start("configured pools", configured.run())

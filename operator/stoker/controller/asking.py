@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from stoker.controller.closing import close_rank
+from stoker.controller.environment_oracle import EnvironmentOracle
 from stoker.controller.holding import name_holder
 from stoker.controller.pull_secrets import PullSecrets
+from stoker.controller.refusals import TOLD
+from stoker.controller.refusals import answer as told
 from stoker.controller.workspaces import Workspaces
 from stoker.core.plan import (
     Answer,
@@ -28,20 +31,16 @@ from stoker.core.plan import (
     StoragePreflight,
     Unavailable,
 )
-from stoker.core.reference import BadReference
-from stoker.images.auth import BadCredentials
-from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, Registry, RegistryUnreachable
-from stoker.kube.errors import KubeError, NotFound, Rejected
+from stoker.images.registry import Registry
 from stoker.storage import records, snapshots
 from stoker.storage.listing import SnapshotError
-from stoker.storage.objects import BadStoreUrl, ObjectStore, StoreError, StoreRefused, StoreUnavailable
+from stoker.storage.objects import ObjectStore
 from stoker.storage.preflight import Preflight, check_store
 
 #: An input folder has at most so many files.
 MOST_INPUT_FILES = 10_000
 #: A store or registry that did not answer is asked again after so long, somewhat spread.
 AGAIN_SECONDS = 10.0
-_STORAGE = "set spec.storage.url of Workspace/default in the namespace, or the chart's storage.url"
 #: What only a person can mend is looked at again after so long.
 MENDED_SECONDS = 60.0
 #: A store whose promises were tried is not tried again before so long, whatever becomes of its Workspace meanwhile.
@@ -57,6 +56,8 @@ class Asking:
         registry: Registry,
         pull_secrets: PullSecrets,
         clock: Callable[[], float] = time.time,
+        *,
+        environments: EnvironmentOracle | None = None,
     ) -> None:
         self._workspaces = workspaces
         self._registry = registry
@@ -73,6 +74,7 @@ class Asking:
             CloseRank: self._close_rank,
             ResultWritten: self._result_written,
             StoragePreflight: self._storage_preflight,
+            **(environments.ways if environments is not None else {}),
         }
         #: By storage URL: when it may be tried next, and what was found; None while it is being tried.
         self._preflights: dict[str, tuple[float, Answer]] = {}
@@ -83,25 +85,12 @@ class Asking:
             raise TypeError(f"nobody answers {type(question).__name__}")
         try:
             return await way(question)
-        except BadStoreUrl as error:
-            return self._refused("StorageNotConfigured", str(error), _STORAGE)
-        except StoreUnavailable as error:
-            return self._unavailable("StorageUnavailable", str(error), "see whether the object store answers")
-        except StoreRefused as error:
-            fix = "check the store's bucket, credentials and quota in the chart's values or the Workspace"
-            return self._refused("StorageRefused", str(error), fix)
-        except snapshots.SnapshotCorrupt as error:
-            return self._refused("SnapshotCorrupt", str(error), "push the folder again: `stoker snapshot DIR --push`")
-        except records.BadRecord as error:
-            return self._refused("RecordUnreadable", str(error), "a person must look at the stored record")
-        except StoreError as error:
-            return self._unavailable("StorageUnavailable", str(error), "see whether the object store answers")
+        except TOLD as error:
+            mended_at = self._clock() + MENDED_SECONDS * random.uniform(0.8, 1.2)
+            return told(error, mended_at, self._clock() + AGAIN_SECONDS * random.uniform(0.5, 1.5))
 
     def _refused(self, reason: str, message: str, fix: str) -> Refused:
         return Refused(reason, message, fix, self._clock() + MENDED_SECONDS * random.uniform(0.8, 1.2))
-
-    def _unavailable(self, reason: str, message: str, fix: str) -> Unavailable:
-        return Unavailable(reason, message, fix, self._clock() + AGAIN_SECONDS * random.uniform(0.5, 1.5))
 
     def _open(self, namespace: str) -> ObjectStore:
         return self._workspaces.open(namespace)
@@ -159,33 +148,9 @@ class Asking:
     # -- images
 
     async def _image_digest(self, question: ImageDigest) -> Answer:
-        try:
-            keyring = await self._pull_secrets.keyring(question.namespace, question.pull_secrets)
-            return Found(await self._registry.resolve(question.reference, question.platform, keyring))
-        except BadReference as error:
-            return Refused("ImageReferenceInvalid", str(error), "correct the environment's image")
-        except BaseImageNotFound as error:
-            return self._refused("BaseImageNotFound", str(error), "push the image, or correct the environment's image")
-        except BaseImageUnauthorized as error:
-            return self._refused("BaseImageUnauthorized", str(error), error.fix)
-        except RegistryUnreachable as error:
-            return Unavailable("RegistryUnreachable", str(error), "see whether the registry answers", error.retry_at)
-        except BadCredentials as error:
-            return self._refused(
-                "PullSecretInvalid", str(error), "make the Secret anew: `kubectl create secret docker-registry`"
-            )
-        except NotFound as error:
-            return self._refused("PullSecretNotFound", error.message, "create the pull secret, or take out its name")
-        except Rejected as error:
-            return self._refused(
-                "PullSecretForbidden",
-                error.message,
-                "let the operator read this Secret with a Role and RoleBinding in the namespace",
-            )
-        except KubeError as error:
-            return self._unavailable(
-                "ApiServerUnavailable", error.message, "see whether the API server answers; it is asked again"
-            )
+        keyring = await self._pull_secrets.keyring(question.namespace, question.pull_secrets)
+        mirrors = self._workspaces.view(question.namespace).means.mirrors.images
+        return Found(await self._registry.resolve(question.reference, question.platform, keyring, mirrors))
 
     # -- records
 

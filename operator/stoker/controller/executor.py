@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stoker.api.names import API_VERSION
+from stoker.api.names import ANNOTATION_REFRESH, ANNOTATION_SPEC_KEY, API_VERSION, LABEL_BUILD
 from stoker.controller.answers import Answers
 from stoker.controller.gate import Gate, check
 from stoker.controller.pools import Pools
@@ -227,7 +227,13 @@ def _posted(create: Create) -> Posted:
 
 
 def _ours(found: Any, manifest: Mapping[str, Any]) -> bool:
-    """Whether an object that has the name has our controller too."""
+    """Whether an object that has the name has our controller too; a build, which has none, is told by its whole key."""
+    if LABEL_BUILD in manifest["metadata"].get("labels", {}):
+        told = manifest["metadata"]["annotations"]
+        return all(
+            found.metadata.annotations.get(name, "") == told.get(name, "")
+            for name in (ANNOTATION_SPEC_KEY, ANNOTATION_REFRESH)
+        )
     wanted = next(
         (one["uid"] for one in manifest["metadata"].get("ownerReferences", ()) if one.get("controller")), None
     )

@@ -9,6 +9,7 @@ from typing import Any
 from stoker.api import names
 from stoker.api.trainingjob import FINISHED, TrainingJob, TrainingJobStatus
 from stoker.controller.answers import Answers
+from stoker.controller.builds import Builds
 from stoker.controller.executor import Executor, Outcome
 from stoker.controller.gate import Gate, NotLeading
 from stoker.controller.ledger import Ledger
@@ -21,6 +22,7 @@ from stoker.core import cluster as cluster_core
 from stoker.core import environment as environment_core
 from stoker.core import trainingjob as trainingjob_core
 from stoker.core import workspace as workspace_core
+from stoker.core.environment import upkeep
 from stoker.core.plan import Plan
 from stoker.core.trainingjob.attempts import finished
 from stoker.core.trainingjob.view import JobView
@@ -55,6 +57,7 @@ class Reconciler:
         answers: Answers,
         executor: Executor,
         workspaces: Workspaces,
+        builds: Builds,
         gate: Gate,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
@@ -67,6 +70,7 @@ class Reconciler:
         self._answers = answers
         self._executor = executor
         self._workspaces = workspaces
+        self._builds = builds
         self._gate = gate
         self._metrics = metrics
         self._clock = clock
@@ -78,6 +82,7 @@ class Reconciler:
             "Environment": self._environment,
             "ComputeCluster": self._compute_cluster,
             "Workspace": self._workspace,
+            "Build": self._build,
         }
         self._seconds = {kind: metrics.reconcile_seconds.labels(kind) for kind in self._ways}
 
@@ -134,6 +139,7 @@ class Reconciler:
             self._uids[key] = uid
             now = self._clock()
             plan = trainingjob_core.plan(view, now)
+            self._builds.planned(key, plan.builds, plan.actions)
             demand = trainingjob_core.demand(view, now) if may_want(view) else None
             self._ledger.want(uid, view.cluster.metadata.name if view.cluster is not None else "", demand)
             outcome = await self._executor.do(key, view.job, plan)
@@ -166,7 +172,18 @@ class Reconciler:
             self._gone(key)
             return None
         plan = environment_core.plan(view, self._clock())
-        return _earliest(plan, await self._executor.do(key, view.environment, plan))
+        self._builds.planned(key, plan.builds, plan.actions)
+        outcome = await self._executor.do(key, view.environment, plan)
+        # What was learned, such as that a Create was refused, is told at once.
+        return self._clock() if outcome.planned_anew else _earliest(plan, outcome)
+
+    async def _build(self, key: Key) -> float | None:
+        view = self._builds.view(key)
+        if not view.build.jobs:
+            self._answers.forget(key)
+            return None
+        plan = upkeep.plan(view, self._clock())
+        return _earliest(plan, await self._executor.do(key, None, plan))
 
     async def _workspace(self, key: Key) -> float | None:
         workspace = self._store.get(*key)
@@ -201,6 +218,7 @@ class Reconciler:
 
     def _gone(self, key: Key) -> None:
         self._answers.forget(key)
+        self._builds.forget(key)
         uid = self._uids.pop(key, None)
         if uid is not None:
             self._ledger.forget(uid)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from stoker.api.environment import Environment
 from stoker.api.kube import Claim, Node
 from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID
 from stoker.api.trainingjob import FINISHED, TrainingJob
@@ -22,7 +23,7 @@ class Routes:
         self._wake = wake
         self._pools_of = pools_of
         self._ways: dict[str, Callable[[Any, Any], None]] = {
-            "TrainingJob": self._own,
+            "TrainingJob": self._training_job,
             "Environment": self._environment,
             "ComputeCluster": self._cluster,
             "Workspace": self._workspace,
@@ -42,6 +43,14 @@ class Routes:
     def _own(self, old: Any, new: Any) -> None:
         meta = (new or old).metadata
         self._wake(Key("TrainingJob", meta.namespace, meta.name))
+
+    def _training_job(self, old: TrainingJob | None, new: TrainingJob | None) -> None:
+        self._own(old, new)
+        command = new.spec.command if new is not None else None
+        # It has used its Environment from its start on.
+        begun = new is not None and (old is None or old.status.started_at != new.status.started_at)
+        if begun and new is not None and new.status.started_at and command is not None and command.environment.name:
+            self._wake(Key("Environment", new.metadata.namespace, command.environment.name))
 
     def _part_of_job(self, old: Any, new: Any) -> None:
         """A child or pod: its job, and its pool, whose nodes it takes or gives back."""
@@ -83,7 +92,8 @@ class Routes:
     def _environment(self, old: Any, new: Any) -> None:
         meta = (new or old).metadata
         self._wake(Key("Environment", meta.namespace, meta.name))
-        if _same_spec(old, new):
+        # Its base is found once for all its jobs, and stands in its status.
+        if _same_spec(old, new) and _bases(old) == _bases(new):
             return
         for job in self._unfinished(self._store.within("TrainingJob", meta.namespace)):
             command = job.spec.command
@@ -124,6 +134,10 @@ class Routes:
 
 def _same_spec(old: Any, new: Any) -> bool:
     return old is not None and new is not None and old.spec == new.spec
+
+
+def _bases(environment: Environment) -> tuple[tuple[str, str], ...]:
+    return tuple((image.platform, image.base) for image in environment.status.images)
 
 
 def _same_node(old: Node, new: Node) -> bool:

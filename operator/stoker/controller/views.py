@@ -8,9 +8,11 @@ from stoker.api.kube import BatchJob, Claim, Event, Node, Pod
 from stoker.api.names import LABEL_SALVAGE
 from stoker.api.trainingjob import TrainingJob
 from stoker.controller.answers import Answers
+from stoker.controller.builds import Builds
 from stoker.controller.config import Config
 from stoker.controller.ledger import Ledger
 from stoker.controller.workspaces import Workspaces
+from stoker.core import times
 from stoker.core.environment.view import EnvironmentView
 from stoker.core.trainingjob.view import JobView, Settings
 from stoker.kube.store import Key, Store
@@ -19,11 +21,14 @@ T = TypeVar("T", BatchJob, Pod)
 
 
 class Views:
-    def __init__(self, store: Store, answers: Answers, ledger: Ledger, workspaces: Workspaces, config: Config) -> None:
+    def __init__(
+        self, store: Store, answers: Answers, ledger: Ledger, workspaces: Workspaces, builds: Builds, config: Config
+    ) -> None:
         self._store = store
         self._answers = answers
         self._ledger = ledger
         self._workspaces = workspaces
+        self._builds = builds
         self._settings = Settings(
             agent_image=config.agent_image,
             server_url=config.server_url,
@@ -70,6 +75,7 @@ class Views:
             claims=tuple(claims),
             salvages=tuple(salvages),
             salvage_pods=tuple(salvage_pods),
+            builds=self._builds.of(key.namespace),
         )
 
     def environment(self, key: Key) -> EnvironmentView | None:
@@ -84,7 +90,18 @@ class Views:
             platforms=self._platforms(key.namespace),
             pull_secrets=tuple(dict.fromkeys((*own, *workspace.image_pull_secrets))),
             answers=self._answers.known_to(key),
+            default_image=workspace.defaults.image,
+            means=workspace.means,
+            builds=self._builds.of(key.namespace),
+            used_at=self._used_at(key),
         )
+
+    def _used_at(self, key: Key) -> float | None:
+        """When a job that is there last started with an Environment."""
+        jobs: list[TrainingJob] = self._store.within("TrainingJob", key.namespace)
+        named = (job for job in jobs if job.spec.command and job.spec.command.environment.name == key.name)
+        moments = (times.seconds(job.status.started_at) for job in named)
+        return max((moment for moment in moments if moment is not None), default=None)
 
     def _nodes(self, pods: list[Pod]) -> dict[str, Node]:
         names = {pod.spec.node_name for pod in pods if pod.spec.node_name}

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from stoker.api.workspace import Defaults, Workspace
+from stoker.api.workspace import Defaults, Workspace, WorkspaceSpec
 from stoker.controller.config import Config
 from stoker.controller.gate import Gate
 from stoker.controller.gated_store import GatedStore
+from stoker.controller.means import means_of
 from stoker.core.claims import storage_claim
 from stoker.core.trainingjob.view import WorkspaceView
 from stoker.kube.store import Store
@@ -52,6 +53,7 @@ class Workspaces:
             storage_url=claim.url,
             defaults=defaults,
             image_pull_secrets=tuple(secret.name for secret in spec.image_pull_secrets) if spec is not None else (),
+            means=means_of(namespace, spec or WorkspaceSpec(), config),
             problem=(claim.reason, claim.message) if claim.refused else None,
         )
 

@@ -50,6 +50,100 @@ class ImageDigest:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotFiles:
+    """What do files of a snapshot say? Answer: {path: text}, None for one that is not there; Refused FileNotText when one
+    is no text, SnapshotNotFound when there is no such snapshot."""
+
+    namespace: str
+    digest: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotEntries:
+    """What is in a snapshot? Answer: tuple of runtime.wire.Entry; Refused SnapshotNotFound."""
+
+    namespace: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryPlace:
+    """A registry that holds environments. url: `host/path`. secret: name of a Secret of the namespace with which it is
+    read; empty for none. insecure: it speaks http."""
+
+    url: str
+    secret: str = ""
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KnownImage:
+    """An image that a registry's record names. image: pinned by digest. source: workspace | global. size_bytes: of its
+    compressed layers."""
+
+    image: str
+    source: str
+    lock_key: str = ""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What registries said at a moment (seconds since the epoch). image: None when each of them has no such record."""
+
+    at: float
+    image: KnownImage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRecord:
+    """Which image do the registries have for a specKey? The first of `places` is the namespace's own. Answer: a Lookup;
+    that each of them answered 404 is the only miss. refresh: a record of another one does not count in the namespace's
+    own registry; empty takes any. seen: what has changed since it was asked before."""
+
+    namespace: str
+    key: str
+    definition_key: str
+    places: tuple[RegistryPlace, ...]
+    refresh: str = ""
+    seen: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLog:
+    """Copy the log of a build's pod to `environments/<key>/build.log`. Answer: how many bytes it has. moment: when; each
+    copy is of the whole log."""
+
+    namespace: str
+    key: str
+    pod: str
+    moment: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockCopy:
+    """Copy a record's lock from the namespace's own registry to `environments/<key>/lock.json`. Answer: True. build: uid
+    of the Job that made it."""
+
+    namespace: str
+    key: str
+    place: RegistryPlace
+    build: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotUrl:
+    """A signed URL with which a build's pod gets a snapshot's zip. Answer: the URL; it holds for `seconds`. key: the
+    Job it is for: each has one of its own."""
+
+    namespace: str
+    digest: str
+    seconds: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """Write `jobs/<key>/job.json` if absent and read it back. Answer: the record as stored (a dict)."""
 
@@ -139,6 +233,12 @@ Question = (
     | InlineSnapshot
     | InputFiles
     | ImageDigest
+    | SnapshotFiles
+    | SnapshotEntries
+    | EnvironmentRecord
+    | BuildLog
+    | LockCopy
+    | SnapshotUrl
     | Recorded
     | NameHolder
     | Seals
@@ -299,9 +399,10 @@ class Plan(Generic[T]):
     next event).
 
     status is None where it is to be left as it is. It is written after the actions, and only if it differs from what the
-    API server has.
+    API server has. builds: labels of the builds that the object wants; a build that nobody wants is ended.
     """
 
     actions: tuple[Action, ...] = ()
     status: T | None = None
     wake_at: float | None = None
+    builds: frozenset[str] = frozenset()

@@ -94,6 +94,7 @@ def make_child(child: ChildPlan) -> dict[str, Any]:
             "annotations": {
                 names.ANNOTATION_IMAGE: child.image,
                 names.ANNOTATION_SNAPSHOT: str(child.record.get("snapshot") or ""),
+                **_found_by(child),
             },
         },
         "spec": {
@@ -113,6 +114,17 @@ def make_child(child: ChildPlan) -> dict[str, Any]:
             },
         },
     }
+
+
+def _found_by(child: ChildPlan) -> dict[str, str]:
+    """By what the image was found or built; nothing for one that is run as it is."""
+    told = child.record.get("environment") or {}
+    wanted = (
+        (names.ANNOTATION_DEFINITION, "definitionKey"),
+        (names.ANNOTATION_SPEC_KEY, "specKey"),
+        (names.ANNOTATION_SOURCE, "source"),
+    )
+    return {name: str(told[member]) for name, member in wanted if told.get(member)}
 
 
 def make_service(child: ChildPlan) -> dict[str, Any]:

@@ -32,8 +32,8 @@ class Identity:
 class Pinned:
     """What a run is fixed to before its first attempt.
 
-    command: shell text without placeholders. snapshot: digest of the code. image: reference and digest. inputs: as
-    job.json has them.
+    command: shell text without placeholders. snapshot: digest of the code. image: reference and digest. environment: by
+    what keys the image was found or built, empty for one that is run as it is. inputs: as job.json has them.
     """
 
     compute: str
@@ -42,6 +42,7 @@ class Pinned:
     snapshot: str | None = None
     commit: str | None = None
     image: tuple[str, str] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     pip: Sequence[str] = ()
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     scratch_bytes: int | None = None
@@ -93,6 +94,7 @@ def job_record(identity: Identity, spec: TrainingJobSpec, pinned: Pinned) -> dic
         "snapshot": pinned.snapshot,
         "commit": pinned.commit,
         "image": {"reference": pinned.image[0], "digest": pinned.image[1]} if pinned.image else None,
+        **({"environment": dict(pinned.environment)} if pinned.environment else {}),
         "pip": list(pinned.pip),
         "instanceCount": block.resources.instance_count if block else 1,
         "env": {variable.name: variable.value for variable in block.env if variable.value_from is None}

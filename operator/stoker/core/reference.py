@@ -1,6 +1,7 @@
 """Image references in their one normal form."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 DEFAULT_REGISTRY = "docker.io"
@@ -41,6 +42,17 @@ class Reference:
 
     def __str__(self) -> str:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+def mirrored(reference: Reference, mirrors: Mapping[str, str]) -> Reference:
+    """Where an image is read from. mirrors: a registry's host -> the `host/path` below which its repositories lie too."""
+    mirror = mirrors.get(reference.registry)
+    if not mirror:
+        return reference
+    host, _, path = mirror.strip("/").partition("/")
+    return replace(
+        reference, registry=host, repository=f"{path}/{reference.repository}" if path else reference.repository
+    )
 
 
 def parse(text: str) -> Reference:

@@ -194,6 +194,12 @@ class KubeClient:
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise Unavailable(f"watch of {path}: {error or type(error).__name__}") from error
 
+    async def pod_log(self, namespace: str, pod: str, container: str, *, limit_bytes: int) -> bytes:
+        """What a container has written so far, at most so many bytes from its beginning. Raises NotFound when the pod is
+        gone, and Rejected or Unavailable while there is no log."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        return await self._send("GET", path, query={"container": container, "limitBytes": str(limit_bytes)})
+
     async def review_token(self, token: str, audiences: Sequence[str]) -> TokenReviewStatus:
         """Whose token this is, and for which of the audiences."""
         body = {

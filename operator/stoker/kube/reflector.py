@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from stoker.kube.client import SILENT_SECONDS, KubeClient
@@ -34,14 +34,22 @@ class Sink(Protocol):
 
     def remove(self, kind: str, gone: Stored) -> bool: ...
 
-    def replace(self, kind: str, listed: Iterable[Stored], at: str, namespace: str = "") -> None: ...
+    def replace(
+        self,
+        kind: str,
+        listed: Iterable[Stored],
+        at: str,
+        namespace: str = ...,
+        covers: Callable[[Stored], bool] = ...,
+    ) -> None: ...
 
 
 class Reflector:
     """One list-and-watch. `run` ends only by cancellation: whatever the API server does, it tries again.
 
-    namespace: empty for all. synced: set once the first list is in the sink. heard_at: when the API server last
-    answered on this stream (time.monotonic). failures: lists and watches that failed in a row.
+    namespace: empty for all. label_selector: with a label's bare name, several may share a kind in one sink. synced: set
+    once the first list is in the sink. heard_at: when the API server last answered on this stream (time.monotonic).
+    failures: lists and watches that failed in a row.
     """
 
     def __init__(
@@ -63,6 +71,10 @@ class Reflector:
         self._sink = sink
         self._path = resource.path(namespace)
         self._labels = label_selector
+        # Of two lists of a kind neither may remove what only the other has.
+        self._label = (
+            label_selector if label_selector.replace("-", "").replace(".", "").replace("/", "").isalnum() else ""
+        )
         self._fields = field_selector
         self.failures = 0
 
@@ -84,7 +96,11 @@ class Reflector:
         listing = await self._client.list(
             self._path, self.resource.shape, label_selector=self._labels, field_selector=self._fields
         )
-        self._sink.replace(self.resource.kind, listing.items, listing.resource_version, self.namespace)
+        kind = self.resource.kind
+        if self._label:
+            self._sink.replace(kind, listing.items, listing.resource_version, self.namespace, self._covers)
+        else:
+            self._sink.replace(kind, listing.items, listing.resource_version, self.namespace)
         self.heard_at = time.monotonic()
         self.relists += 1
         self.synced.set()
@@ -121,6 +137,9 @@ class Reflector:
                 barren = barren + 1 if self.heard_at == heard_before else 0
                 await self._failed("watch", error)
         LOG.info("watch of %s brings nothing but errors, listing anew", self.resource.plural)
+
+    def _covers(self, item: Stored) -> bool:
+        return self._label in item.metadata.labels
 
     def _take(self, kind: str, item: Any) -> None:
         if kind == "DELETED":

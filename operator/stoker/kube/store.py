@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from stoker.api.kube import ObjectMeta
-from stoker.api.names import LABEL_JOB_UID
+from stoker.api.names import LABEL_BUILD, LABEL_JOB_UID
 
 #: How many gone uids are remembered: far more than can be on their way at a time.
 REMEMBERED_GONE = 20_000
@@ -80,6 +80,14 @@ class Store:
         """Objects of a kind that carry a TrainingJob's uid as our label."""
         return self._select("job", kind, uid)
 
+    def of_build(self, kind: str, namespace: str, label: str) -> list[Any]:
+        """Objects of a kind that belong to a build of an environment."""
+        return self._select("build", kind, f"{namespace}/{label}")
+
+    def builds_within(self, namespace: str) -> list[Any]:
+        """The Jobs of builds in a namespace."""
+        return self._select("builds", "Job", namespace)
+
     def on_node(self, node: str) -> list[Any]:
         """Pods that are bound to a node."""
         return self._select("node", "Pod", node)
@@ -132,15 +140,23 @@ class Store:
         self._tell(kind, old, None)
         return True
 
-    def replace(self, kind: str, listed: Iterable[Stored], at: str, namespace: str = "") -> None:
-        """Take over a whole list of a kind (of one namespace, if given), read at resourceVersion `at`."""
+    def replace(
+        self,
+        kind: str,
+        listed: Iterable[Stored],
+        at: str,
+        namespace: str = "",
+        covers: Callable[[Stored], bool] = lambda item: True,
+    ) -> None:
+        """Take over a whole list of a kind (of one namespace, if given), read at resourceVersion `at`. covers: whether the
+        list would have an object, where several lists share a kind; what it would not have stays."""
         names = set()
         for item in listed:
             names.add((item.metadata.namespace, item.metadata.name))
             self.put(kind, item)
         moment = _number(at)
         for name, item in list(self._objects.get(kind, {}).items()):
-            if name in names or (namespace and name[0] != namespace) or version(item) > moment:
+            if name in names or (namespace and name[0] != namespace) or version(item) > moment or not covers(item):
                 continue
             self.remove(kind, item)
 
@@ -181,6 +197,9 @@ def _entries(kind: str, item: Any) -> Iterator[tuple[str, str, str]]:
         yield "owner", kind, owner.uid
     if job := meta.labels.get(LABEL_JOB_UID):
         yield "job", kind, job
+    if build := meta.labels.get(LABEL_BUILD):
+        yield "build", kind, f"{meta.namespace}/{build}"
+        yield "builds", kind, meta.namespace
     if kind == "Pod" and item.spec.node_name:
         yield "node", kind, item.spec.node_name
     if kind == "Event" and item.involved_object.uid:

@@ -1,4 +1,5 @@
-"""`python -m stoker.runtime fetch|ship|launch|salvage`: the three parts of a run's pod, and what saves its remains."""
+"""`python -m stoker.runtime fetch|ship|launch|salvage|nodeproxy`: the three parts of a run's pod, what saves its remains, and a
+node's way to a Service."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from stoker.runtime import held
 
 _USAGE = (
     "usage: stoker-agent fetch | ship | launch [--dir DIR] [--no-wait] -- COMMAND [ARGUMENT...] | "
-    "salvage --lost-as REASON [--lost-message TEXT]"
+    "salvage --lost-as REASON [--lost-message TEXT] | nodeproxy --listen IP:PORT --to HOST:PORT"
 )
 
 
@@ -38,6 +39,10 @@ def main(arguments: list[str]) -> int:
         from stoker.runtime import salvage
 
         return salvage.main(rest)
+    if part == "nodeproxy":
+        from stoker.runtime import nodeproxy
+
+        return nodeproxy.main(rest)
     if part == "check-packages":
         from stoker.runtime import packages
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from stoker.core.yaml12 import Document, dotted, parse, plain, text_of, text_problem
+from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput, BadInputs, did_you_mean
 from stoker.sdk import environments, jobfile, manifest
+from stoker.sdk.definitions import defined, settled
 from stoker.sdk.draft import LOCAL, Draft, EnvironmentAsked, check_name, seconds, shown
-from stoker.sdk.yaml12 import Document, dotted, parse, plain, text_of, text_problem
-from stoker.sdk.yaml12 import Path as FieldPath
 
 JOB_FILES = ("job.yaml", "job.yml")
 
@@ -228,6 +229,8 @@ def _with_flags(draft: Draft, flags: Flags, here: Path) -> Draft:
         draft = replace(draft, environment=_merged_environment(draft.environment, asked))
     elif draft.environment is None and draft.code is not None and draft.code.is_dir():
         draft = replace(draft, environment=environments.found_in(draft.code))
+    if draft.environment is not None:
+        draft = replace(draft, environment=settled(draft.environment, draft.code, draft.inline))
     return replace(draft, spec=spec, compute=_compute_flag(flags.compute) or draft.compute)
 
 
@@ -241,14 +244,13 @@ def _compute_flag(text: str | None) -> str | None:
 
 def _merged_environment(current: EnvironmentAsked | None, asked: EnvironmentAsked) -> EnvironmentAsked:
     """An image on the command line changes the image alone: the list of packages says what the command needs."""
-    if (
-        asked.kind == "packages"
-        and asked.image
-        and not asked.pip
-        and current is not None
-        and current.kind == "packages"
-    ):
-        return replace(current, image=asked.image, source=f"{asked.source}, {current.source}")
+    only_image = asked.kind == "packages" and asked.spec.keys() == {"image"}
+    if only_image and current is not None and current.kind == "packages":
+        if current.context is not None or "dockerfile" in (current.spec.get("build") or {}):
+            fix = "change its FROM, or leave the flag out"
+            raise BadInput("--environment", f"{current.source} builds on a base of its own", fix)
+        source = f"{asked.source}, {current.source}"
+        return defined(replace(current, spec={**current.spec, "image": asked.image}, source=source))
     return asked
 
 
@@ -331,16 +333,9 @@ def check_for_cluster(draft: Draft) -> None:
         raise BadInput(
             "environment", "system is the Python on this machine", "name an image, or use --compute local", draft.source
         )
-    if asked.kind == "packages" and asked.conda:
-        fix = "name an image that holds the packages, and list them under pip"
-        raise BadInput(
-            "environment", f"{asked.source} is a conda file, and clusters build no images yet", fix, draft.source
-        )
-    if asked.kind == "packages" and not asked.image:
-        fix = "add --environment IMAGE (an image that has them), or run with --compute local"
-        raise BadInput(
-            "environment", f"{asked.source} lists packages, and a cluster needs an image too", fix, draft.source
-        )
+    if asked.folders:
+        message = f"{asked.source} has packages in {asked.folders[0]}, a folder of this machine"
+        raise BadInput("environment", message, "name an index that the cluster reaches", draft.source)
 
 
 __all__ = ["Flags", "ask", "check_for_cluster", "compute_of", "load_one", "text_of"]

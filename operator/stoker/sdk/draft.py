@@ -5,9 +5,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput
+
+if TYPE_CHECKING:
+    from stoker.core.environment.definition import Definition
 
 LOCAL = "local"
 
@@ -16,21 +20,72 @@ LOCAL = "local"
 class EnvironmentAsked:
     """What the command runs in, as the user names it.
 
-    kind: `system` (the Python that runs stoker), `name` (an Environment in the cluster), `packages` (an image, a list of
-    packages, both, or neither). source: what the plan shows: a file's name, `--environment`, `job.yaml`. options: lines of
-    a requirements file that say where packages come from. python: what a conda file says of Python, such as `3.11`.
-    files: whether the list comes from a conda file, which a cluster cannot build yet.
+    kind: `system` (the Python that runs stoker), `name` (an Environment in the cluster), `packages` (an Environment's spec
+    in place). source: what the plan shows: a file's name, `--environment`, `job.yaml`. spec: as a manifest has it, files
+    taken in where they are at hand. definition: what the spec means; None where files of the code are still to be read, and
+    without the context's digest until the code is listed. folders: of `--find-links FOLDER`, on this machine alone.
+    context: the folder on this machine that steps copy from, where a file names it by itself. where: file and line of parts
+    of the spec. front: what stands before a field's name in messages.
     """
 
     kind: Literal["system", "name", "packages"]
     source: str = ""
     name: str = ""
-    image: str = ""
-    pip: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    python: str = ""
-    conda: bool = False
-    pull_secrets: tuple[str, ...] = ()
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    definition: "Definition | None" = None
+    folders: tuple[str, ...] = ()
+    context: Path | None = None
+    where: Mapping[FieldPath, str] = field(default_factory=dict, repr=False, compare=False)
+    front: str = field(default="", compare=False)
+
+    @property
+    def image(self) -> str:
+        """The base as written; empty for none."""
+        return str(self.spec.get("image") or "")
+
+    @property
+    def conda(self) -> Mapping[str, Any] | None:
+        """Channels and match specs in their canonical form."""
+        return self.definition.conda if self.definition else None
+
+    @property
+    def pip(self) -> tuple[str, ...]:
+        """Requirements in their canonical form."""
+        return self._of_pip("requirements")
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """What bounds the versions of packages that others bring in."""
+        return self._of_pip("constraints")
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Lines of a requirements file that say where packages come from, and how they are chosen."""
+        return (*self._of_pip("index"), *self._of_pip("options"), *(f"--find-links {one}" for one in self.folders))
+
+    @property
+    def python(self) -> str:
+        """What the conda part says of Python's version, such as `3.11.*`; empty for nothing."""
+        for spec in (self.conda or {}).get("dependencies", ()):
+            name, _, rest = str(spec).partition(" ")
+            if name == "python":
+                return rest.partition(" ")[0]
+        return ""
+
+    @property
+    def conda_packages(self) -> tuple[str, ...]:
+        """What conda alone brings: everything but a version of Python, and pip."""
+        listed = (self.conda or {}).get("dependencies", ())
+        return tuple(one for one in listed if re.split(r"[ \[]", one)[0] not in ("python", "pip"))
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Docker steps in their canonical form."""
+        return self.definition.steps if self.definition else ()
+
+    def _of_pip(self, member: str) -> tuple[str, ...]:
+        pip = self.definition.pip if self.definition else None
+        return tuple((pip or {}).get(member, ()))
 
 
 @dataclass(frozen=True)

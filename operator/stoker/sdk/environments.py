@@ -6,20 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stoker.core.yaml12 import Document, text_of
+from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput, did_you_mean
+from stoker.sdk import environmentfiles as files
+from stoker.sdk.definitions import defined
 from stoker.sdk.draft import EnvironmentAsked, shown
-from stoker.sdk.yaml12 import Document, parse, text_of
-from stoker.sdk.yaml12 import Path as FieldPath
 
 #: Looked for in the code's root, in this order, when nobody names an environment.
 FOUND_BY_ITSELF = ("conda.yaml", "conda.yml", "environment.yml", "requirements.txt")
 
-_KEYS = {"image", "pip", "pip_file", "conda_file"}
-_NOT_YET = {
-    "build": "building an image from a Dockerfile is not supported yet; name a built `image`",
-    "inference_config": "it belongs to inference, which Stoker does not do; leave it out",
-    "os_type": "every environment is Linux; leave it out",
-    "docker_steps": "docker steps are not supported yet; name a built `image`",
+#: Keys of an environment in a file, and the member of a spec that each is.
+_MEMBERS = {
+    "image": "image", "pip": "pip", "docker_steps": "dockerSteps", "context": "context", "platforms": "platforms",
+    "secrets": "secrets", "base_policy": "basePolicy", "refresh": "refresh", "cache_epoch": "cacheEpoch",
+    "image_pull_secrets": "imagePullSecrets",
+}  # fmt: skip
+_KEYS = {*_MEMBERS, "pip_file", "conda_file", "conda", "build"}
+#: Keys of the managed service's format that say nothing of the content.
+_NO_CONTENT = {"name", "version", "description", "tags", "$schema"}
+_NOT_HERE = {
+    "inference_config": ("belongs to inference, which Stoker does not do", "leave it out"),
+    "datastore": ("is not supported", "name files beside this one"),
 }
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
@@ -42,31 +50,50 @@ def from_text(text: str, folder: Path, field: str, where: str = "", source: str 
     if re.search(r"\s", text) or not text:
         raise BadInput(field, f"{shown(text)} is not an environment", "write a name, a file, an image or system", where)
     if "/" in text or ":" in text or "@" in text:
-        return EnvironmentAsked("packages", source, image=text)
+        return defined(EnvironmentAsked("packages", source, spec={"image": text}, where={(): where}, front=field))
     if not _ENVIRONMENT_NAME.match(text):
         raise BadInput(field, f"{shown(text)} is not an environment", "write a name, a file, an image or system", where)
     return EnvironmentAsked("name", source, name=text)
 
 
-def from_file(path: Path, source: str = "") -> EnvironmentAsked:
-    """The environment that a file describes: requirements (.txt), a conda file, or a mapping as in a job file."""
+def from_file(path: Path, source: str = "", image: str = "") -> EnvironmentAsked:
+    """The environment that a file describes: requirements (.txt), a conda file, a Dockerfile, an Environment's manifest, or
+    a mapping as in a job file. image: the base of packages alone; a file with one of its own refuses it."""
     source = source or path.name
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput("environment", f"cannot read {path}: {error}", "name a readable UTF-8 file") from None
+    where: dict[FieldPath, str] = {(): source}
+    base = {"image": image} if image else {}
     if path.suffix == ".txt":
-        pip, options = requirements(text, path, source)
-        return EnvironmentAsked("packages", source, pip=pip, options=options)
-    documents = parse(text, source)
-    if len(documents) != 1 or not isinstance(documents[0].value, dict):
-        raise BadInput("environment", f"{source} is not one mapping", "write a conda file or image and pip")
-    document = documents[0]
+        taken = files.Requirements()
+        taken.take_file(path, source)
+        where |= {("pip", number): place for number, place in enumerate(taken.where)}
+        return defined(EnvironmentAsked(
+            "packages", source, spec={**base, "pip": taken.lines}, folders=tuple(taken.folders), where=where,
+        ))  # fmt: skip
+    if re.match(r"(?:.*\.)?Dockerfile\b", path.name, re.IGNORECASE):
+        spec = files.dockerfile(path, source, set(), where, "environment")
+        found = EnvironmentAsked("packages", source, spec=spec, context=path.resolve().parent, where=where)
+        return defined(_without_second_base(found, image))
+    document = files.conda_document(path, source)
     if "kind" in document.value:
-        return _from_resource(document, source)
+        return _without_second_base(_from_resource(document, source), image)
     if "dependencies" in document.value:
-        return _from_conda(document, (), path.parent, source)
-    return from_mapping(document, (), path.parent, source)
+        folders: list[str] = []
+        conda = files.conda(document, (), path.parent, where, folders)
+        return defined(EnvironmentAsked(
+            "packages", source, spec={**base, "conda": conda}, folders=tuple(folders), where=where,
+        ))  # fmt: skip
+    found = from_mapping(document, (), path.parent, source)
+    return _with_image(found, image) if image and not found.image else _without_second_base(found, image)
+
+
+def _with_image(asked: EnvironmentAsked, image: str) -> EnvironmentAsked:
+    return defined(replace(asked, spec={**asked.spec, "image": image}))
+
+
+def _without_second_base(asked: EnvironmentAsked, image: str) -> EnvironmentAsked:
+    if image and asked.image:
+        raise BadInput("--image", f"{asked.source} names a base of its own, {asked.image}", "leave --image out")
+    return _with_image(asked, image) if image else asked
 
 
 def _from_resource(document: Document, source: str) -> EnvironmentAsked:
@@ -75,194 +102,153 @@ def _from_resource(document: Document, source: str) -> EnvironmentAsked:
         raise BadInput(
             "kind", f"{kind} is not an environment", "name a file with kind: Environment", document.where(("kind",))
         )
-    return from_spec(document.value["spec"], source)
+    lines = {path[1:]: document.where(path) for path in document.lines if path[:1] == ("spec",)}
+    return from_spec(document.value["spec"], source, lines, "spec")
 
 
-def from_spec(spec: Mapping[str, Any], source: str) -> EnvironmentAsked:
-    """The environment of an Environment resource's spec."""
-    return EnvironmentAsked(
-        "packages",
-        source,
-        image=str(spec.get("image") or ""),
-        pip=tuple(str(item) for item in spec.get("pip") or ()),
-        pull_secrets=tuple(item["name"] for item in spec.get("imagePullSecrets") or ()),
-    )
+def from_spec(
+    spec: Mapping[str, Any], source: str, where: Mapping[FieldPath, str] | None = None, front: str = "environment"
+) -> EnvironmentAsked:
+    """The environment of an Environment resource's spec. where: file and line of its parts. front: the field of the spec."""
+    return defined(EnvironmentAsked("packages", source, spec=spec, where={(): source, **(where or {})}, front=front))
 
 
 def from_mapping(document: Document, at: FieldPath, folder: Path, source: str) -> EnvironmentAsked:
-    """The environment of a mapping in a job file or in a file of its own: image, pip, pip_file, conda_file."""
-    value: Any = document.value
-    for part in at:
-        value = value[part]
-    field = ".".join(str(part) for part in at) or "environment"
-    for key in value:
-        where = document.where((*at, key))
-        if key in _NOT_YET:
-            raise BadInput(f"{field}.{key}", _NOT_YET[key].split("; ")[0], _NOT_YET[key].split("; ")[1], where)
-        if key not in _KEYS | {"name", "version", "description", "tags", "$schema"}:
-            raise BadInput(f"{field}.{key}", "unknown key", did_you_mean(key, _KEYS), where)
-    asked = EnvironmentAsked("packages", source)
-    if (image := value.get("image")) is not None:
-        if not isinstance(image, str) or not image or re.search(r"\s", image):
-            message = f"{shown(image)} is not an image reference"
-            raise BadInput(
-                f"{field}.image",
-                message,
-                "write one reference such as python:3.12-slim",
-                document.where((*at, "image")),
-            )
-        asked = replace(asked, image=image)
-    lists = [key for key in ("pip", "pip_file", "conda_file") if value.get(key) is not None]
-    if len(lists) > 1:
-        raise BadInput(field, f"has both {lists[0]} and {lists[1]}", "keep one list of packages", document.where(at))
-    if "pip" in lists:
-        asked = replace(asked, pip=_pip_list(document, (*at, "pip"), value["pip"], f"{field}.pip"))
-    elif "pip_file" in lists:
-        pip, options = _pip_file(document, at, folder, value["pip_file"], field)
-        asked = replace(asked, pip=pip, options=options)
-    elif "conda_file" in lists:
-        conda = _conda_part(document, at, folder, value["conda_file"], field)
-        asked = replace(conda, image=asked.image, source=source)
-    if not asked.image and not lists:
-        raise BadInput(
-            field, "names neither an image nor packages", "add image, pip, pip_file or conda_file", document.where(at)
-        )
-    return asked
+    """The environment of a mapping in a job file or in a file of its own, in Azure ML's words and ours. Files that it names
+    are relative to folder and are taken in."""
+    return defined(_Mapping(document, at, folder).asked(source))
 
 
-def _pip_file(
-    document: Document, at: FieldPath, folder: Path, name: Any, field: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    path = folder / str(name)
-    if not path.is_file():
-        message = f"{shown(name)} is not a file in {folder}"
-        raise BadInput(f"{field}.pip_file", message, "name a requirements file", document.where((*at, "pip_file")))
-    return requirements(path.read_text(encoding="utf-8"), path, str(name))
+class _Mapping:
+    """A mapping with snake_case keys on its way into a spec."""
 
+    def __init__(self, document: Document, at: FieldPath, folder: Path) -> None:
+        self.document, self.at, self.folder = document, at, folder
+        self.value: Any = document.value
+        for part in at:
+            self.value = self.value[part]
+        self.field = ".".join(str(part) for part in at) or "environment"
+        self.spec: dict[str, Any] = {}
+        self.where: dict[FieldPath, str] = {(): document.where(at)}
+        self.folders: list[str] = []
+        self.context: Path | None = None
 
-def _conda_part(document: Document, at: FieldPath, folder: Path, value: Any, field: str) -> EnvironmentAsked:
-    if isinstance(value, dict):
-        return _from_conda(document, (*at, "conda_file"), folder, document.source)
-    path = folder / str(value)
-    if not path.is_file():
-        message = f"{shown(value)} is not a file in {folder}"
-        raise BadInput(f"{field}.conda_file", message, "name a conda file", document.where((*at, "conda_file")))
-    return from_file(path, str(value))
+    def asked(self, source: str) -> EnvironmentAsked:
+        """Raises BadInput."""
+        self._keys()
+        for key, member in _MEMBERS.items():
+            if (value := self.value.get(key)) is not None:
+                self.spec[member] = self._member(key, value)
+                self._lines((key,), (member,))
+        if "pip" in self.value and "pip_file" in self.value:
+            raise self._bad((), "has both pip and pip_file", "keep one list of packages")
+        if "conda" in self.value and "conda_file" in self.value:
+            raise self._bad((), "has both conda and conda_file", "keep one list of packages")
+        if (name := self.value.get("pip_file")) is not None:
+            self._pip_file(name)
+        for key in ("conda", "conda_file"):
+            if (value := self.value.get(key)) is not None:
+                self._conda(key, value)
+        if (build := self.value.get("build")) is not None:
+            self._build(build)
+        if not self.spec:
+            raise self._bad((), "names neither an image nor packages", "add image, pip, conda_file or build")
+        return EnvironmentAsked(
+            "packages", source, spec=self.spec, folders=tuple(self.folders), context=self.context, where=self.where,
+            front=self.field,
+        )  # fmt: skip
 
+    def _bad(self, path: FieldPath, message: str, fix: str) -> BadInput:
+        return BadInput(".".join((self.field, *map(str, path))), message, fix, self.document.where((*self.at, *path)))
 
-def _from_conda(document: Document, at: FieldPath, folder: Path, source: str) -> EnvironmentAsked:
-    """A conda file whose dependencies are python, pip and a pip list; conda's own packages are named and refused."""
-    value: Any = document.value
-    for part in at:
-        value = value[part]
-    dependencies = value.get("dependencies")
-    if not isinstance(dependencies, list):
-        raise BadInput("dependencies", "is not a list", "list python, pip and a pip section", document.where(at))
-    pip: tuple[str, ...] = ()
-    python, refused = "", []
-    for index, item in enumerate(dependencies):
-        place = (*at, "dependencies", index)
-        if isinstance(item, dict) and set(item) == {"pip"}:
-            pip += _pip_list(document, (*place, "pip"), item["pip"], "dependencies.pip")
-            continue
-        match = re.match(r"(?:[\w./-]+::)?([A-Za-z0-9_.-]+)\s*([=<>!~].*)?\Z", item) if isinstance(item, str) else None
-        if match is None:
-            raise BadInput(
-                "dependencies", f"{shown(item)} is not a package", "write name=version", document.where(place)
-            )
-        if match[1] == "python":
-            python = (match[2] or "").strip()
-        elif match[1] != "pip":
-            refused.append(item)
-    if refused:
-        raise BadInput(
-            "dependencies",
-            f"conda packages are not supported yet: {', '.join(refused)}",
-            "move what PyPI has into the pip section, or name an image that holds them",
-            document.where((*at, "dependencies")),
-        )
-    return EnvironmentAsked("packages", source, pip=pip, python=python, conda=True)
+    def _keys(self) -> None:
+        for key, value in self.value.items():
+            if key in _NOT_HERE:
+                raise self._bad((key,), *_NOT_HERE[key])
+            if key == "os_type":
+                if str(value).lower() != "linux":
+                    raise self._bad((key,), f"{shown(value)}: every environment is Linux", "leave it out")
+            elif key not in _KEYS | _NO_CONTENT:
+                raise self._bad((key,), "unknown key", did_you_mean(key, _KEYS))
 
+    def _lines(self, key: FieldPath, member: FieldPath) -> None:
+        start = (*self.at, *key)
+        lines = self.document.lines
+        self.where |= {
+            (*member, *path[len(start) :]): self.document.where(path) for path in lines if path[: len(start)] == start
+        }
 
-def _pip_list(document: Document, at: FieldPath, value: Any, field: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise BadInput(field, f"{shown(value)} is not a list", "write - package==1.2, one per line", document.where(at))
-    found: tuple[str, ...] = ()
-    for index, item in enumerate(value):
-        line = text_of(item).strip()
-        if line.startswith("-"):
-            fix = "put such lines into a requirements file and name it as pip_file"
-            raise BadInput(field, f"{shown(line)} is an option, not a package", fix, document.where((*at, index)))
-        found += (check_requirement(line, field, document.where((*at, index))),)
-    return found
+    def _member(self, key: str, value: Any) -> Any:
+        if key == "docker_steps" and isinstance(value, str):
+            return [value]
+        if key == "pip":
+            if not isinstance(value, list):
+                raise self._bad((key,), f"{shown(value)} is not a list", "write - package==1.2, one per line")
+            return [text_of(item) if not isinstance(item, dict | list) else item for item in value]
+        if key == "refresh":
+            return text_of(value)
+        if key == "image_pull_secrets" and isinstance(value, list):
+            return [{"name": item} if isinstance(item, str) else item for item in value]
+        if key == "secrets" and isinstance(value, list):
+            return [_secret(item) if isinstance(item, dict) else item for item in value]
+        return value
 
+    def _file(self, key: str, name: Any, what: str) -> Path:
+        path = self.folder / str(name)
+        if not path.is_file():
+            raise self._bad((key,), f"{shown(name)} is not a file in {self.folder}", f"name a {what}")
+        return path
 
-#: Lines of a requirements file that say where packages come from: kept, and handed to the installer.
-_SOURCES = ("--index-url", "-i", "--extra-index-url", "--find-links", "-f", "--no-index", "--pre")
+    def _pip_file(self, name: Any) -> None:
+        taken = files.Requirements()
+        taken.take_file(self._file("pip_file", name, "requirements file"), str(name))
+        self.spec["pip"] = taken.lines
+        self.where |= {("pip", number): place for number, place in enumerate(taken.where)}
+        self.folders += taken.folders
 
-
-def requirements(
-    text: str, path: Path, source: str, seen: tuple[Path, ...] = ()
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The packages and the option lines of a requirements file; `-r other.txt` is read too.
-
-    Raises BadInput with the line for editable installs, local paths, constraints and options that have no meaning here.
-    """
-    pip: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    for number, line in _logical_lines(text):
-        where = f"{source}:{number}"
-        word, _, rest = line.replace("=", " ", 1).partition(" ") if line.startswith("--") else line.partition(" ")
-        if word in ("-r", "--requirement"):
-            other = path.parent / rest.strip()
-            if not other.is_file() or other in seen or len(seen) > 8:
-                raise BadInput(
-                    "environment", f"{shown(line)}: no such file, or it names itself", "name a file beside it", where
-                )
-            more, more_options = requirements(other.read_text(encoding="utf-8"), other, rest.strip(), (*seen, path))
-            pip, options = pip + more, options + more_options
-        elif word in _SOURCES:
-            options += (_resolved_option(word, rest.strip(), path.parent),)
-        elif line.startswith("-"):
-            fix = "list packages, and put code of your own into the code folder"
-            raise BadInput("environment", f"{shown(line)} is not supported", fix, where)
+    def _conda(self, key: str, value: Any) -> None:
+        if isinstance(value, dict):
+            self.spec["conda"] = files.conda(self.document, (*self.at, key), self.folder, self.where, self.folders)
+        elif key == "conda":
+            self.spec["conda"] = value
+            self._lines((key,), ("conda",))
         else:
-            line = re.sub(r"\s--hash=\S+", "", line)
-            pip += (check_requirement(line.strip(), "environment", where),)
-    return pip, options
+            path = self._file(key, value, "conda file")
+            document = files.conda_document(path, str(value))
+            if "dependencies" not in document.value:
+                raise BadInput("dependencies", "is missing", "list packages, such as - numpy=1.26", document.source)
+            self.spec["conda"] = files.conda(document, (), path.parent, self.where, self.folders)
+
+    def _build(self, build: Any) -> None:
+        if not isinstance(build, dict):
+            raise self._bad(("build",), f"{shown(build)} is not a mapping", "write path and dockerfile_path")
+        known = ("path", "dockerfile_path", "dockerfile", "bytecode")
+        for key in build:
+            if key not in known:
+                raise self._bad(("build", key), "unknown key", did_you_mean(key, list(known)))
+        if "bytecode" in build:
+            self.spec["build"] = {"bytecode": build["bytecode"]}
+            self._lines(("build",), ("build",))
+        if set(build) <= {"bytecode"}:
+            return
+        for key in ("image", "docker_steps"):
+            if key in self.value:
+                raise self._bad(
+                    (key,), "and build are two bases: the Dockerfile has its own FROM", "keep one of the two"
+                )
+        folder = self.folder / str(build.get("path", "."))
+        name = build.get("dockerfile_path", build.get("dockerfile", "Dockerfile"))
+        path = folder / str(name)
+        if not path.is_file():
+            at = next(key for key in ("dockerfile_path", "dockerfile", "path") if key in build)
+            raise self._bad(("build", at), f"there is no file {name} in {folder}", "name a folder with a Dockerfile")
+        ids = {str(one.get("id")) for one in self.spec.get("secrets", ()) if isinstance(one, dict)}
+        self.spec |= files.dockerfile(path, str(name), ids, self.where, f"{self.field}.build")
+        self.context = folder.resolve()
 
 
-def _resolved_option(word: str, value: str, folder: Path) -> str:
-    if word in ("--find-links", "-f") and "://" not in value:
-        value = str((folder / value).resolve())
-    return f"{word} {value}".strip()
-
-
-def _logical_lines(text: str) -> list[tuple[int, str]]:
-    found, kept, start = [], "", 0
-    for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
-        line = re.sub(r"(^|\s)#.*", "", raw).rstrip()
-        start = start or number
-        if line.endswith("\\"):
-            kept += line[:-1]
-            continue
-        if (kept + line).strip():
-            found.append((start, (kept + line).strip()))
-        kept, start = "", 0
-    return found
-
-
-def check_requirement(line: str, field: str, where: str) -> str:
-    """A requirement in PEP 508's form; raises BadInput for paths and for text that is none."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        Requirement(line)
-    except InvalidRequirement as error:
-        reason = str(error).splitlines()[0]
-        fix = "write a package as name==1.2; code of your own belongs into the code folder"
-        raise BadInput(field, f"{shown(line)} is not a package ({reason})", fix, where) from None
-    return line
+def _secret(item: dict[str, Any]) -> dict[str, Any]:
+    return {"secretRef" if key == "secret_ref" else key: value for key, value in item.items()}
 
 
 def found_in(code: Path) -> EnvironmentAsked | None:

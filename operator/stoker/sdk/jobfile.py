@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from stoker.core.yaml12 import Document, dotted, text_of
+from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput, BadInputs, did_you_mean
 from stoker.sdk import environments
 from stoker.sdk.draft import Draft, EnvironmentAsked, LocalInput, check_name, seconds, shown
-from stoker.sdk.yaml12 import Document, dotted, text_of
-from stoker.sdk.yaml12 import Path as FieldPath
 
 KEYS = frozenset({
     "$schema", "type", "name", "display_name", "experiment_name", "description", "tags", "command", "code", "environment",
@@ -117,6 +117,9 @@ class _JobFile:
         except BadInput as problem:
             self.problems.append(problem)
             return None
+        except BadInputs as several:
+            self.problems += several.problems
+            return None
 
     def _keys(
         self, path: FieldPath, value: Mapping[str, Any], known: frozenset[str], not_yet: Mapping[str, str]
@@ -193,7 +196,9 @@ class _JobFile:
             found = self._try(lambda: environments.from_mapping(self.document, at, self.folder, self.document.source))
         else:
             self._bad(
-                at, f"{shown(value)} is not an environment", "write a name, a file, an image, system, or image and pip"
+                at,
+                f"{shown(value)} is not an environment",
+                "write a name, a file, an image, system, or a mapping of image, conda_file and pip",
             )
             return None
         asked: EnvironmentAsked | None = found

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from stoker.api.names import API_VERSION, GROUP, slug
+from stoker.core.yaml12 import Document, WrittenFloat, WrittenInt, dotted
 from stoker.errors import BadInput, BadInputs
 from stoker.sdk import environments
 from stoker.sdk.draft import Draft, EnvironmentAsked, LocalInput, shown
-from stoker.sdk.yaml12 import Document, WrittenFloat, WrittenInt, dotted
 
 #: No vowels and no look-alikes: a name that nobody has to spell twice, and that spells nothing.
 _LETTERS = "bcdfghjkmnpqrstvwxz23456789"
@@ -38,7 +38,7 @@ def read(document: Document, folder: Path) -> Draft:
     found = problems("TrainingJob", checked)
     if found:
         raise BadInputs(tuple(
-            BadInput(one.path, _message(one.message, one.value), one.fix, document.where(_path(one.path))) for one in found
+            BadInput(one.path, _message(one.message, one.value), one.fix, document.where(field_path(one.path))) for one in found
         ))  # fmt: skip
     spec = dict(plain_value["spec"])
     compute = spec.pop("compute", None)
@@ -62,7 +62,8 @@ def _message(message: str, value: Any) -> str:
     )
 
 
-def _path(dotted_path: str) -> tuple[str | int, ...]:
+def field_path(dotted_path: str) -> tuple[str | int, ...]:
+    """`spec.pip[2]` as the path of a value."""
     parts: list[str | int] = []
     for part in dotted_path.replace("[", ".[").split("."):
         number = part.removeprefix("[").rstrip("]")
@@ -73,12 +74,14 @@ def _path(dotted_path: str) -> tuple[str | int, ...]:
 def _environment(choice: Mapping[str, Any], document: Document) -> EnvironmentAsked:
     if choice.get("name"):
         return EnvironmentAsked("name", document.source, name=str(choice["name"]))
-    return environments.from_spec(choice.get("spec") or {}, document.source)
+    at = ("spec", "command", "environment", "spec")
+    lines = {path[4:]: document.where(path) for path in document.lines if path[:4] == at}
+    return environments.from_spec(choice.get("spec") or {}, document.source, lines, "spec.command.environment.spec")
 
 
 def plain_data(value: Any) -> Any:
     """The same value in the plain types that JSON has, without the memory of how a number was written."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: plain_data(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain_data(item) for item in value]
@@ -121,14 +124,7 @@ def environment_block(asked: EnvironmentAsked | None) -> dict[str, Any]:
         return {"spec": {}}
     if asked.kind == "name":
         return {"name": asked.name}
-    spec: dict[str, Any] = {}
-    if asked.image:
-        spec["image"] = asked.image
-    if asked.pip:
-        spec["pip"] = list(asked.pip)
-    if asked.pull_secrets:
-        spec["imagePullSecrets"] = [{"name": name} for name in asked.pull_secrets]
-    return {"spec": spec}
+    return {"spec": plain_data(asked.spec)}
 
 
 def _sent_inputs(local: Mapping[str, LocalInput], digests: Mapping[str, str]) -> dict[str, Any]:

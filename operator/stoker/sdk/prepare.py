@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stoker.errors import BadInput
-from stoker.sdk.draft import Draft, LocalInput
+from stoker.sdk.definitions import inline_entries, with_entries
+from stoker.sdk.draft import Draft, EnvironmentAsked, LocalInput
 from stoker.storage.hashing import Hashed, StatCache, hash_files
 from stoker.storage.listing import File, Listing, SnapshotError, scan
 
@@ -60,8 +61,18 @@ def prepare(
         if not code.listing.files:
             fix = f"look at what is left out: stoker snapshot {draft.code}"
             raise BadInput("code", f"{draft.code} has no file to send: the ignore file leaves nothing", fix)
+    draft = replace(draft, environment=_content(draft, code))
     inputs = {name: input_tree(name, one) for name, one in draft.local_inputs.items()} if with_inputs else {}
     return Prepared(draft, code, inputs)
+
+
+def _content(draft: Draft, code: Tree | None) -> EnvironmentAsked | None:
+    """The environment with the digest of what its steps copy. What lies in a pushed snapshot is for the cluster to read."""
+    if draft.environment is None or draft.snapshot is not None:
+        return draft.environment
+    if draft.inline is not None:
+        return with_entries(draft.environment, inline_entries(draft.inline))
+    return with_entries(draft.environment, code.hashed.entries if code else None)
 
 
 def code_tree(place: Path, extra_ignore: Sequence[str] = (), allow_secrets: Sequence[str] = ()) -> Tree:

@@ -34,7 +34,7 @@ def read(folders: list[Path]) -> Settings:
 
 
 def _parse(path: Path) -> Settings:
-    from stoker.sdk.yaml12 import parse
+    from stoker.core.yaml12 import parse
 
     source = Path(FOLDER, FILE).as_posix()
     try:

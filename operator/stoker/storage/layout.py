@@ -6,12 +6,15 @@
     jobs/<key>/attempts/<n>/<rank>/seal.json        the checked list of what that rank left
     jobs/<key>/removing.json                        while the run is being removed
     jobs/by-name/<name>                             which run took the name (runPolicy PerName)
+    environments/<specKey>/build.log, lock.json     of the newest build of an image
 
 A job's key is `<name>-<uid8>`; attempts count from 1, ranks from 0.
 """
 
 import re
 from dataclasses import dataclass
+
+from stoker.core.environment import stored
 
 JOBS = "jobs/"
 BY_NAME = JOBS + "by-name/"
@@ -103,6 +106,23 @@ def job_result(key: str) -> str:
 def job_removing(key: str) -> str:
     """The note that a run is being removed: there from before the first of its objects goes until after the last."""
     return job_prefix(key) + "removing.json"
+
+
+def environment_prefix(spec_key: str) -> str:
+    """The folder of an environment's traces; raises LayoutError."""
+    if not _HEX64.match(spec_key):
+        raise LayoutError(f"{spec_key!r} is not a specKey; it has 64 hex digits")
+    return f"{stored.ENVIRONMENTS}{spec_key}/"
+
+
+def build_log(spec_key: str) -> str:
+    """The log of the newest build; raises LayoutError."""
+    return environment_prefix(spec_key) + stored.BUILD_LOG
+
+
+def lock(spec_key: str) -> str:
+    """The packages of the image that it made; raises LayoutError."""
+    return environment_prefix(spec_key) + stored.LOCK
 
 
 def by_name(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from stoker.core.registrycheck import Outcome, encode
 from tests.support.apiserver import ApiServer, api_server
 from tests.support.cli import Cli
 from tests.support.loose_store import ACCESS_KEY, SECRET_KEY, LooseStore, loose
@@ -15,6 +16,11 @@ from tests.support.serving import Served, serving
 KINDS = ("trainingjobs", "environments", "computeclusters", "workspaces")
 GROUP = "/apis/stoker.dev/v1alpha1"
 WORKSPACE = f"{GROUP}/namespaces/team/workspaces/default"
+REGISTRIES = "/api/v1/namespaces/stoker-system/configmaps/stoker-registry-check"
+
+
+PULLED = Outcome("r.example.com/ml", "Ok", "Pulled", "node n1 pulled a test image", node="n1")
+BROKEN = Outcome("127.0.0.1:5035/stoker", "Fails", "NodesCannotConnect", "connection refused", "see the proxy", "n1")
 
 
 @dataclass
@@ -29,6 +35,9 @@ class World:
     def line(self, what: str, code: int) -> dict[str, Any]:
         found: dict[str, Any] = next(one for one in self.cli.json("doctor", code=code)["checks"] if one["what"] == what)
         return found
+
+    def registries(self, *outcomes: Outcome) -> None:
+        self.api.objects[REGISTRIES] = {"data": {"checks": encode(outcomes)}}
 
     def preflight(self, status: str, reason: str, generation: int = 1) -> None:
         condition = {
@@ -47,6 +56,7 @@ def world(cli: Cli, tmp_path: Path) -> Iterator[World]:
         api.objects[GROUP] = {"resources": [{"name": kind} for kind in KINDS]}
         world = World(cli, api, served)
         world.preflight("True", "AllHold")
+        world.registries(PULLED)
         yield world
 
 
@@ -60,10 +70,28 @@ def at(cli: Cli, store: LooseStore) -> None:
 def test_a_cluster_in_which_all_holds(world: World) -> None:
     done = world.cli("doctor")
 
-    assert ["STATE", "ok", "ok", "ok", "ok", "ok"] == [line.split()[0] for line in done.stdout.splitlines()]
+    assert ["STATE", "ok", "ok", "ok", "ok", "ok", "ok"] == [line.split()[0] for line in done.stdout.splitlines()]
     assert "Kubernetes v1.30.1" in done.stdout
     assert "namespace team" in done.stderr
     assert "team" == world.cli.json("doctor")["namespace"]
+
+
+def test_each_registry_that_nodes_cannot_pull_from_fails_with_cause_and_fix(world: World) -> None:
+    world.registries(PULLED, BROKEN)
+
+    lines = [one for one in world.cli.json("doctor", code=1)["checks"] if one["what"] == "registry"]
+
+    assert ["ok", "fails"] == [one["state"] for one in lines]
+    assert "127.0.0.1:5035/stoker: NodesCannotConnect: connection refused" == lines[1]["detail"]
+    assert "see the proxy" == lines[1]["fix"]
+
+
+def test_a_registry_that_was_not_tried_yet_is_unknown(world: World) -> None:
+    world.registries()
+    assert "not tried yet" in world.line("registry", 125)["detail"]
+
+    del world.api.objects[REGISTRIES]
+    assert "none is configured" in world.line("registry", 0)["detail"]
 
 
 def test_an_old_cluster_fails_and_says_what_it_needs(world: World) -> None:

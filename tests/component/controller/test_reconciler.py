@@ -32,7 +32,8 @@ def reconciler(queue: WorkQueue) -> Reconciler:
     nobody = cast(Any, None)
     views = cast(Any, SimpleNamespace(environment=lambda key: SimpleNamespace(environment=None)))
     return Reconciler(
-        Store(), queue, views, nobody, nobody, nobody, cast(Any, Idle()), nobody, AlwaysOpen(), Metrics()
+        Store(), queue, views, nobody, nobody, nobody, cast(Any, Idle()), nobody,
+        cast(Any, SimpleNamespace(planned=lambda *_: None)), AlwaysOpen(), Metrics(),
     )  # fmt: skip
 
 

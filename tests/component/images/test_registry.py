@@ -10,16 +10,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from stoker.images import registry as registry_module
+from stoker.images import connections
 from stoker.images.auth import Credential, Keyring
-from stoker.images.registry import (
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    BaseImageNotFound,
-    BaseImageUnauthorized,
-    Registry,
-    RegistryUnreachable,
-)
+from stoker.images.client import INDEX_TYPES, MANIFEST_TYPES
+from stoker.images.errors import RegistryUnreachable
+from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, Registry
 
 AMD64 = "linux/amd64"
 
@@ -91,7 +86,7 @@ class FakeRegistry:
 
 @pytest.fixture
 async def fake(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeRegistry]:
-    monkeypatch.setattr(registry_module, "BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr(connections, "BACKOFF_SECONDS", 0.001)
     found = FakeRegistry()
     runner = await found.start()
     yield found
@@ -193,3 +188,16 @@ async def test_a_manifest_that_is_not_what_its_digest_says_is_refused(fake: Fake
 
     with pytest.raises(RegistryUnreachable, match="hashes to"):
         await client.resolve(f"{fake.host}/team/train@{wrong}", AMD64)
+
+
+async def test_a_mirror_is_asked_and_the_name_stays(fake: FakeRegistry, client: Registry) -> None:
+    digest = fake.push("3.11", {"config": {}})
+
+    resolved = await client.resolve("python:3.11", AMD64, mirrors={"docker.io": f"{fake.host}/hub"})
+
+    assert f"docker.io/library/python@{digest}" == resolved
+
+
+async def test_a_mirror_that_lacks_the_image_is_named(fake: FakeRegistry, client: Registry) -> None:
+    with pytest.raises(BaseImageNotFound, match=f"{fake.host}/hub/library/python:9"):
+        await client.resolve("python:9", AMD64, mirrors={"docker.io": f"{fake.host}/hub"})

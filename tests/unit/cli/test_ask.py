@@ -128,7 +128,7 @@ def test_home_and_root_are_refused(project: Path, monkeypatch: pytest.MonkeyPatc
     [
         ({"requirements.txt": "numpy>=1\n# no\n"}, "requirements.txt", ("numpy>=1",)),
         ({"requirements.txt": "a\n", "conda.yaml": "dependencies: [python=3.11, pip, {pip: [b]}]\n"}, "conda.yaml", ("b",)),
-        ({"requirements.txt": "-r more.txt\na\n", "more.txt": "b ; python_version > '3'\n"}, "requirements.txt", ("b ; python_version > '3'", "a")),
+        ({"requirements.txt": "-r more.txt\na\n", "more.txt": "b ; python_version > '3'\n"}, "requirements.txt", ("a", 'b ; python_version > "3"')),
     ],
 )  # fmt: skip
 def test_a_projects_own_list_is_found(tmp_path: Path, files: dict[str, str], source: str, pip: tuple[str, ...]) -> None:
@@ -144,30 +144,38 @@ def test_a_projects_own_list_is_found(tmp_path: Path, files: dict[str, str], sou
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("-e .\n", "not supported"),
-        ("./local\n", "is not a package"),
-        ("numpy=1\n", "is not a package"),
+        ("-e .\n", "an editable install is a folder on your machine"),
+        ("./local\n", "is a path on a machine"),
+        ("numpy=1\n", "write numpy==1"),
         ("-r none.txt\n", "no such file"),
-        ("-c limits.txt\n", "not supported"),
+        ("-c limits.txt\n", "no such file"),
     ],
 )
 def test_lines_that_are_no_packages_are_refused_with_their_line(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "requirements.txt").write_text("# first\n" + text)
     (tmp_path / "t.py").touch()
 
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises((BadInput, BadInputs)) as refused:
         ask(tmp_path / "t.py", (), Flags(), tmp_path)
 
     assert words in str(refused.value)
     assert "requirements.txt:2" in str(refused.value)
 
 
-def test_conda_packages_are_named_and_refused(tmp_path: Path) -> None:
-    (tmp_path / "conda.yml").write_text("dependencies:\n- python=3.11\n- cudatoolkit=12\n- pytorch::pytorch\n")
+def test_a_list_with_bounds_and_a_folder_of_wheels_is_taken_in(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text(
+        "--find-links wheels\n-c bounds.txt\n--extra-index-url https://x.example.com/simple/\nTorch\n"
+    )
+    (tmp_path / "bounds.txt").write_text("numpy<2  # for a while\n")
     (tmp_path / "t.py").touch()
 
-    with pytest.raises(BadInput, match=r"cudatoolkit=12, pytorch::pytorch"):
-        ask(tmp_path / "t.py", (), Flags(), tmp_path)
+    asked = ask(tmp_path / "t.py", (), Flags(compute="cpu"), tmp_path).environment
+
+    assert asked is not None
+    assert (("torch",), ("numpy<2",)) == (asked.pip, asked.constraints)
+    assert ("--extra-index-url https://x.example.com/simple", f"--find-links {tmp_path / 'wheels'}") == asked.options
+    with pytest.raises(BadInput, match="a folder of this machine"):
+        check_for_cluster(ask(tmp_path / "t.py", (), Flags(compute="cpu"), tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +184,7 @@ def test_conda_packages_are_named_and_refused(tmp_path: Path) -> None:
         ("system", "system", "source", "--environment"),
         ("torch", "name", "name", "torch"),
         ("ml/train:1", "packages", "image", "ml/train:1"),
-        ("ml@sha256:0", "packages", "image", "ml@sha256:0"),
+        (f"ml@sha256:{'0' * 64}", "packages", "image", f"ml@sha256:{'0' * 64}"),
     ],
 )
 def test_an_environment_flag_means_what_it_looks_like(

@@ -9,7 +9,12 @@ from stoker.cli.output import Output, as_yaml, step_line
 from stoker.cli.plan import environment_words
 from stoker.cli.run import exit_code, run_record
 from stoker.sdk.draft import EnvironmentAsked
+from stoker.sdk.environments import from_spec
 from stoker.sdk.outputs import local_paths
+
+
+def _asked(**spec: Any) -> EnvironmentAsked:
+    return from_spec(spec, "job.yaml")
 
 
 @pytest.mark.parametrize(
@@ -36,9 +41,12 @@ def test_a_step_is_one_line(arguments: tuple[Any, ...], expected: str) -> None:
         (None, True, ("this Python", "no environment named")),
         (EnvironmentAsked("system", "--environment"), True, ("this Python", "--environment")),
         (EnvironmentAsked("name", "job.yaml", name="torch"), False, ("Environment/torch", "job.yaml")),
-        (EnvironmentAsked("packages", "job.yaml", image="ml:1", pip=("a",)), True, ("1 package", "job.yaml; the image is for clusters")),
-        (EnvironmentAsked("packages", "job.yaml", image="ml:1", pip=("a", "b")), False, ("ml:1", "job.yaml; 2 packages expected in it")),
-        (EnvironmentAsked("packages", "conda.yaml", pip=("a",), python="=3.11"), True, ("1 package, python 3.11", "conda.yaml")),
+        (_asked(image="ml:1", pip=["a"]), True, ("1 package", "job.yaml; the image is for clusters")),
+        (_asked(image="ml:1", pip=["a", "b"]), False, ("ml:1", "job.yaml; with 2 packages")),
+        (_asked(image="ml:1", dockerSteps=["RUN true"]), False, ("ml:1", "job.yaml; with 1 step")),
+        (_asked(image="ml:1"), False, ("ml:1", "job.yaml")),
+        (_asked(conda={"dependencies": ["lightgbm", "python=3.11"]}, dockerSteps=["RUN true"]), False, ("the workspace's image", "job.yaml; with 1 package, python 3.11 and 1 step")),
+        (_asked(conda={"dependencies": ["python=3.11", {"pip": ["a"]}]}), True, ("1 package, python 3.11", "job.yaml")),
     ],
 )  # fmt: skip
 def test_the_plan_says_where_the_environment_comes_from(

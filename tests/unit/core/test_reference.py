@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.core.reference import BadReference, parse
+from stoker.core.reference import BadReference, mirrored, parse
 
 HEX = "0123456789abcdef" * 4
 
@@ -56,3 +56,17 @@ def test_a_digest_decides_over_a_tag() -> None:
 
 def test_a_pinned_reference_has_no_tag() -> None:
     assert parse("team/a:1").pinned(f"sha256:{HEX}") == f"docker.io/team/a@sha256:{HEX}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("python:3.11", "mirror.example.com/hub/library/python:3.11"),
+        ("quay.io/team/train@sha256:" + "0" * 64, "other.example.com:5000/team/train@sha256:" + "0" * 64),
+        ("ghcr.io/team/train:1", "ghcr.io/team/train:1"),
+    ],
+)
+def test_a_mirror_has_a_registry_s_repositories_below_its_path(text: str, expected: str) -> None:
+    mirrors = {"docker.io": "mirror.example.com/hub/", "quay.io": "other.example.com:5000"}
+
+    assert expected == str(mirrored(parse(text), mirrors))

@@ -39,12 +39,13 @@ class Mirrors(Spec):
     python: str = ""
 
 
-class BuildRequest(Spec):
+class BuildRequest(Spec, kw_only=True):
     """One image to make: for one specKey, on one platform.
 
     base: `registry/repository@sha256:...` of the platform's manifest. steps, conda, pip: as in the Definition, canonical.
     registry: `host/path`; images go to `<registry>/environments`, package layers to `<registry>/packages`. trusted:
     other registries of that form, only read; what they hold is taken from there. insecure: `host:port` that speak http.
+    addresses: host of a registry -> `host:port` that is connected to instead.
     refresh: the Environment's `refresh`, kept with the record. buildkit: address of a daemon, empty for none.
     prefix: where the packages go, an absolute path. bytecode: whether modules are compiled.
     """
@@ -63,13 +64,14 @@ class BuildRequest(Spec):
     trusted: tuple[str, ...] = ()
     mirrors: Mirrors = Mirrors()
     insecure: tuple[str, ...] = ()
+    addresses: dict[str, str] = msgspec.field(default_factory=dict)
     refresh: str = ""
     buildkit: str = ""
     prefix: str
     bytecode: bool = True
 
 
-class BuildResult(Spec):
+class BuildResult(Spec, kw_only=True):
     """What came of it. With `reason` empty it is made: image is pinned by digest, sizes are in bytes of the compressed
     layers, seconds are by stage (solve, steps, packages, push).
 

@@ -81,7 +81,14 @@ def _image(seen: Seen) -> Fact:
     if seen.obstacle is not None and seen.obstacle.reason in _IMAGE_OBSTACLES:
         return "False", seen.obstacle.reason, seen.obstacle.message
     status, reason, message = _of_need(seen.preparation.image)
-    return status, "Pinned" if status == "True" else reason, message
+    if status != "True":
+        return status, reason, message
+    found = seen.preparation.environment
+    image = found.image if found is not None else None
+    if image is None or image.source == "given":
+        return "True", "Pinned", ""
+    how = f"built in {image.build_seconds} s" if image.source == "built" else f"found in the {image.source} registry"
+    return "True", "Pinned", how
 
 
 def _of_need(need: Need) -> Fact:

@@ -15,7 +15,7 @@ from stoker.api.kube import BatchJob, Claim, Node, Pod
 from stoker.api.trainingjob import TrainingJobStatus
 from stoker.core import times
 from stoker.core.cluster.view import Demand
-from stoker.core.plan import Action, Ask, Create, Found, InlineSnapshot, Plan, Question
+from stoker.core.plan import Action, Ask, Create, Found, InlineSnapshot, Lookup, Plan, Question, SnapshotUrl
 from stoker.core.trainingjob import attempts, remains
 from stoker.core.trainingjob.plan import why
 from stoker.core.trainingjob.view import JobView, Placement
@@ -81,7 +81,7 @@ def _question(question: Question) -> Plain:
         return {"question": "InlineSnapshot", "about": {"files": [path for path, _ in question.files]}}
     # Members that do not compare are whole records, which are stored where those who may read them find them.
     told = (field.name for field in fields(question) if field.compare and field.name != "namespace")
-    about = {name: value for name in told if (value := getattr(question, name)) not in ("", ())}
+    about = {name: msgspec.to_builtins(value) for name in told if (value := getattr(question, name)) not in ("", ())}
     return {"question": type(question).__name__, "about": about}
 
 
@@ -90,8 +90,7 @@ def _answers(view: JobView) -> Iterator[Plain]:
     for question in sorted(view.answers, key=repr):
         answer, shown = view.answers.get(question), _question(question)
         if isinstance(answer, Found):
-            value = answer.value
-            yield {**shown, "answer": "Found", "value": value if isinstance(value, str | bool) else None}
+            yield {**shown, "answer": "Found", "value": _value(question, answer.value)}
         elif answer is None:
             yield {**shown, "answer": None}
         else:
@@ -99,6 +98,15 @@ def _answers(view: JobView) -> Iterator[Plain]:
                 **shown, "answer": type(answer).__name__, "reason": answer.reason, "message": answer.message,
                 "fix": answer.fix, "askAgainAt": times.rfc3339(answer.retry_at) or None,
             }  # fmt: skip
+
+
+def _value(question: Question, value: object) -> str | bool | None:
+    """What an answer says, where it is one word. A signed URL is never told: whoever has it may read."""
+    if isinstance(question, SnapshotUrl):
+        return None
+    if isinstance(value, Lookup):
+        return value.image.image if value.image is not None else "not there"
+    return value if isinstance(value, str | bool) else None
 
 
 def _pool(view: JobView) -> Plain | None:

@@ -150,10 +150,12 @@ def environment_without_image(view: JobView) -> Wait | None:
     environment = (spec.environment.spec or (view.environment.spec if view.environment else None)) if spec else None
     if environment is None or environment.image or view.workspace.defaults.image:
         return None
+    if environment.build is not None and environment.build.dockerfile is not None:
+        return None
     return Wait(
         "EnvironmentWithoutImage",
-        "the environment names no image, and this cluster runs images as they are",
-        "set image in the environment; a list of packages alone works with `stoker run --compute local`",
+        "the environment names no image to run or to build on, and the workspace has no default",
+        "set image in the environment, or spec.defaults.image of Workspace/default",
         yours=True,
     )
 

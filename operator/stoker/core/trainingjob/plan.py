@@ -29,17 +29,25 @@ def plan(view: JobView, now: float) -> Plan[TrainingJobStatus]:
     stand = where(seen)
     step = leftovers.with_cleaning(seen, stand.then(seen))
     step = replace(step, wake_at=earliest(step.wake_at, _queue_wake(seen)))
+    builds = _builds(seen)
     if seen.finished:
         return Plan(step.actions, None, step.wake_at)
     if step.closed is not None and seen.attempt is not None:
         return Plan(step.actions, _closed(seen, seen.attempt, step.closed), step.wake_at)
     shown = status.status_of(seen, stand, step)
     if shown == view.job.status:
-        return Plan(step.actions, None, step.wake_at)
+        return Plan(step.actions, None, step.wake_at, builds)
     show_at = status.show_at(seen, stand, step)
     if now < show_at:
-        return Plan(step.actions, None, earliest(step.wake_at, show_at if show_at < status.NEVER else None))
-    return Plan(step.actions, shown, step.wake_at)
+        return Plan(step.actions, None, earliest(step.wake_at, show_at if show_at < status.NEVER else None), builds)
+    return Plan(step.actions, shown, step.wake_at, builds)
+
+
+def _builds(seen: Seen) -> frozenset[str]:
+    """The build that a job waits for. One that has made the image stays too until the job has it in its pods."""
+    found = seen.preparation.environment
+    over = seen.finished or seen.cancel or seen.suspend or seen.obstacle is not None
+    return frozenset({found.label}) if found is not None and found.label and not over else frozenset()
 
 
 def _closed(seen: Seen, attempt: Attempt, verdict: Verdict) -> TrainingJobStatus:

@@ -4,17 +4,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import EnvironmentSpec
-from stoker.api.names import ANNOTATION_SUBMITTED_BY
+from stoker.api.kube import BatchJob
+from stoker.api.names import ANNOTATION_IMAGE, ANNOTATION_SUBMITTED_BY
 from stoker.api.trainingjob import Code, CommandJob, Input
 from stoker.core import command, podspec, record, times, units
+from stoker.core.environment.known import forgotten_before, known_base
+from stoker.core.environment.resolve import Resolution, Wanted, is_built, resolve
 from stoker.core.plan import (
     Answer,
     Answers,
     Ask,
+    Create,
     Found,
-    ImageDigest,
     InlineSnapshot,
     InputFiles,
     NameHolder,
@@ -60,13 +65,17 @@ class Preparation:
     snapshot: Need = Need()
     inputs: Mapping[str, Need] = field(default_factory=dict)
     image: Need = Need()
+    #: How the image was found or is made; None where it is pinned already, or cannot be asked for yet.
+    environment: Resolution | None = None
     former: Need = Need()
     record: Need = Need()
     #: Which run has the name; known from the start where that does not matter.
     name: Need = Need()
 
     def needs(self) -> Iterator[Need]:
-        yield from (self.name, self.snapshot, *self.inputs.values(), self.image, self.former, self.record)
+        asked = self.environment.questions if self.environment is not None else ()
+        image = (Need(question, answer) for question, answer in asked)
+        yield from (self.name, self.snapshot, *self.inputs.values(), *image, self.former, self.record)
 
     #: Whether even the pool's nodes have to wait for `former`: nobody ever said that this job waits.
     unseen: bool = False
@@ -85,7 +94,13 @@ class Preparation:
 
     def retry_at(self, now: float) -> float | None:
         """When the first of what was refused may be asked again."""
-        return times.earliest(*(ask_again_at(need.answer, now) for need in self.needs()))
+        wake_at = self.environment.wake_at if self.environment is not None else None
+        return times.earliest(wake_at, *(ask_again_at(need.answer, now) for need in self.needs()))
+
+    @property
+    def starts(self) -> tuple[Create, ...]:
+        """The build to start for the image."""
+        return self.environment.actions if self.environment is not None else ()
 
 
 def prepare(view: JobView, key: str, compute: str, *, possible: bool, now: float) -> Preparation:
@@ -96,15 +111,18 @@ def prepare(view: JobView, key: str, compute: str, *, possible: bool, now: float
     namespace, answers = view.job.metadata.namespace, view.answers
     snapshot = _snapshot(namespace, spec.code, answers)
     inputs = {name: _input(view, name, entry) for name, entry in view.job.spec.inputs.items() if entry.path is not None}
-    image = _image(view, spec)
+    resolution = _resolve(view, spec, snapshot.value, possible, now)
+    image = Need(None, _pinned(view, resolution))
     former = _former(view, key, spec.resources.instance_count, now)
     known = all(need.known for need in (snapshot, *inputs.values(), image))
     recorded, name = Need(), _name(view, key)
     if possible and known and name.known and former_run(name, key) is None:
-        text = record.encode(job_json(view, key, compute, snapshot.value, image.value, inputs))
+        text = record.encode(job_json(view, key, compute, snapshot.value, image.value, inputs, resolution))
         question = Recorded(namespace, key, text)
         recorded = Need(question, answers.get(question))
-    return Preparation(snapshot, inputs, image, former, recorded, name, unseen=view.job.status.waiting is None)
+    return Preparation(
+        snapshot, inputs, image, resolution, former, recorded, name, unseen=view.job.status.waiting is None
+    )
 
 
 def environment_of(view: JobView) -> EnvironmentSpec | None:
@@ -116,13 +134,23 @@ def environment_of(view: JobView) -> EnvironmentSpec | None:
 
 
 def image_reference(view: JobView) -> str | None:
-    """The image of the job's environment, else the workspace's default."""
+    """The image of the job's environment, else the workspace's default. None where a Dockerfile names the base."""
     environment = environment_of(view)
-    return (environment.image or view.workspace.defaults.image) if environment else None
+    if environment is None or (environment.build is not None and environment.build.dockerfile is not None):
+        return None
+    return environment.image or view.workspace.defaults.image
 
 
 def pull_secrets(view: JobView) -> tuple[str, ...]:
     """Secrets with which the job's image is looked up and pulled, each once."""
+    environment, means = environment_of(view), view.workspace.means
+    built = environment is not None and is_built(environment)
+    own = [place.secret for place in means.places if place.secret] if built else []
+    return tuple(dict.fromkeys((*_base_secrets(view), *own)))
+
+
+def _base_secrets(view: JobView) -> tuple[str, ...]:
+    """Secrets with which the image that the environment names is looked up."""
     environment, spec = environment_of(view), view.job.spec.command
     found = [secret.name for secret in environment.image_pull_secrets] if environment else []
     found += [secret.name for secret in spec.pod.image_pull_secrets] if spec and spec.pod else []
@@ -135,8 +163,9 @@ def timeout_seconds(view: JobView) -> int:
 
 
 def job_json(
-    view: JobView, key: str, compute: str, snapshot: str | None, image: str | None, inputs: Mapping[str, Need]
-) -> dict[str, Any]:
+    view: JobView, key: str, compute: str, snapshot: str | None, image: str | None, inputs: Mapping[str, Need],
+    resolution: Resolution | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The record of the job. snapshot: digest of the code. image: pinned reference; None where it was never found."""
     job, environment = view.job, environment_of(view)
     recorded = {name: _recorded_input(entry, inputs.get(name)) for name, entry in job.spec.inputs.items()}
@@ -154,10 +183,32 @@ def job_json(
     )
     pinned = record.Pinned(
         compute=compute, command=text, snapshot=snapshot, inputs=recorded, timeout_seconds=timeout_seconds(view),
-        image=(image_reference(view) or "", image.partition("@")[2]) if image else None,
-        pip=environment.pip if environment else (), scratch_bytes=_scratch_bytes(job.spec.command),
+        image=_recorded_image(view, image, resolution), environment=_recorded_environment(resolution),
+        # What was built of the list has it; an image as it was given has to be looked at.
+        pip=environment.pip if environment and not is_built(environment) else (),
+        scratch_bytes=_scratch_bytes(job.spec.command),
     )  # fmt: skip
     return record.job_record(identity, job.spec, pinned)
+
+
+def _recorded_image(view: JobView, image: str | None, resolution: Resolution | None) -> tuple[str, str] | None:
+    """Reference and digest."""
+    if not image:
+        return None
+    name, _, digest = image.partition("@")
+    given = resolution is None or not resolution.spec_key
+    return (image_reference(view) or name if given else name), digest
+
+
+def _recorded_environment(resolution: Resolution | None) -> dict[str, str]:
+    """What the image was found or built by; nothing for one that is run as it is."""
+    image = resolution.image if resolution is not None else None
+    if resolution is None or image is None or not resolution.spec_key:
+        return {}
+    return {
+        "definitionKey": resolution.definition_key, "specKey": resolution.spec_key, "lockKey": image.lock_key,
+        "base": resolution.base, "source": image.source,
+    }  # fmt: skip
 
 
 def _scratch_bytes(block: CommandJob | None) -> int | None:
@@ -220,13 +271,58 @@ def _input(view: JobView, name: str, entry: Input) -> Need:
     return Need(question, view.answers.get(question))
 
 
-def _image(view: JobView, spec: CommandJob) -> Need:
-    reference = image_reference(view)
+def pinned_image(view: JobView) -> str:
+    """The image that an attempt of the job has begun with: nothing that is found later changes it. Empty before."""
+    job = view.job
+    told = job.status.environment.image if job.status.environment is not None and job.status.attempts else ""
+    return told or next((found for child in view.children if (found := _annotated(child))), "")
+
+
+def _annotated(child: BatchJob) -> str:
+    return child.metadata.annotations.get(ANNOTATION_IMAGE, "")
+
+
+def _resolve(view: JobView, spec: CommandJob, snapshot: str | None, possible: bool, now: float) -> Resolution | None:
+    environment, reference = environment_of(view), image_reference(view)
     wanted = platform(view.cluster, spec.resources.instance_type) if view.cluster else None
-    if reference is None or wanted is None:
-        return Need()
-    question = ImageDigest(view.job.metadata.namespace, reference, wanted, pull_secrets(view))
-    return Need(question, view.answers.get(question))
+    if environment is None or wanted is None or pinned_image(view):
+        return None
+    if reference is None and (environment.build is None or environment.build.dockerfile is None):
+        return None
+    code = spec.code
+    asked = Wanted(
+        namespace=view.job.metadata.namespace,
+        title=f"Environment/{spec.environment.name}" if spec.environment.spec is None else "the environment",
+        spec=msgspec.structs.replace(environment, image=reference),
+        platform=wanted,
+        code=snapshot,
+        has_code=code is not None and (code.snapshot is not None or bool(code.inline)),
+        base=_known_base(view, wanted),
+        pull_secrets=_base_secrets(view),
+        forgotten_before=forgotten_before(view.environment)
+        if view.environment is not None and spec.environment.spec is None
+        else 0.0,
+    )
+    return resolve(asked, view.workspace.means, view.answers, view.builds, now, may_build=possible)
+
+
+def _known_base(view: JobView, wanted: str) -> str:
+    """What the named Environment's base was found to be, once for each version of it."""
+    found = view.environment
+    choice = view.job.spec.command.environment if view.job.spec.command else None
+    if found is None or choice is None or choice.spec is not None or found.spec.base_policy == "Always":
+        return ""
+    return known_base(found, wanted)
+
+
+def _pinned(view: JobView, resolution: Resolution | None) -> Answer:
+    """The answer to which image it is: the reference pinned by digest."""
+    if pinned := pinned_image(view):
+        return Found(pinned)
+    if resolution is None:
+        return None
+    image = resolution.image
+    return Found(image.image) if image is not None else resolution.answer
 
 
 def _former(view: JobView, key: str, ranks: int, now: float) -> Need:

@@ -181,11 +181,19 @@ def _image(seen: Seen) -> ImageStatus | None:
         return former
     reference = preparation.image_reference(seen.view) or ""
     child = seen.attempt.child if seen.attempt else None
-    pinned = child.metadata.annotations.get(names.ANNOTATION_IMAGE) if child else None
-    image = pinned or seen.preparation.image.value
+    told, found = child.metadata.annotations if child else {}, seen.preparation.environment
+    image = told.get(names.ANNOTATION_IMAGE) or seen.preparation.image.value
+    definition = told.get(names.ANNOTATION_DEFINITION) or (found.definition_key if found else "")
+    spec_key = told.get(names.ANNOTATION_SPEC_KEY) or (found.spec_key if found else "")
     if not isinstance(image, str):
-        return None
-    return ImageStatus(reference=reference or image, image=image, source="given")
+        # While it is looked for or built, people find its log by this.
+        if not definition:
+            return None
+        return ImageStatus(definition_key=definition, spec_key=spec_key, reference=reference)
+    source = told.get(names.ANNOTATION_SOURCE) or (found.image.source if found and found.image else "given")
+    return ImageStatus(
+        definition_key=definition, spec_key=spec_key, reference=reference or image, image=image, source=source
+    )
 
 
 def _attempts(seen: Seen, step: Step) -> tuple[AttemptStatus, ...]:

@@ -121,7 +121,9 @@ def finish_unstarted(seen: Seen) -> Step:
     if not made.name.known and made.name.question is not None:
         return _asking(seen, made.name.question)
     text = record.encode(
-        preparation.job_json(seen.view, seen.key, seen.compute, made.snapshot.value, made.image.value, made.inputs)
+        preparation.job_json(
+            seen.view, seen.key, seen.compute, made.snapshot.value, made.image.value, made.inputs, made.environment
+        )
     )
     question = Recorded(seen.view.job.metadata.namespace, seen.key, text)
     answer = seen.view.answers.get(question)
@@ -179,8 +181,8 @@ def watch(seen: Seen) -> Step:
 
 
 def prepare(seen: Seen) -> Step:
-    """Ask what is not known yet."""
-    return Step(seen.preparation.asks(seen.now), seen.preparation.retry_at(seen.now))
+    """Ask what is not known yet, and have the image built if nobody has it."""
+    return Step((*seen.preparation.asks(seen.now), *seen.preparation.starts), seen.preparation.retry_at(seen.now))
 
 
 def wait(seen: Seen) -> Step:

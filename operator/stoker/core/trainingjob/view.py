@@ -8,6 +8,8 @@ from stoker.api.environment import Environment
 from stoker.api.kube import BatchJob, Claim, Event, Node, Pod
 from stoker.api.trainingjob import TrainingJob
 from stoker.api.workspace import Defaults
+from stoker.core.environment.builds import Build
+from stoker.core.environment.means import Means
 from stoker.core.plan import Answers
 
 
@@ -18,6 +20,8 @@ class WorkspaceView:
     storage_url: str
     defaults: Defaults = field(default_factory=Defaults)
     image_pull_secrets: tuple[str, ...] = ()
+    #: With what environments are found and built.
+    means: Means = field(default_factory=Means)
     #: Set when the settings cannot be used, e.g. a URL that another namespace has: (reason, message with the fix).
     problem: tuple[str, str] | None = None
 
@@ -70,3 +74,5 @@ class JobView:
     claims: tuple[Claim, ...] = ()
     salvages: tuple[BatchJob, ...] = ()
     salvage_pods: tuple[Pod, ...] = ()
+    #: The builds of environments in the namespace, by label.
+    builds: Mapping[str, Build] = field(default_factory=dict)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from stoker.core.yaml12 import MAX_VALUES, parse, text_of
 from stoker.errors import BadInput
-from stoker.sdk.yaml12 import MAX_VALUES, parse, text_of
 
 
 def value_of(text: str) -> Any:

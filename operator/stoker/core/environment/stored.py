@@ -1,0 +1,10 @@
+"""Where an environment's build leaves its traces below a workspace's storage URL."""
+
+ENVIRONMENTS = "environments/"
+BUILD_LOG = "build.log"
+LOCK = "lock.json"
+
+
+def build_log(spec_key: str) -> str:
+    """The log of the newest build of a specKey."""
+    return f"{ENVIRONMENTS}{spec_key}/{BUILD_LOG}"

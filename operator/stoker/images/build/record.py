@@ -1,0 +1,167 @@
+"""What a build leaves in the registry beside the image: the record by which it is found, and its papers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from stoker.core.environment.keys import short
+from stoker.core.environment.lock import Lock, encode
+from stoker.core.environment.request import BuildRequest
+from stoker.images.client import RegistryClient
+from stoker.images.compose import MANIFEST_TYPE, sha256
+from stoker.images.transfer import push_bytes
+
+RECORD_TYPE = "application/vnd.stoker.environment.record.v1+json"
+LOCK_TYPE = "application/vnd.stoker.environment.lock.v1+json"
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+SBOM_TYPE = "application/spdx+json"
+PROVENANCE_TYPE = "application/vnd.in-toto+json"
+_EMPTY = b"{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The image of a lock as it lies in a registry. size: bytes of its layers and config."""
+
+    lock_key: str
+    digest: str
+    size: int
+
+
+def record(request: BuildRequest, lock: Lock, made: Made) -> bytes:
+    """The record's manifest."""
+    content = encode(lock)
+    return _artifact(
+        RECORD_TYPE,
+        LOCK_TYPE,
+        content,
+        {
+            "dev.stoker.spec-key": request.spec_key,
+            "dev.stoker.definition-key": request.definition_key,
+            "dev.stoker.lock-key": made.lock_key,
+            "dev.stoker.image-digest": made.digest,
+            "dev.stoker.image-size": str(made.size),
+            "dev.stoker.refresh": request.refresh,
+        },
+    )
+
+
+async def put_record(client: RegistryClient, request: BuildRequest, lock: Lock, made: Made, place: str) -> None:
+    """Stores the record under the spec's key; a later solve of the same spec (`refresh`) replaces it."""
+    await push_bytes(client, place, encode(lock))
+    await push_bytes(client, place, _EMPTY)
+    await client.put_manifest(place, f"spec-{short(request.spec_key)}", record(request, lock, made), MANIFEST_TYPE)
+
+
+async def put_papers(
+    client: RegistryClient, place: str, made: Made, manifest_size: int, papers: Mapping[str, bytes]
+) -> None:
+    """Attaches documents (media type -> content) to an image as referrers (OCI 1.1)."""
+    subject = {"mediaType": MANIFEST_TYPE, "digest": made.digest, "size": manifest_size}
+    await push_bytes(client, place, _EMPTY)
+    for media_type, content in papers.items():
+        await push_bytes(client, place, content)
+        manifest = _artifact(media_type, media_type, content, {}, subject)
+        await client.put_manifest(place, sha256(manifest), manifest, MANIFEST_TYPE)
+
+
+def sbom(lock: Lock, made: Made) -> bytes:
+    """The lock as SPDX 2.3: exact, because nothing else is in our layers."""
+    packages = [
+        {
+            "SPDXID": f"SPDXRef-{one.kind}-{index}",
+            "name": one.name,
+            "versionInfo": one.version,
+            "downloadLocation": one.url or "NOASSERTION",
+            "filesAnalyzed": False,
+            "checksums": [{"algorithm": "SHA256", "checksumValue": one.sha256}],
+            "externalRefs": [
+                {
+                    "referenceCategory": "PACKAGE-MANAGER",
+                    "referenceType": "purl",
+                    "referenceLocator": f"pkg:{'generic' if one.kind == 'python' else one.kind}/{one.name}@{one.version}",
+                }
+            ],
+            "licenseConcluded": "NOASSERTION",
+            "licenseDeclared": "NOASSERTION",
+            "copyrightText": "NOASSERTION",
+        }
+        for index, one in enumerate(lock.packages)
+    ]
+    document = {
+        "spdxVersion": "SPDX-2.3",
+        "dataLicense": "CC0-1.0",
+        "SPDXID": "SPDXRef-DOCUMENT",
+        "name": f"environment {made.lock_key}",
+        "documentNamespace": f"https://stoker.dev/spdx/{made.lock_key}/{made.digest.removeprefix('sha256:')}",
+        # The lock has no time of its own, and two builds of one lock give the same papers.
+        "creationInfo": {"created": "1980-01-02T00:00:00Z", "creators": ["Tool: stoker"]},
+        "packages": packages,
+        "relationships": [
+            {
+                "spdxElementId": "SPDXRef-DOCUMENT",
+                "relationshipType": "DESCRIBES",
+                "relatedSpdxElement": package["SPDXID"],
+            }
+            for package in packages
+        ],
+    }
+    return msgspec.json.encode(document, order="sorted")
+
+
+def provenance(request: BuildRequest, lock: Lock, made: Made, builder: str, place: str) -> bytes:
+    """How the image came to be: an in-toto statement with SLSA's predicate, version 1."""
+    base_name, _, base_digest = request.base.partition("@")
+    materials: list[dict[str, Any]] = [
+        {"uri": one.url, "digest": {"sha256": one.sha256}} for one in lock.packages if one.url
+    ]
+    if base_digest:
+        materials.insert(0, {"uri": f"oci://{base_name}", "digest": {"sha256": base_digest.removeprefix("sha256:")}})
+    statement = {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": place, "digest": {"sha256": made.digest.removeprefix("sha256:")}}],
+        "predicateType": "https://slsa.dev/provenance/v1",
+        "predicate": {
+            "buildDefinition": {
+                "buildType": "https://stoker.dev/environment-build/v1",
+                "externalParameters": {
+                    "definitionKey": request.definition_key,
+                    "specKey": request.spec_key,
+                    "platform": request.platform,
+                    "base": request.base,
+                    "steps": list(request.steps),
+                    "conda": request.conda,
+                    "pip": request.pip,
+                },
+                "internalParameters": {
+                    "lockKey": made.lock_key,
+                    "prefix": lock.prefix,
+                    "layerFormat": lock.layer_format,
+                },
+                "resolvedDependencies": materials,
+            },
+            "runDetails": {"builder": {"id": builder or "https://stoker.dev/builder"}},
+        },
+    }
+    return msgspec.json.encode(statement, order="sorted")
+
+
+def _artifact(
+    artifact_type: str,
+    layer_type: str,
+    content: bytes,
+    annotations: Mapping[str, str],
+    subject: Mapping[str, Any] | None = None,
+) -> bytes:
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": artifact_type,
+        "config": {"mediaType": EMPTY_TYPE, "digest": sha256(_EMPTY), "size": len(_EMPTY)},
+        "layers": [{"mediaType": layer_type, "digest": sha256(content), "size": len(content)}],
+        **({"annotations": dict(annotations)} if annotations else {}),
+        **({"subject": dict(subject)} if subject else {}),
+    }
+    return msgspec.json.encode(document, order="sorted")

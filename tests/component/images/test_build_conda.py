@@ -1,0 +1,221 @@
+"""The builder and conda: images with packages of a channel made on the spot, with and without a pip part."""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, Subdir, Version, install, solve
+from rattler.package import BuildString
+
+from lab import packages
+from stoker.core.environment import keys
+from tests.support import environments, registries
+from tests.support.environments import Built, build, push_base, request
+from tests.support.registries import RunningRegistry
+
+DEPENDENCIES = ["native-conda", "pip", "post-link-conda", "python 3.11.*", "tiny-conda 1.*"]
+MIXED = {"channels": ["lab"], "dependencies": DEPENDENCIES}
+ROOT = keys.PREFIX.lstrip("/")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[packages.Packages]:
+    with packages.serving(packages.ensure(lambda line: None)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    with registries.registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def base(registry: RunningRegistry) -> str:
+    """A base that has a C library and no Python."""
+    return push_base(
+        registry, "bases/bare", {k: v for k, v in environments.FILES.items() if "python" not in k}, ("PATH=/usr/bin",)
+    )
+
+
+@pytest.fixture(scope="module")
+def mixed(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path_factory: pytest.TempPathFactory
+) -> Built:
+    wanted = request(registry, base, served, conda=MIXED, pip={"requirements": ["numpy", "stoker-tiny"]})
+    built = build(wanted, tmp_path_factory.mktemp("mixed"), STOKER_BUILDER_IMAGE="stoker@sha256:1")
+    assert 0 == built.code, built.log
+    return built
+
+
+@pytest.fixture(scope="module")
+def root(registry: RunningRegistry, mixed: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environments.unpack(registry, mixed.result.image, tmp_path_factory.mktemp("root"))
+
+
+def ordinary(served: packages.Packages, folder: Path) -> Path:
+    """What py-rattler installs at the prefix."""
+
+    async def run() -> None:
+        records = await solve(
+            [Channel(served.channel)],
+            [MatchSpec(text, strict=False) for text in DEPENDENCIES],
+            gateway=Gateway(cache_dir=folder / "repodata"),
+            platforms=[Subdir("linux-64"), Subdir("noarch")],
+            virtual_packages=[GenericVirtualPackage(PackageName("__glibc"), Version("2.36"), BuildString("0"))],
+        )
+        await install(
+            records,
+            folder / "env",
+            cache_dir=folder / "cache",
+            show_progress=False,
+            alternative_target_prefix=keys.PREFIX,
+        )
+
+    asyncio.run(run())
+    return folder / "env"
+
+
+def test_the_root_is_what_an_ordinary_install_of_the_same_packages_leaves(
+    root: Path, served: packages.Packages, registry: RunningRegistry, base: str, tmp_path: Path
+) -> None:
+    """Left aside, and nothing else: bytecode, and conda-meta's words about the install itself."""
+    wanted = request(registry, base, served, conda=MIXED)
+    built = build(wanted, tmp_path, STOKER_BUILDER_IMAGE="stoker@sha256:1")
+    assert 0 == built.code, built.log
+    expected = environments.installed(ordinary(served, tmp_path))
+    actual = environments.installed(environments.unpack(registry, built.result.image, tmp_path / "root") / ROOT)
+
+    made_by_script = {"share/post-link.txt"}
+    about = {name for name in expected if name.startswith("conda-meta/")} | {"CACHEDIR.TAG"}
+    assert {n: v for n, v in expected.items() if n not in about} == {
+        n: v for n, v in actual.items() if n not in about | made_by_script and not n.endswith(".pyc")
+    }
+    assert {n for n in about if n.endswith(".json")} == {n for n in actual if n.startswith("conda-meta/")}
+
+
+def test_the_environments_python_runs_with_conda_and_pip_packages(root: Path) -> None:
+    code = (
+        "import native_conda, numpy, stoker_tiny, sys, tiny_conda; "
+        "print(sys.prefix, native_conda.NATIVE, tiny_conda.VERSION, stoker_tiny.VERSION, numpy.arange(3).sum())"
+    )
+
+    *said, listed = environments.at_its_prefix(
+        root,
+        f"{keys.PREFIX}/bin/python -I -c '{code}'",
+        f"{keys.PREFIX}/bin/tiny-conda",
+        f"{keys.PREFIX}/bin/stoker-tiny",
+        f"{keys.PREFIX}/bin/native-conda",
+        f"{keys.PREFIX}/bin/pip list --format json --disable-pip-version-check",
+    )
+
+    assert [f"{keys.PREFIX} 1 1.0 2.0 3", "1.0", "tiny 2.0", "native"] == said
+    assert {"numpy", "stoker-tiny", "pip"} <= {one["name"] for one in json.loads(listed)}
+
+
+def test_prefixes_are_the_images(root: Path) -> None:
+    assert f"root={keys.PREFIX}/share\n" == (root / ROOT / "etc/native.conf").read_text()
+    binary = (root / ROOT / "lib/native.bin").read_bytes()
+    assert binary.startswith(b"\x7fELF" + f"{keys.PREFIX}/lib".encode() + b"\0")
+    assert "native.bin" == os.readlink(root / ROOT / "lib/native.so")
+
+
+def test_post_link_scripts_ran_and_saw_the_prefix(root: Path) -> None:
+    assert f"linked into {keys.PREFIX}\n" == (root / ROOT / "share/post-link.txt").read_text()
+
+
+def test_path_and_conda_prefix_name_the_environment(registry: RunningRegistry, mixed: Built) -> None:
+    variables = environments.config_of(registry, mixed.result.image)["config"]["Env"]
+
+    assert [
+        f"PATH={keys.PREFIX}/bin:/usr/bin",
+        f"CONDA_PREFIX={keys.PREFIX}",
+        f"CONDA_DEFAULT_ENV={keys.PREFIX}",
+    ] == variables
+
+
+def test_nothing_of_the_machine_that_built_is_in_the_image(root: Path, served: packages.Packages) -> None:
+    """Neither the scratch folder nor the mirror."""
+    for path in (root / ROOT / "conda-meta").iterdir():
+        text = path.read_text()
+        assert served.url not in text
+        assert "/build-" not in text
+
+
+def test_one_conda_package_changed_sends_that_package_alone(
+    registry: RunningRegistry, base: str, served: packages.Packages, mixed: Built, tmp_path: Path
+) -> None:
+    newer = {**MIXED, "dependencies": [text.replace("tiny-conda 1.*", "tiny-conda 2.*") for text in DEPENDENCIES]}
+    wanted = request(registry, base, served, conda=newer, pip={"requirements": ["numpy", "stoker-tiny"]})
+
+    built = build(wanted, tmp_path, STOKER_BUILDER_IMAGE="stoker@sha256:1")
+
+    assert 0 == built.code, built.log
+    assert 0 < built.result.uploaded_bytes < 40_000
+    # The package with a post-link script is found under the key that has the builder in it.
+    assert "1 made" in built.log
+
+
+def test_another_builder_runs_post_link_scripts_anew(
+    registry: RunningRegistry, base: str, served: packages.Packages, mixed: Built, tmp_path: Path
+) -> None:
+    wanted = request(registry, base, served, conda={"channels": ["lab"], "dependencies": ["post-link-conda"]})
+
+    built = build(wanted, tmp_path, STOKER_BUILDER_IMAGE="stoker@sha256:2")
+
+    assert 0 == built.code, built.log
+    assert "1 made" in built.log
+
+
+@pytest.mark.parametrize(
+    ("channels", "dependencies", "reason", "where"),
+    [
+        (["lab"], ["needs-new", "needs-old"], "CondaUnsatisfiable", "conda.dependencies[0]: needs-new"),
+        (["lab"], ["nonesuch"], "PackageNotFound", "conda.dependencies[0]: nonesuch"),
+        (["lab"], ["tiny-conda 9"], "CondaUnsatisfiable", "conda.dependencies[0]: tiny-conda 9"),
+    ],
+)
+def test_an_unsolvable_set_names_the_line_and_the_solvers_words(
+    channels: list[str],
+    dependencies: list[str],
+    reason: str,
+    where: str,
+    registry: RunningRegistry,
+    base: str,
+    served: packages.Packages,
+    tmp_path: Path,
+) -> None:
+    conda = {"channels": channels, "dependencies": dependencies}
+
+    built = build(request(registry, base, served, conda=conda), tmp_path)
+
+    assert (1, reason) == (built.code, built.result.reason)
+    assert where in built.result.where
+    assert dependencies[0].partition(" ")[0] in built.result.message
+
+
+def test_a_channel_that_is_not_there_is_named(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    conda = {"channels": ["lab", f"{served.url}/conda/other"], "dependencies": ["python"]}
+
+    built = build(request(registry, base, served, conda=conda), tmp_path)
+
+    assert (1, "ChannelNotFound") == (built.code, built.result.reason)
+    assert f"conda.channels[1]: {served.url}/conda/other" == built.result.where
+
+
+def test_pip_packages_that_conda_has_brought_are_not_installed_twice(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """And a pip requirement that conda's version breaks is an error, not a second copy."""
+    conda = {"channels": ["lab"], "dependencies": ["python 3.11.*", "tiny-conda"]}
+    wanted = request(registry, base, served, conda=conda, pip={"requirements": ["tiny-conda==1.0"]})
+
+    built = build(wanted, tmp_path)
+
+    assert 1 == built.code
+    assert "tiny-conda" in built.result.message

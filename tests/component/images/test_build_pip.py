@@ -1,0 +1,350 @@
+"""The builder and pip: images of lists of requirements, in a real registry."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import uv
+
+from lab import packages
+from stoker.core.environment import keys, lock
+from stoker.images.wheel import Layout
+from tests.support import environments, registries
+from tests.support.environments import Built, build, push_base, request
+from tests.support.registries import RunningRegistry
+
+SCIENCE = ("lightgbm", "numpy", "pandas", "scikit-learn", "stoker-tiny==1.0")
+LAYOUT = Layout(keys.PREFIX, "3.11")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[packages.Packages]:
+    with packages.serving(packages.ensure(lambda line: None)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    with registries.registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def base(registry: RunningRegistry) -> str:
+    return push_base(registry)
+
+
+@pytest.fixture(scope="module")
+def science(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path_factory: pytest.TempPathFactory
+) -> Built:
+    """The environment that most tests look at, built once."""
+    folder = tmp_path_factory.mktemp("science")
+    built = build(request(registry, base, served, pip={"requirements": list(SCIENCE)}), folder)
+    assert 0 == built.code, built.log
+    return built
+
+
+@pytest.fixture(scope="module")
+def root(registry: RunningRegistry, science: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return environments.unpack(registry, science.result.image, tmp_path_factory.mktemp("root"))
+
+
+def lock_of(registry: RunningRegistry, built: Built, spec_key: str) -> lock.Lock:
+    place = built.result.image.partition("@")[0]
+
+    record = environments.manifest_of(registry, f"{place}@spec-{keys.short(spec_key)}")
+    return lock.decode(environments.blob(registry, place, record["layers"][0]["digest"]))
+
+
+def run_in(root: Path, *code: str) -> str:
+    """Runs code with the environment's packages and nothing else of this machine but the interpreter."""
+    site = f"{root}{LAYOUT.site_packages}"
+    start = f"import site, sys; site.addsitedir({site!r}); "
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", start + "; ".join(code)], capture_output=True, text=True, timeout=120
+    )
+    assert 0 == done.returncode, done.stderr
+    return done.stdout
+
+
+def test_the_root_is_what_an_ordinary_install_of_the_same_lock_leaves(
+    registry: RunningRegistry, science: Built, root: Path, served: packages.Packages, base: str, tmp_path: Path
+) -> None:
+    """Left aside, and nothing else: bytecode and its lines in RECORD, what installers write about themselves, the
+    frame of the venv, and scripts: they name the prefix, and each installer has its own words for console scripts."""
+    wanted = request(registry, base, served, pip={"requirements": list(SCIENCE)})
+    pinned = [f"{one.name}=={one.version}" for one in lock_of(registry, science, wanted.spec_key).packages]
+    ordinary = tmp_path / "env"
+    uv_command = [uv.find_uv_bin(), "--no-config", "--quiet"]
+    subprocess.run([*uv_command, "venv", "--python", sys.executable, str(ordinary)], check=True)
+    subprocess.run(
+        [
+            *(*uv_command, "pip", "install", "--no-deps", "--no-cache", "--default-index", served.pypi),
+            *("--python", str(ordinary / "bin/python"), *pinned),
+        ],
+        check=True,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    )
+
+    expected = environments.installed(ordinary)
+    actual = environments.installed(root / keys.PREFIX.lstrip("/"))
+
+    frame = {
+        ".gitignore",
+        ".lock",
+        "CACHEDIR.TAG",
+        "pyvenv.cfg",
+        "lib64",
+        "bin/python",
+        "bin/python3",
+        "bin/python3.11",
+    }
+    activation = {
+        name for name in expected if name.startswith("bin/activate") or name in ("bin/deactivate.bat", "bin/pydoc.bat")
+    }
+    own = {name for name in expected if name.rpartition("/")[2] in ("_virtualenv.py", "_virtualenv.pth")}
+    about_installers = {name for name in expected if name.rpartition("/")[2] in ("INSTALLER", "REQUESTED")}
+    scripts = {"bin/f2py", "bin/numpy-config", "bin/stoker-tiny", "bin/stoker-tiny-old"}
+    records = {name for name in expected if name.endswith(".dist-info/RECORD")}
+    aside = frame | activation | own | about_installers | scripts | records
+    assert {n: v for n, v in expected.items() if n not in aside} == {
+        n: v for n, v in actual.items() if n not in aside and not n.endswith(".pyc")
+    }
+    assert {name for name in expected if name in scripts | records} == {n for n in actual if n in scripts | records}
+    for name in records:
+        lines = (ordinary / name).read_text().splitlines()
+        here = (root / keys.PREFIX.lstrip("/") / name).read_text().splitlines()
+        left = ("INSTALLER", "REQUESTED")
+        assert sorted(
+            line for line in lines if not line.partition(",")[0].endswith(left) and "../bin/" not in line
+        ) == sorted(line for line in here if ".pyc," not in line and "../bin/" not in line)
+
+
+def test_numpy_pandas_sklearn_and_lightgbm_run(root: Path) -> None:
+    said = run_in(
+        root,
+        "import numpy, pandas, sklearn.linear_model, lightgbm",
+        "x = numpy.arange(20.0).reshape(-1, 1)",
+        "m = sklearn.linear_model.LinearRegression().fit(x, 2 * x[:, 0])",
+        "d = lightgbm.Dataset(x, x[:, 0] > 9)",
+        "lightgbm.train({'verbose': -1, 'min_data': 1}, d, 1)",
+        "print(round(m.coef_[0], 6), pandas.DataFrame({'a': [1, 2]}).a.sum())",
+    )
+
+    assert "2.0 3" == said.strip()
+
+
+def test_the_list_of_packages_is_the_lock(
+    registry: RunningRegistry, science: Built, root: Path, base: str, served: packages.Packages
+) -> None:
+    wanted = request(registry, base, served, pip={"requirements": list(SCIENCE)})
+    locked = sorted((one.name, one.version) for one in lock_of(registry, science, wanted.spec_key).packages)
+
+    said = run_in(
+        root,
+        "import importlib.metadata as m, re",
+        f"found = m.distributions(path=[{str(root) + LAYOUT.site_packages!r}])",
+        "print(sorted((re.sub(r'[-_.]+', '-', d.name).lower(), d.version) for d in found))",
+    )
+
+    assert str(locked) == said.strip()
+
+
+def test_console_scripts_start_the_environments_python(root: Path) -> None:
+    script = root / "opt/stoker/env/bin/stoker-tiny"
+
+    assert f"#!{keys.PREFIX}/bin/python" == script.read_text().splitlines()[0]
+    assert script.stat().st_mode & 0o111
+    assert "from stoker_tiny import main" in script.read_text()
+    assert f"#!{keys.PREFIX}/bin/python" == (root / "opt/stoker/env/bin/stoker-tiny-old").read_text().splitlines()[0]
+    assert (
+        "tiny 1.0"
+        == run_in(
+            root,
+            "import importlib.metadata as m",
+            f"found = m.distributions(path=[{str(root) + LAYOUT.site_packages!r}])",
+            "[e.load()() for d in found for e in d.entry_points if e.name == 'stoker-tiny']",
+        ).strip()
+    )
+
+
+def test_modules_are_compiled_and_python_takes_the_bytecode(root: Path) -> None:
+    said = run_in(
+        root,
+        "sys.dont_write_bytecode = True",
+        "import numpy.linalg as one, importlib.util as u",
+        "data = open(u.cache_from_source(one.__file__), 'rb').read()",
+        "print(data[:4] == u.MAGIC_NUMBER, int.from_bytes(data[4:8], 'little'))",
+    )
+
+    assert "True 1" == said.strip()
+
+
+def test_path_and_virtual_env_name_the_environment(registry: RunningRegistry, science: Built) -> None:
+    variables = environments.config_of(registry, science.result.image)["config"]["Env"]
+
+    assert [
+        f"PATH={keys.PREFIX}/bin:/usr/local/bin:/usr/bin",
+        "PYTHON_VERSION=3.11.7",
+        f"VIRTUAL_ENV={keys.PREFIX}",
+    ] == variables
+
+
+def test_two_builds_of_one_lock_give_one_digest(
+    base: str, registry: RunningRegistry, science: Built, served: packages.Packages, tmp_path: Path
+) -> None:
+    """In a registry that has nothing yet, so that every layer is made anew."""
+    with registries.registry(tmp_path) as empty:
+        other_base = push_base(empty)
+        wanted = request(empty, other_base, served, pip={"requirements": list(SCIENCE)})
+        # The same base under the same name, as a second workspace's builder would name it.
+        wanted = msgspec.structs.replace(wanted, steps_key=keys.steps_key((), None, base, environments.PLATFORM))
+        again = build(wanted, tmp_path)
+
+    assert 0 == again.code, again.log
+    assert science.result.image.partition("@")[2] == again.result.image.partition("@")[2]
+
+
+def test_one_package_more_sends_that_package_alone(
+    registry: RunningRegistry, base: str, served: packages.Packages, science: Built, tmp_path: Path
+) -> None:
+    wanted = request(registry, base, served, pip={"requirements": [*SCIENCE, "stoker-source"]})
+
+    more = build(wanted, tmp_path)
+
+    assert 0 == more.code, more.log
+    assert 0 < more.result.uploaded_bytes < 30_000
+    assert "1 made" in more.log
+
+
+def test_the_same_set_in_another_repository_sends_nothing_but_documents(
+    registry: RunningRegistry, base: str, served: packages.Packages, science: Built, tmp_path: Path
+) -> None:
+    wanted = request(
+        registry,
+        base,
+        served,
+        pip={"requirements": list(SCIENCE)},
+        registry=f"{registry.address}/other",
+        trusted=(f"{registry.address}/team",),
+    )
+
+    other = build(wanted, tmp_path)
+
+    assert 0 == other.code, other.log
+    assert science.result.image.partition("@")[2] == other.result.image.partition("@")[2]
+    assert other.result.uploaded_bytes < 20_000
+    environments.unpack(registry, other.result.image, tmp_path / "root")
+
+
+def test_a_spec_with_a_known_lock_leaves_its_record_only(
+    registry: RunningRegistry, base: str, served: packages.Packages, science: Built, tmp_path: Path
+) -> None:
+    wanted = request(registry, base, served, pip={"requirements": [*SCIENCE, "scipy"]})
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    assert science.result.image == built.result.image
+    assert 0 == built.result.uploaded_bytes
+    place, _, image_digest = built.result.image.partition("@")
+    record = environments.manifest_of(registry, f"{place}@spec-{keys.short(wanted.spec_key)}")
+    assert {
+        "dev.stoker.spec-key": wanted.spec_key,
+        "dev.stoker.definition-key": wanted.definition_key,
+        "dev.stoker.lock-key": science.result.lock_key,
+        "dev.stoker.image-digest": image_digest,
+        "dev.stoker.image-size": str(science.result.size_bytes),
+        "dev.stoker.refresh": "",
+    } == record["annotations"]
+
+
+def test_an_image_has_its_bill_of_materials_and_its_provenance(registry: RunningRegistry, science: Built) -> None:
+    place, _, image_digest = science.result.image.partition("@")
+
+    found = environments.with_client(registry, lambda client: client.referrers(place, image_digest))
+
+    assert ["application/spdx+json", "application/vnd.in-toto+json"] == sorted(one["artifactType"] for one in found)
+
+
+def test_a_source_only_package_is_built_in_the_builder(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    wanted = request(
+        registry, base, served, pip={"requirements": ["stoker-source"]}, registry=f"{registry.address}/src"
+    )
+
+    built = build(wanted, tmp_path, STOKER_BUILDER_IMAGE="stoker@sha256:1")
+
+    assert 0 == built.code, built.log
+    root = environments.unpack(registry, built.result.image, tmp_path / "root")
+    assert "True" == run_in(root, "import stoker_source", "print(stoker_source.BUILT)").strip()
+
+
+@pytest.mark.parametrize(
+    ("requirements", "reason", "where"),
+    [
+        (["numpy<1.20", "pandas"], "PipUnsatisfiable", "pip.requirements[0]: numpy<1.20"),
+        (["nonesuch-package"], "PackageNotFound", "pip.requirements[0]: nonesuch-package"),
+        (["stoker-tiny==9"], "PipUnsatisfiable", "pip.requirements[0]: stoker-tiny==9"),
+    ],
+)
+def test_an_unsolvable_list_names_the_line_and_leaves_nothing(
+    requirements: list[str],
+    reason: str,
+    where: str,
+    registry: RunningRegistry,
+    base: str,
+    served: packages.Packages,
+    tmp_path: Path,
+) -> None:
+    built = build(request(registry, base, served, pip={"requirements": requirements}), tmp_path)
+
+    assert (1, reason, False) == (built.code, built.result.reason, built.result.transient)
+    assert where in built.result.where
+    assert requirements[0].partition("<")[0].partition("=")[0] in built.result.message
+    assert "made" not in built.log
+
+
+def test_an_index_that_cannot_be_reached_is_worth_another_try(
+    registry: RunningRegistry, base: str, tmp_path: Path
+) -> None:
+    nowhere = packages.Packages("http://127.0.0.1:9")
+
+    built = build(request(registry, base, nowhere, pip={"requirements": ["numpy"]}), tmp_path)
+
+    assert (2, "IndexUnreachable", True) == (built.code, built.result.reason, built.result.transient)
+
+
+def test_a_base_without_glibc_is_refused(registry: RunningRegistry, served: packages.Packages, tmp_path: Path) -> None:
+    alpine = push_base(registry, "bases/alpine", {"lib/ld-musl-x86_64.so.1": b"x", "usr/local/bin/python3.11": b"x"})
+
+    built = build(request(registry, alpine, served, pip={"requirements": ["numpy"]}), tmp_path)
+
+    assert (1, "BaseImageUnsupported", "image") == (built.code, built.result.reason, built.result.where)
+
+
+def test_a_base_without_python_gets_one_of_the_environments_own(
+    registry: RunningRegistry, served: packages.Packages, tmp_path: Path
+) -> None:
+    bare = push_base(
+        registry, "bases/bare", {k: v for k, v in environments.FILES.items() if "python" not in k}, ("PATH=/usr/bin",)
+    )
+    wanted = request(registry, bare, served, pip={"requirements": ["numpy", "stoker-tiny"]})
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    root = environments.unpack(registry, built.result.image, tmp_path / "root")
+    said = environments.at_its_prefix(
+        root,
+        f"{keys.PREFIX}/bin/python -I -c 'import numpy, sys; print(sys.prefix, numpy.arange(3).sum())'",
+        f"{keys.PREFIX}/bin/stoker-tiny",
+    )
+    assert [f"{keys.PREFIX} 3", "tiny 2.0"] == said
+    assert [f"PATH={keys.PREFIX}/bin:/usr/bin"] == environments.config_of(registry, built.result.image)["config"]["Env"]
