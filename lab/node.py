@@ -36,7 +36,9 @@ def machines(state: State) -> list[Machine]:
     found = []
     for path in sorted(state.nodes.glob("*/machine.json")):
         values = json.loads(path.read_text())
-        found.append(Machine(values["name"], values["slot"], values["labels"], tuple(values["taints"]), values.get("disk", "")))
+        found.append(
+            Machine(values["name"], values["slot"], values["labels"], tuple(values["taints"]), values.get("disk", ""))
+        )
     return found
 
 
