@@ -1,5 +1,7 @@
 """When a run cannot succeed, it says so in the words of whoever refused it, and what it wrote is saved all the same."""
 
+from typing import Any
+
 import pytest
 
 from tests.support.installed import Stoker, training_job
