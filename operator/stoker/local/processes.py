@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from stoker.local.interpreter import Interpreter
 from stoker.local.job import Listener
-from stoker.runtime import launch
+from stoker.runtime import held
 from stoker.runtime.layout import Scratch
 
 #: Found by path and isolated: nothing in the user's folder or variables may stand in for our modules, or for Python's.
@@ -177,7 +177,7 @@ def _held_back() -> Iterator[None]:
     if _WINDOWS:
         yield
         return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, launch.STOPS)
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, held.STOPS)
     try:
         yield
     finally:

@@ -116,7 +116,7 @@ def resolve(
         return Resolution(_wrong_platform(wanted))
     trail = _Trail(answers)
     if not is_built(wanted.spec):
-        return _given(wanted, trail)
+        return _given(wanted, wanted.spec.image or "", trail)
     if means.registry is None:
         return Resolution(_no_registry(wanted))
     try:
@@ -127,7 +127,7 @@ def resolve(
         return trail.end(read)
     defined: Definition = read.value
     if defined.plain:
-        return _given(wanted, trail)
+        return _given(wanted, defined.image, trail)
     base = _base(wanted, defined, trail)
     if not isinstance(base, Found):
         return trail.end(base, definition_key=keys.definition_key(defined))
@@ -171,8 +171,8 @@ class _Keys:
         }  # fmt: skip
 
 
-def _given(wanted: Wanted, trail: _Trail) -> Resolution:
-    answer = trail.ask(_digest_of(wanted, wanted.spec.image or ""))
+def _given(wanted: Wanted, image: str, trail: _Trail) -> Resolution:
+    answer = trail.ask(_digest_of(wanted, image))
     if isinstance(answer, Found):
         return trail.end(Found(Image(str(answer.value), "given")), base=str(answer.value))
     return trail.end(answer)
