@@ -81,11 +81,18 @@ class BaseTree:
         """Whether a resolved path is a folder of the base."""
         return path == "" or path in self.folders
 
-    def parents(self, path: str) -> dict[str, Folder | Link]:
-        """The folders above a resolved path, each as the base has it, new ones as COPY makes them: root's, 755."""
+    def make(self, path: str) -> None:
+        """A folder and those above it, root's with mode 755 where they are not there, as WORKDIR makes them."""
+        place = self.resolve(path)
+        while place:
+            self.folders.setdefault(place, Folder())
+            place = place.rpartition("/")[0]
+
+    def parents(self, path: str, new: Folder) -> dict[str, Folder | Link]:
+        """The folders above a resolved path: each as the base has it, else like `new`."""
         above: dict[str, Folder | Link] = {}
         parent = path.rpartition("/")[0]
         while parent:
-            above[parent] = self.folders.get(parent, Folder())
+            above[parent] = self.folders.get(parent, new)
             parent = parent.rpartition("/")[0]
         return above
