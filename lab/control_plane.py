@@ -16,6 +16,8 @@ from lab.state import State
 
 S3_ACCESS_KEY = "stoker-lab"
 S3_BUCKET = "stoker"
+#: A second API server that a test may have, and where it listens.
+UNCACHED, UNCACHED_PORT = "kube-apiserver-uncached", 6444
 _PROXY_NODE = "lab-kube-proxy"
 _NODES_OF_THE_LAB = "kwok.x-k8s.io/node=fake"
 
@@ -67,7 +69,7 @@ def make_certificates(state: State) -> Authority:
 
 
 def start_etcd(state: State) -> str:
-    client, peer = f"http://{state.network.loopback}:2379", f"http://{state.network.loopback}:2380"
+    client, peer = etcd_url(state), f"http://{state.network.loopback}:2380"
     # fmt: off
     state.processes.start("etcd", [
         state.bin / "etcd", "--name=lab", f"--data-dir={state.folder / 'etcd'}",
@@ -79,8 +81,11 @@ def start_etcd(state: State) -> str:
     return client
 
 
+def etcd_url(state: State) -> str:
+    return f"http://{state.network.loopback}:2379"
+
+
 def start_api_server(state: State, etcd: str) -> None:
-    certificates = state.certificates
     policy = state.folder / "audit-policy.yaml"
     # Metadata holds verb, object, user and user agent: enough to count who wrote what.
     write_json(
@@ -92,11 +97,30 @@ def start_api_server(state: State, etcd: str) -> None:
             "rules": [{"level": "Metadata"}],
         },
     )
-    account_key = certificates / "service-account.key"
     # fmt: off
     state.processes.start("kube-apiserver", [
+        *_api_server(state, etcd, 6443),
+        f"--audit-policy-file={policy}", f"--audit-log-path={state.audit_log}", "--audit-log-maxsize=2000",
+    ])
+    # fmt: on
+
+
+def start_uncached_api_server(state: State) -> None:
+    """A second one on the same etcd that keeps no history of its own: what etcd has dropped, it cannot serve."""
+    # Without a reconciler, for the address of Service `kubernetes` is the first one's.
+    flags = ["--watch-cache=false", "--endpoint-reconciler-type=none"]
+    state.processes.start(UNCACHED, [*_api_server(state, etcd_url(state), UNCACHED_PORT), *flags])
+    wait_for_api_server(state, UNCACHED, UNCACHED_PORT)
+
+
+def _api_server(state: State, etcd: str, port: int) -> list[str | Path]:
+    certificates = state.certificates
+    account_key = certificates / "service-account.key"
+    # fmt: off
+    return [
         state.bin / "kube-apiserver", f"--etcd-servers={etcd}",
-        f"--bind-address={state.network.address}", f"--advertise-address={state.network.address}", "--secure-port=6443",
+        f"--bind-address={state.network.address}", f"--advertise-address={state.network.address}",
+        f"--secure-port={port}",
         f"--tls-cert-file={certificates / 'apiserver.crt'}", f"--tls-private-key-file={certificates / 'apiserver.key'}",
         f"--client-ca-file={certificates / 'ca.crt'}", "--authorization-mode=Node,RBAC", "--allow-privileged=true",
         f"--service-cluster-ip-range={state.network.services}",
@@ -104,23 +128,22 @@ def start_api_server(state: State, etcd: str) -> None:
         f"--service-account-key-file={account_key}", f"--service-account-signing-key-file={account_key}",
         f"--kubelet-client-certificate={certificates / 'apiserver.crt'}",
         f"--kubelet-client-key={certificates / 'apiserver.key'}", "--kubelet-preferred-address-types=InternalIP",
-        f"--audit-policy-file={policy}", f"--audit-log-path={state.audit_log}", "--audit-log-maxsize=2000",
         "--max-requests-inflight=2000", "--max-mutating-requests-inflight=1000", "--profiling=false",
-    ])
+    ]
     # fmt: on
 
 
-def wait_for_api_server(state: State) -> None:
+def wait_for_api_server(state: State, server: str = "kube-apiserver", port: int = 6443) -> None:
     context = ssl.create_default_context(cafile=str(state.certificates / "ca.crt"))
 
-    log = state.processes.log("kube-apiserver")
+    log = state.processes.log(server)
 
     def ready() -> bool:
-        for name in ("etcd", "kube-apiserver"):
+        for name in ("etcd", server):
             process = state.processes.get(name)
             if process is None or not process.alive():
                 raise LabError(f"{name} ended early:\n{state.processes.log(name).read_text()[-2000:]}")
-        connection = http.client.HTTPSConnection(state.network.address, 6443, context=context, timeout=5)
+        connection = http.client.HTTPSConnection(state.network.address, port, context=context, timeout=5)
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200

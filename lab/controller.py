@@ -163,13 +163,13 @@ class Controller:
         if spec.get("kind") == "Kwok":
             future = self.workers.submit(self._create_fake, name, labels, taints, spec.get("capacity") or {})
         else:
-            future = self.workers.submit(self._boot_real, name, labels, taints)
+            future = self.workers.submit(self._boot_real, name, labels, taints, spec.get("disk", ""))
         self.booting[name] = (pool, future)
         future.add_done_callback(self._done)
 
-    def _boot_real(self, name: str, labels: dict[str, str], taints: list[Json]) -> None:
+    def _boot_real(self, name: str, labels: dict[str, str], taints: list[Json], disk: str) -> None:
         try:
-            node.boot(self.state, name, labels=labels, taints=taints)
+            node.boot(self.state, name, labels=labels, taints=taints, disk=disk)
         except Exception:
             node.remove(self.state, name)
             raise

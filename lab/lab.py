@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lab import binaries, control_plane, images, network, node
 from lab.host import (
@@ -206,13 +210,49 @@ class Lab:
         node.remove(self.state, name)
         self.kubectl("delete", "node", name, "--ignore-not-found", "--wait=false")
 
+    def fill_disk(self, name: str) -> None:
+        """Takes all but a tenth of the disk of a node that has one of its own, as if others had written there."""
+        folder = node.kubelet_folder(self.state, name)
+        disk = next(machine.disk for machine in node.machines(self.state) if machine.name == name)
+        if not disk:
+            raise LabError(f"node {name} is on the machine's disk, which is not to be filled: give its NodePool a disk")
+        free, size = self.on_node(name, "stat", "--file-system", "--format=%a %b", str(folder)).split()
+        blocks = max(0, int(free) - int(size) // 10)
+        self.on_node(name, "fallocate", f"--length={blocks * 4096}", str(folder / "filler"))
+
     def on_node(self, name: str, *argv: str) -> str:
         """Runs a command on a real node, such as `lab.on_node("system-0", "ctr", "-n", "k8s.io", "images", "ls")`."""
         return run(*node.command_on(self.state, name), *argv)
 
+    @contextmanager
+    def uncached_api_server(self) -> Iterator[str]:
+        """The URL of a second API server while the block runs. It serves watches from etcd itself, so that what was
+        compacted there is gone; the first one may still have it in memory."""
+        control_plane.start_uncached_api_server(self.state)
+        try:
+            yield f"https://{self.bridge_address}:{control_plane.UNCACHED_PORT}"
+        finally:
+            self.state.processes.end([control_plane.UNCACHED], grace_seconds=0)
+
+    def compact(self) -> int:
+        """Drops etcd's history up to now; returns the revision before which nothing is left."""
+        etcd = control_plane.etcd_url(self.state)
+        # Any read tells the newest revision; this key is never there.
+        seen = _post(f"{etcd}/v3/kv/range", {"key": base64.b64encode(b"lab").decode()})
+        revision = int(seen["header"]["revision"])
+        _post(f"{etcd}/v3/kv/compaction", {"revision": revision, "physical": True})
+        return revision
+
     def nodes(self) -> list[str]:
         """The real nodes that have power."""
         return [m.name for m in node.machines(self.state) if node.running(self.state, m.name)]
+
+
+def _post(url: str, body: Mapping[str, object]) -> dict[str, Any]:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+        read: dict[str, Any] = json.load(answer)
+    return read
 
 
 def up(name: str = "stoker", *, progress: Progress = say, nodes: int = 0) -> Lab:

@@ -21,12 +21,14 @@ from lab.state import State
 
 @dataclass(frozen=True)
 class Machine:
-    """What a node is made of. `slot` is its place in the lab's address ranges."""
+    """What a node is made of. `slot` is its place in the lab's address ranges; `disk` the size of a disk of its own for
+    the kubelet (`256m`, in memory), or empty: the machine's."""
 
     name: str
     slot: int
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Mapping[str, str], ...] = ()
+    disk: str = ""
 
 
 def machines(state: State) -> list[Machine]:
@@ -34,12 +36,19 @@ def machines(state: State) -> list[Machine]:
     found = []
     for path in sorted(state.nodes.glob("*/machine.json")):
         values = json.loads(path.read_text())
-        found.append(Machine(values["name"], values["slot"], values["labels"], tuple(values["taints"])))
+        found.append(
+            Machine(values["name"], values["slot"], values["labels"], tuple(values["taints"]), values.get("disk", ""))
+        )
     return found
 
 
 def boot(
-    state: State, name: str, *, labels: Mapping[str, str] | None = None, taints: Iterable[Mapping[str, str]] = ()
+    state: State,
+    name: str,
+    *,
+    labels: Mapping[str, str] | None = None,
+    taints: Iterable[Mapping[str, str]] = (),
+    disk: str = "",
 ) -> Machine:
     """Starts a machine; it registers by itself with these labels and taints, in a few seconds."""
     with locked(state.folder / "nodes.lock"):
@@ -49,7 +58,7 @@ def boot(
         slot = next((n for n in range(1, network.MAX_NODES) if n not in taken), None)
         if slot is None:
             raise LabError(f"a lab has room for {network.MAX_NODES - 1} real nodes: use a NodePool of kind Kwok")
-        machine = Machine(name, slot, dict(labels or {}), tuple(dict(taint) for taint in taints))
+        machine = Machine(name, slot, dict(labels or {}), tuple(dict(taint) for taint in taints), disk)
         write_json(state.nodes / name / "machine.json", asdict(machine))
     _write_configs(state, machine)
     power_on(state, name)
@@ -105,6 +114,11 @@ def wait_registered(state: State, name: str, *, seconds: float = 90) -> None:
 
     log = state.processes.log(_process(name))
     wait_until(ready, what=f"a ready node {name}", seconds=seconds, every=0.2, log=log)
+
+
+def kubelet_folder(state: State, name: str) -> Path:
+    """Where the kubelet keeps the volumes of pods: the file system that Kubernetes calls nodefs."""
+    return state.nodes / name / "kubelet"
 
 
 def _process(name: str) -> str:
@@ -203,7 +217,11 @@ config_path = "{folder}/certs.d"
             "serializeImagePulls": False,
             "registryPullQPS": 0,
             # The disk and memory are the machine's: a test must not be evicted for what others use of them.
-            "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+            "evictionHard": {
+                "memory.available": "100Mi",
+                "nodefs.available": "20%" if machine.disk else "1%",
+                "imagefs.available": "1%",
+            },
             "imageGCHighThresholdPercent": 100,
             "imageGCLowThresholdPercent": 99,
             "shutdownGracePeriod": "0s",
@@ -214,11 +232,12 @@ config_path = "{folder}/certs.d"
     # fmt: off
     kubelet = [
         str(state.bin / "kubelet"), f"--config={folder / 'kubelet.yaml'}",
-        f"--kubeconfig={folder / 'kubelet.kubeconfig'}", f"--root-dir={folder / 'kubelet'}",
+        f"--kubeconfig={folder / 'kubelet.kubeconfig'}", f"--root-dir={kubelet_folder(state, name)}",
         f"--hostname-override={name}", f"--node-ip={net.node(machine.slot)}",
         *([f"--node-labels={','.join(f'{key}={value}' for key, value in machine.labels.items())}"] if machine.labels else []),
     ]
     # fmt: on
+    own_disk = f"mount -t tmpfs -o size={machine.disk} node {kubelet_folder(state, name)}" if machine.disk else ""
     # Shims inherit containerd's cgroup, so its own keeps the pods' groups clean.
     join_cgroup = "\n".join(f"echo $$ > {file}" for file in cgroup_files(f"{_cgroup(state, name)}/runtime"))
     (folder / "boot.sh").write_text(
@@ -229,6 +248,7 @@ mkdir -p /run/containerd /var/lib/cni
 mount -t tmpfs -o mode=0755 node /run/containerd
 mount -t tmpfs -o mode=0755 node /var/lib/cni
 mount --bind {folder}/log /var/log
+{own_disk}
 (
 {join_cgroup}
 exec containerd --config {folder}/containerd.toml

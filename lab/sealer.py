@@ -131,9 +131,9 @@ class Sealer:
         )
         try:
             grant = await self._post("/v1/grant", {"protocol": 1}, token["status"]["token"])
+            await self._post("/v1/seal", {"grant": grant["grant"], "exit": _exit_record(), "files": [], "missing": []})
         except Sealed:
-            return  # by us, before something went wrong
-        await self._post("/v1/seal", {"grant": grant["grant"], "exit": _exit_record(), "files": [], "missing": []})
+            return  # by us, before something went wrong, or as lost, by the operator
 
     async def _seal_directly(self, pod: Pod) -> None:
         labels = pod.metadata.labels

@@ -48,6 +48,7 @@ def install(
     bundled_registry: bring the chart's own registry too.
     """
     built = images.lab_images(lab, progress=progress)
+    index = lab.packages(progress)
     values = {
         "image": {"repository": f"{lab.registry}/stoker", "references": dict(built)},
         "storage": {
@@ -58,6 +59,9 @@ def install(
             "secretKey": lab.s3.secret_key,
         },
         "insecureRegistries": [lab.registry],
+        "registry": {"url": f"{lab.registry}/environments"},
+        "mirrors": {"pypi": index.pypi, "conda": {"lab": index.channel}},
+        "builder": {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}},
         "bundledRegistry": {
             "mode": "Always" if bundled_registry else "Never",
             # The nodes of all labs share this machine's loopback: each lab has a port of its own.

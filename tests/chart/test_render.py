@@ -364,14 +364,14 @@ def test_without_the_bundled_registry_nothing_is_privileged(render: Render, valu
 
 
 def test_the_operator_may_try_registries_in_its_own_namespace_and_nowhere_else(render: Render) -> None:
-    text = render({"jobImagePullSecrets": ["pull"]})
+    text = render({"jobImagePullSecrets": ["pull"], "registry": {"url": "r.example.com/ml", "secretName": "push"}})
     role = one(text, "Role", "stoker-operator-registry-check")
 
     assert "stoker-system" == role["metadata"]["namespace"]
     assert [
         (["configmaps"], ["stoker-registry-check"], ["get", "patch"]),
         (["pods"], None, ["list", "watch", "create", "delete"]),
-        (["secrets"], ["pull"], ["get"]),
+        (["secrets"], ["push", "pull"], ["get"]),
     ] == [(rule["resources"], rule.get("resourceNames"), rule["verbs"]) for rule in role["rules"]]
     assert "data" not in one(text, "ConfigMap", "stoker-registry-check")
 

@@ -93,6 +93,24 @@ def test_a_drained_node_gives_its_run_to_another_attempt(stoker: Stoker, cpu: st
         stoker.lab.kubectl("uncordon", node)
 
 
+def test_a_node_short_of_disk_gives_its_run_to_another_attempt_elsewhere(stoker: Stoker) -> None:
+    """An eviction by the kubelet, which leaves the pod a second: what was saved before is what there is."""
+    stoker.pool("tight", most=2, idle=30, disk="256m")
+    pod = running(stoker, "squeezed", "tight")
+    name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
+    stoker.lab.fill_disk(node)
+    filled = time.monotonic()
+
+    evicted = stoker.until("pod", name, lambda seen: seen["status"].get("reason") == "Evicted")["status"]
+    status = goes_on(stoker, "squeezed", "Evicted")
+
+    took = time.monotonic() - filled
+    assert "The node was low on resource: ephemeral-storage" in evicted["message"]
+    # The first is short for five minutes more: it refuses pods for so long, and nothing is sent there.
+    assert [one["nodes"] == [node] for one in status["attempts"]] == [True, False]
+    print(f"from the full disk to the end of the next attempt on another node: {took:.1f} s")
+
+
 def test_a_node_without_power_costs_ninety_seconds_at_most(stoker: Stoker) -> None:
     stoker.pool("dark", most=2, idle=30)
     pod = running(stoker, "in-the-dark", "dark")

@@ -122,6 +122,9 @@ def environment(name: str = "torch", *, image: str | None = IMAGE, **spec: Any) 
     return msgspec.convert({"metadata": metadata, "spec": {"image": image, **spec}}, Environment)
 
 
+PRESSURES = ("MemoryPressure", "DiskPressure", "PIDPressure")
+
+
 def node(
     name: str = "n0",
     *,
@@ -135,8 +138,10 @@ def node(
     allocatable: Mapping[str, str] | None = None,
     cordoned: bool = False,
     reason: str = "KubeletReady",
+    pressure: str = "",
 ) -> Node:
-    """A node that pool `pool` has adopted. since: when its readiness last changed, in seconds after T0."""
+    """A node that pool `pool` has adopted. since: when its readiness last changed, in seconds after T0. pressure: what
+    it is short of, as DiskPressure."""
     return msgspec.convert(
         {
             "metadata": {
@@ -152,7 +157,8 @@ def node(
             "status": {
                 "allocatable": dict(allocatable or {"cpu": "4", "memory": "16Gi"}),
                 "conditions": [
-                    {"type": "Ready", "status": ready, "reason": reason, "lastTransitionTime": stamp(since)}
+                    {"type": "Ready", "status": ready, "reason": reason, "lastTransitionTime": stamp(since)},
+                    *({"type": one, "status": "True" if one == pressure else "False"} for one in PRESSURES),
                 ],
             },
         },

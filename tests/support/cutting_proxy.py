@@ -94,13 +94,13 @@ class CuttingProxy:
             request.method,
             URL(self._upstream + request.raw_path, encoded=True),
             data=body or None,
-            headers=_end_to_end(request.headers, "" if self._keep_host else "Host"),
+            headers=end_to_end(request.headers, "" if self._keep_host else "Host"),
             allow_redirects=False,
         ) as answer:
             if side == "after":
                 await answer.read()
                 await self._hold()
-            response = web.StreamResponse(status=answer.status, headers=_end_to_end(answer.headers))
+            response = web.StreamResponse(status=answer.status, headers=end_to_end(answer.headers))
             await response.prepare(request)
             async for piece in answer.content.iter_any():
                 await response.write(piece)
@@ -119,7 +119,8 @@ class CuttingProxy:
         raise web.HTTPServiceUnavailable
 
 
-def _end_to_end(headers: CIMultiDictProxy[str], *without: str) -> CIMultiDict[str]:
+def end_to_end(headers: CIMultiDictProxy[str], *without: str) -> CIMultiDict[str]:
+    """The headers that a proxy passes on, but for those of these names."""
     kept = CIMultiDict(headers)
     for name in (*_HOP_BY_HOP, *without):
         kept.popall(name, None)

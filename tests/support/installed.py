@@ -132,9 +132,13 @@ class Stoker:
         status: dict[str, Any] = seen["status"]
         return status
 
-    def pool(self, name: str, *, most: int = 2, idle: int = 20) -> None:
-        """A pool of real nodes that starts at zero, and its ComputeCluster."""
-        self.apply(*pool_manifests(name, most=most, idle_seconds=idle))
+    def pool(self, name: str, *, most: int = 2, idle: int = 20, disk: str = "") -> None:
+        """A pool of real nodes that starts at zero, and its ComputeCluster. disk: the size of the nodes' own small disks,
+        such as 256m; they are on the machine's without."""
+        machines, cluster = pool_manifests(name, most=most, idle_seconds=idle)
+        if disk:
+            machines["spec"]["disk"] = disk
+        self.apply(machines, cluster)
 
     def pool_nodes(self, name: str) -> list[str]:
         listed = self.lab.kubectl("get", "nodes", "-l", f"lab.stoker.dev/nodepool={name}", "-o", "name")

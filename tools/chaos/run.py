@@ -50,6 +50,8 @@ class Chaos:
         self._open: dict[threading.Timer, faults.Happening] = {}
         self._lock = threading.Lock()
         self._deaf = False
+        #: Who plays the pods on kwok nodes: without it nothing there would end.
+        self.player: subprocess.Popen[bytes] | None = None
         # One for the jobs, one for the faults: how fast jobs end must not decide which faults come.
         self._work, self._chance = random.Random(seed), random.Random(seed + 1)
 
@@ -117,6 +119,7 @@ class Chaos:
         next_fault = time.monotonic()
         try:
             while (now := time.monotonic()) < until:
+                self.check_player()
                 self.tried(self.submit)
                 if now >= next_fault:
                     self.tried(self.strike)
@@ -130,6 +133,7 @@ class Chaos:
         until = time.monotonic() + SETTLE_SECONDS
         told = 0.0
         while time.monotonic() < until:
+            self.check_player()
             left = self.tried(self.going_on)
             if left == (0, 0):
                 return
@@ -137,6 +141,12 @@ class Chaos:
                 told = time.monotonic()
                 self.say(f"{left[0]} jobs and {left[1]} pods go on")
             time.sleep(1)
+
+    def check_player(self) -> None:
+        """Raises LabError when the sealer has ended: what is broken then is the play."""
+        if self.player is not None and self.player.poll() is not None:
+            log = self.lab.state_dir / "logs" / "sealer.log"
+            raise LabError(f"the sealer ended before its time, and no rule could be tried: {log.read_text()[-3000:]}")
 
     def going_on(self) -> tuple[int, int]:
         """How many jobs and pods have not ended."""
@@ -189,7 +199,7 @@ def stored(lab: embedded.Lab) -> dict[str, bytes]:
 
 
 @contextmanager
-def played(lab: embedded.Lab, hold_seconds: float) -> Iterator[None]:
+def played(lab: embedded.Lab, hold_seconds: float) -> Iterator[subprocess.Popen[bytes]]:
     """The sealer plays the pods on kwok nodes while the block runs. It reaches the server by its Service, as pods do."""
     address = lab.kubectl(
         "get",
@@ -209,9 +219,7 @@ def played(lab: embedded.Lab, hold_seconds: float) -> Iterator[None]:
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "operator")}, stderr=log,
     )  # fmt: skip
     try:
-        yield
-        if process.poll() is not None:
-            raise LabError(f"the sealer ended before its time, and no rule could be tried; see {log.name}")
+        yield process
     finally:
         process.terminate()
         process.wait(20)
@@ -236,7 +244,7 @@ def main() -> int:
         offset = lab.audit_log.stat().st_size
         manifests = work.pools(options.real_nodes, options.kwok_nodes)
         lab.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests}))
-        with played(lab, options.hold_seconds):
+        with played(lab, options.hold_seconds) as chaos.player:
             chaos.rage(options.minutes * 60)
             chaos.say("no more faults; waiting for the end of every job")
             chaos.settle()

@@ -25,6 +25,8 @@ ANNOTATION_IMAGE = "stoker.dev/image"
 #: On children whose image was found or built by content: the definition's key, and where the image came from.
 ANNOTATION_DEFINITION = "stoker.dev/definition-key"
 ANNOTATION_SOURCE = "stoker.dev/image-source"
+#: On an Environment: builds of it that failed before this moment (RFC 3339) are forgotten.
+ANNOTATION_AGAIN = "stoker.dev/build-again"
 #: On the Job and the pod that build an image: which one, short (core.environment.builds.label).
 LABEL_BUILD = "stoker.dev/environment-build"
 #: On that Job: the specKey in full, the Environment's `refresh`, a digest of the builder's settings, and whether it

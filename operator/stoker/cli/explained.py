@@ -56,7 +56,9 @@ def _question(asked: Plain) -> str:
 
 
 def _short(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return str(value.get("url") or value)
+    return ", ".join(map(_short, value)) if isinstance(value, list) else str(value)
 
 
 def _answer(one: Plain) -> str:

@@ -1,4 +1,4 @@
-"""`stoker gc`: what retention does not keep, and snapshots that nothing names any more."""
+"""`stoker gc`: what retention does not keep, snapshots that nothing names any more, and environments that nobody uses."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from stoker.errors import BadInput, StokerError
 
 if TYPE_CHECKING:
     from stoker.core.retention import Going, Plan, Policy
+    from stoker.local.environments.unused import Unused
     from stoker.local.kept import Kept
     from stoker.storage.removal import Contents
 
@@ -29,6 +30,12 @@ Examples:
     "--keep-last", type=click.IntRange(0), metavar="N", help="Keep the newest N finished runs per experiment."
 )
 @click.option("--keep-days", type=click.FloatRange(0), metavar="N", help="Keep runs that ended within N days.")
+@click.option(
+    "--environment-days",
+    type=click.FloatRange(0),
+    metavar="N",
+    help="Remove environments of this machine that no local run used for N days; default 30.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 @click.option(
     "--storage", metavar="URL|DIR", help="Where the runs are kept; else the project's setting, else ./.stoker."
@@ -36,14 +43,16 @@ Examples:
 @click.option("-y", "--yes", is_flag=True, help="Remove without asking.")
 @common
 def gc(
-    common: Common, keep_last: int | None, keep_days: float | None, dry_run: bool, storage: str | None, yes: bool
-) -> None:
-    """Remove runs that retention does not keep, and snapshots that nothing names.
+    common: Common, keep_last: int | None, keep_days: float | None, environment_days: float | None, dry_run: bool,
+    storage: str | None, yes: bool,
+) -> None:  # fmt: skip
+    """Remove runs that retention does not keep, snapshots that nothing names, and environments that nobody uses.
 
     A run that has not ended, or whose TrainingJob exists, stays. With both --keep-last and --keep-days a run goes only
     when neither keeps it; with none of them no run goes. A snapshot goes when no kept run and no TrainingJob names it
     and it is older than 24 h. With -n and none of the two, spec.retention of the namespace's Workspace says what is kept,
-    and without --storage its spec.storage.url where.
+    and without --storage its spec.storage.url where. Without -n also the environments of this machine's cache go that no
+    local run used for a month; a later run makes them again, of the same versions.
     """
     from stoker.core.retention import Policy, but
     from stoker.local.kept import Kept
@@ -56,19 +65,51 @@ def gc(
     found = kept.contents()
     live, named = _of_clusters(common, kept, found)
     plan = kept.plan(found, policy, now, live, named)
+    old = _old_environments(common, now, environment_days)
     if common.output.is_table:
-        _table(common, plan)
+        _table(common, plan, old, now)
     if plan.held:
         common.output.warn(f"no snapshot is removed: {plan.held}")
     anything = bool(plan.runs or plan.snapshots)
+    if (anything or old) and not dry_run:
+        what = f"{plural(len(plan.runs), 'run')} and {plural(len(plan.snapshots), 'snapshot')} of {kept.url} for good"
+        cached = f"{plural(len(old), 'environment')} of this machine's cache"
+        asked = " and ".join([what] * anything + [cached] * bool(old))
+        confirm(f"remove {asked}?", yes, stopped="nothing was removed")
     if anything and not dry_run:
-        what = f"{plural(len(plan.runs), 'run')} and {plural(len(plan.snapshots), 'snapshot')}"
-        confirm(f"remove {what} of {kept.url} for good?", yes, stopped="nothing was removed")
         # A yes may be long in coming.
         plan = _carry_out(common, kept, but(plan, *_of_clusters(common, kept, found)), now)
+    if not dry_run:
+        old = [one for one in old if _remove_environment(common, one)]
     if not common.output.is_table:
-        value = _value(kept.url, plan, removed=not dry_run)
-        common.output.emit(value, lambda: None, [one.what for one in (*plan.runs, *plan.snapshots)])
+        value = _value(kept.url, plan, old, now, removed=not dry_run)
+        names = [*(one.what for one in (*plan.runs, *plan.snapshots)), *(str(one.path) for one in old)]
+        common.output.emit(value, lambda: None, names)
+
+
+def _old_environments(common: Common, now: float, days: float | None) -> list["Unused"]:
+    """Environments of this machine that may go; none where a cluster's namespace is meant."""
+    from stoker.local.environments.unused import DAYS, unused
+
+    if (common.context or common.namespace) and days is None:
+        return []
+    return unused(now, DAYS if days is None else days)
+
+
+def _remove_environment(common: Common, one: "Unused") -> bool:
+    """Whether it is gone. One that is in use, or that the system keeps, is told and left."""
+    from stoker.local.environments.unused import remove
+
+    try:
+        gone = remove(one)
+    except OSError as error:
+        common.output.warn(f"{one.path} could not be removed: {error}")
+        return False
+    if gone:
+        common.output.step("removed", one.name, human_bytes(one.size))
+    else:
+        common.output.note(f"{one.name} was used meanwhile and stays")
+    return gone
 
 
 def _of_workspace(common: Common, storage: str | None, policy: "Policy") -> tuple[str, "Policy"]:
@@ -129,19 +170,21 @@ def _note(job: dict[str, Any], live: set[str], named: set[str]) -> None:
     named |= digests_in(json.dumps(job).encode())
 
 
-def _table(common: Common, plan: "Plan") -> None:
+def _table(common: Common, plan: "Plan", old: list["Unused"], now: float) -> None:
     rows = [
         [kind, one.what.removeprefix("sha256:")[:40], human_bytes(one.size), one.reason]
         for kind, many in (("run", plan.runs), ("snapshot", plan.snapshots))
         for one in many
     ]
+    rows += [["environment", one.name, human_bytes(one.size), one.reason(now)] for one in old]
     if not rows:
         common.output.note("nothing to remove")
         return
     table(rows, ["WHAT", "NAME", "SIZE", "WHY"])
-    print(
-        f"\n{plural(len(plan.runs), 'run')}, {plural(len(plan.snapshots), 'snapshot')}, {human_bytes(plan.size)} in all"
-    )
+    size = plan.size + sum(one.size for one in old)
+    counts = [plural(len(plan.runs), "run"), plural(len(plan.snapshots), "snapshot")]
+    counts += [plural(len(old), "environment")] * bool(old)
+    print(f"\n{', '.join(counts)}, {human_bytes(size)} in all")
 
 
 def _carry_out(common: Common, kept: "Kept", plan: "Plan", now: float) -> "Plan":
@@ -165,13 +208,14 @@ def _carry_out(common: Common, kept: "Kept", plan: "Plan", now: float) -> "Plan"
     return replace(plan, snapshots=tuple(swept))
 
 
-def _value(url: str, plan: "Plan", *, removed: bool) -> dict[str, Any]:
+def _value(url: str, plan: "Plan", old: list["Unused"], now: float, *, removed: bool) -> dict[str, Any]:
     """What `-o json` prints."""
     return {
         "storage": url,
         "removed": removed,
         "runs": [{"key": one.what, "bytes": one.size, "reason": one.reason} for one in plan.runs],
         "snapshots": [{"digest": one.what, "bytes": one.size, "reason": one.reason} for one in plan.snapshots],
-        "bytes": plan.size,
+        "environments": [{"path": str(one.path), "bytes": one.size, "reason": one.reason(now)} for one in old],
+        "bytes": plan.size + sum(one.size for one in old),
         "held": plan.held,
     }

@@ -11,7 +11,7 @@ from stoker.api.names import FINISHED
 from stoker.cli.jobs import record_of, where
 from stoker.cli.options import Common, common
 from stoker.cli.references import ClusterRun, LocalRun, Run, resolve
-from stoker.errors import BadInput
+from stoker.errors import BadInput, StokerError
 from stoker.sdk.follow import LogSink
 
 #: A local run's log grows in its store about once a second.
@@ -27,6 +27,7 @@ _PAUSE = 0.25
 )
 @click.option("--rank", type=click.IntRange(0), help="Only this rank; else all, told apart by [r1].")
 @click.option("--attempt", type=click.IntRange(1), help="This attempt; else the last.")
+@click.option("--build", is_flag=True, help="The log of the build of the run's image instead.")
 @where
 @common
 def logs(
@@ -35,11 +36,14 @@ def logs(
     wait: bool,
     rank: int | None,
     attempt: int | None,
+    build: bool,
     compute: str | None,
     storage: str | None,
 ) -> int:
     """Print the log of RUN; also after its pods, its node and its TrainingJob are gone."""
     found = resolve(common, run, compute, storage)
+    if build:
+        return _print_build(common, found, wait)
     if wait and isinstance(found, ClusterRun) and not _has_ended(found):
         return _follow(common, found)
     record = record_of(found)
@@ -52,6 +56,52 @@ def logs(
     from stoker.cli.run import exit_code
 
     return exit_code(record["result"])
+
+
+def _print_build(common: Common, found: Run, wait: bool) -> int:
+    """The log of the build that the run waits for, or that made its image."""
+    from stoker.cli.env import buildlog
+
+    if isinstance(found, LocalRun):
+        raise BadInput(
+            "--build", f"{found.name} ran on this machine", "its environment was made by `stoker run` itself"
+        )
+    key = _spec_key(found)
+    if not key:
+        raise BadInput("--build", f"the image of {found.name} was not built by content", "it was run as it is")
+    server = found.cluster.server()
+    if common.output.form != "table":
+        text = b"".join(buildlog.pieces(server, key)).decode("utf-8", "replace")
+        common.output.emit({"name": found.name, "specKey": key, "text": text}, lambda: None, [found.name])
+        return 0
+    if wait:
+        buildlog.follow(server, key, lambda: _is_being_built(found), buildlog.to_stdout)
+        return 0
+    empty = True
+    for piece in buildlog.pieces(server, key):
+        empty = False
+        buildlog.to_stdout(piece)
+    if empty:
+        raise BadInput("--build", f"no build of {found.name}'s image left a log here", "the image was found, not built")
+    return 0
+
+
+def _spec_key(found: ClusterRun) -> str:
+    told = ((found.job or {}).get("status") or {}).get("environment") or {}
+    if key := str(told.get("specKey") or ""):
+        return key
+    try:
+        record = record_of(found)["job"].get("environment") or {}
+    except StokerError:
+        return ""
+    return str(record.get("specKey") or "")
+
+
+def _is_being_built(found: ClusterRun) -> bool:
+    """Whether the run still waits for its image."""
+    job = found.cluster.find(found.name)
+    conditions = ((job or {}).get("status") or {}).get("conditions") or ()
+    return any(one["type"] == "ImageReady" and one["reason"] in ("Building", "BuildQueued") for one in conditions)
 
 
 def _has_ended(found: ClusterRun) -> bool:

@@ -36,8 +36,8 @@ def environment_words(asked: EnvironmentAsked | None, *, local: bool) -> tuple[s
     return image, f"{asked.source}; with {' and '.join(more)}" if more else asked.source
 
 
-def print_plan(output: Output, prepared: Prepared, where: str, detail: str) -> None:
-    """The lines of the plan. where, detail: the compute and what is known of it."""
+def print_plan(output: Output, prepared: Prepared, where: str, detail: str, image: str = "") -> None:
+    """The lines of the plan. where, detail: the compute and what is known of it. image: of a local run in a container."""
     draft = prepared.draft
     if prepared.code is not None:
         output.step("snapshot", tree_words(prepared.code), draft.code.name if draft.code else "")
@@ -49,7 +49,8 @@ def print_plan(output: Output, prepared: Prepared, where: str, detail: str) -> N
         output.step("snapshot", draft.snapshot[:19] + "…", "pushed before")
     for name, tree in prepared.inputs.items():
         output.step("input", f"{name}: {tree_words(tree)}", "sent as it is")
-    words, remark = environment_words(draft.environment, local=where == "local")
+    words, remark = environment_words(draft.environment, local=where == "local" and not image)
+    words = image or words
     output.step("environment", words, remark)
     nodes = draft.spec["command"].get("resources", {}).get("instanceCount", 1)
     output.step(

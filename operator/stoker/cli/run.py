@@ -5,8 +5,9 @@ import shlex
 import sys
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,10 @@ from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_TIME, BadInput, Ba
 from stoker.sdk import ask, manifest, settings
 from stoker.sdk.draft import LOCAL, Draft
 from stoker.sdk.prepare import Prepared, prepare
+
+if TYPE_CHECKING:
+    from stoker.local.containers import Container
+    from stoker.local.environments.wanted import Wanted
 
 _FLAGS = (
     click.option("--compute", metavar="NAME", help="local, or a ComputeCluster; else the file's, the project's, local."),
@@ -31,6 +36,10 @@ _FLAGS = (
     click.option("--storage", "--output-folder", "storage", metavar="URL|DIR", help="Keep a local run there; else ./.stoker."),
     click.option("--ignore", multiple=True, metavar="PATTERN", help="One more line behind the ignore file's."),
     click.option("--allow-secret", "allow", multiple=True, metavar="PATTERN", help="Send a file that looks like a key all the same."),
+    click.option(
+        "--local-runtime", type=click.Choice(["docker", "podman"]), help="Run a local run's command in its image, with this."
+    ),
+    click.option("--refresh-environment", is_flag=True, help="Choose the environment's packages anew; a local run's."),
     click.option("--dry-run", is_flag=True, help="Print the plan and stop; with -o yaml the TrainingJob."),
     click.option("-y", "--yes", is_flag=True, help="Yes to every question."),
 )  # fmt: skip
@@ -85,7 +94,7 @@ def start(
     common: Common, target: Path | None, arguments: tuple[str, ...], *, detach: bool, compute: str | None,
     environment: str | None, code: Path | None, name: str | None, experiment: str | None, tags: tuple[str, ...],
     env: tuple[str, ...], sets: tuple[str, ...], instance_count: int | None, timeout: str | None, storage: str | None,
-    ignore: tuple[str, ...], allow: tuple[str, ...], dry_run: bool, yes: bool,
+    ignore: tuple[str, ...], allow: tuple[str, ...], local_runtime: str | None, refresh_environment: bool, dry_run: bool, yes: bool,
 ) -> int:  # fmt: skip
     """Everything from the command line to the run's exit code."""
     flags = ask.Flags(
@@ -99,7 +108,13 @@ def start(
     common._settings = project
     where = ask.compute_of(draft, project.compute)
     if where == LOCAL:
-        return _local(common, draft, storage or project.storage, dry_run, detach, yes, ignore, allow)
+        how = _How(storage or project.storage, refresh_environment, local_runtime)
+        return _local(common, draft, how, dry_run, detach, yes, ignore, allow)
+    if refresh_environment:
+        fix = "in a cluster edit spec.refresh of the Environment"
+        raise BadInput("--refresh-environment", "belongs to local runs", fix)
+    if local_runtime is not None:
+        raise BadInput("--local-runtime", "belongs to local runs", "a cluster runs every job in its image")
     if storage is not None:
         raise BadInput("--storage", "belongs to local runs", "a cluster keeps runs in its workspace's storage")
     from stoker.cli.cluster_run import run_in_cluster
@@ -125,8 +140,18 @@ def validate(document: dict[str, Any], source: str) -> None:
 # -- On this machine.
 
 
+@dataclass(frozen=True)
+class _How:
+    """How a run is made on this machine, beyond what it is. storage: a URL or folder, None for the project's own. fresh:
+    choose the environment's packages anew. runtime: docker or podman, None for neither."""
+
+    storage: str | None
+    fresh: bool
+    runtime: str | None
+
+
 def _local(
-    common: Common, draft: Draft, storage: str | None, dry_run: bool, detach: bool, yes: bool, ignore: tuple[str, ...],
+    common: Common, draft: Draft, how: _How, dry_run: bool, detach: bool, yes: bool, ignore: tuple[str, ...],
     allow: tuple[str, ...],
 ) -> int:  # fmt: skip
     if detach:
@@ -141,14 +166,18 @@ def _local(
         draft, with_inputs=dry_run and common.output.form != "table", extra_ignore=ignore, allow_secrets=allow
     )
     name = draft.name or manifest.generated_name(draft.base)
-    print_plan(common.output, prepared, LOCAL, "this machine")
+    container = None
+    if not dry_run:
+        # What cannot run here is refused in front of everything else.
+        wanted, container = _runs_in(common, prepared, how.runtime)
+    print_plan(common.output, prepared, LOCAL, "this machine", container.image if container else "")
     if dry_run:
         return _dry(common, prepared, name, draft.metadata.get("namespace"))
     confirm_size(common.output, prepared.trees, yes)
     from stoker.local.run import LocalRun
 
-    job = local_job(prepared, name, _storage_url(storage, common.here))
-    if job.store_url.startswith("file:") and storage is None:
+    job = local_job(prepared, name, _storage_url(how.storage, common.here), wanted, container, fresh=how.fresh)
+    if job.store_url.startswith("file:") and how.storage is None:
         folder = common.here / settings.FOLDER
         folder.mkdir(exist_ok=True)
         settings.keep_out_of_git(folder)
@@ -159,15 +188,28 @@ def _local(
     result = LocalRun(job, common.output).run()
     record = run_record(result.record, result.logs, result.storage)
     place = _shown_place(result.folder, common.here)
-    finish(common, record, time.monotonic() - began, place=place, storage=storage)
+    finish(common, record, time.monotonic() - began, place=place, storage=how.storage)
     return exit_code(record)
 
 
+def _runs_in(common: Common, prepared: Prepared, runtime: str | None) -> "tuple[Wanted, Container | None]":
+    """What the command runs in: what this machine has to have, or a container."""
+    from stoker.local.environments.wanted import Wanted
+    from stoker.sdk.wanted import wanted_here
+
+    if runtime is None:
+        return wanted_here(prepared.draft.environment), None
+    from stoker.cli.local_container import container_of
+
+    return Wanted(), container_of(common, runtime, prepared.draft.environment)
+
+
 def _named_environment(common: Common, draft: Draft) -> Draft:
-    """An Environment of the cluster means its list of packages here."""
+    """An Environment of the cluster means its definition here."""
     from dataclasses import replace
 
     from stoker.errors import StokerError
+    from stoker.sdk.definitions import settled
     from stoker.sdk.environments import from_spec
 
     asked = draft.environment
@@ -180,23 +222,20 @@ def _named_environment(common: Common, draft: Draft) -> Draft:
         raise BadInput(
             "environment", f"Environment {asked.name!r} could not be looked up ({error})", fix, draft.source
         ) from error
-    return replace(draft, environment=from_spec(spec, f"Environment/{asked.name}"))
+    found = from_spec(spec, f"Environment/{asked.name}")
+    return replace(draft, environment=settled(found, draft.code, draft.inline))
 
 
-def local_job(prepared: Prepared, name: str, store_url: str) -> Any:
+def local_job(
+    prepared: Prepared, name: str, store_url: str, wanted: "Wanted", container: "Container | None", *, fresh: bool
+) -> Any:
     """The value that a local run needs."""
     from stoker.core.record import SECRET
     from stoker.local import secret_values
-    from stoker.local.interpreter import Needs
     from stoker.local.job import Code, LocalInput, LocalJob
 
     draft = prepared.draft
     asked = draft.environment
-    if asked is not None and (asked.conda_packages or asked.steps):
-        what = asked.conda_packages[0] if asked.conda_packages else asked.steps[0]
-        fix = "name an environment of pip packages, use --environment system, or run with --compute NAME"
-        raise BadInput("environment", f"{what!r} is not made on this machine", fix, asked.source)
-    needs = Needs() if asked is None else Needs(asked.pip, asked.options, asked.python, asked.kind == "system")
     secrets = secret_values.secret_inputs(draft.spec, os.environ)
     drawn = secret_values.drawn_variables(draft.spec, os.environ)
     inputs = {key: LocalInput(one.kind, path=one.path) for key, one in draft.local_inputs.items()}
@@ -218,7 +257,19 @@ def local_job(prepared: Prepared, name: str, store_url: str) -> Any:
     local_paths = {key: {"type": one.kind, "path": one.path.as_uri()} for key, one in draft.local_inputs.items()}
     if local_paths:
         spec["inputs"] = {**spec.get("inputs", {}), **local_paths}
-    return LocalJob(name, uuid.uuid4().hex, spec, code, needs, store_url, inputs, asked.image if asked else "", drawn)
+    return LocalJob(
+        name,
+        uuid.uuid4().hex,
+        spec,
+        code,
+        wanted,
+        store_url,
+        inputs,
+        asked.image if asked else "",
+        drawn,
+        fresh,
+        container,
+    )
 
 
 def _storage_url(storage: str | None, here: Path) -> str:

@@ -106,7 +106,7 @@ class Operator:
         self.routes = Routes(self.store, self.ledger, self._wake, self.pools.clusters_of)
         self.retention = Retention(self.client, self.store, workspaces, self.answers, self.gate, self._wake)
         self.buildkits = BuildKits(self.client, self.store, config.buildkit, self.gate)
-        secrets = config.image_pull_secrets
+        secrets = tuple(filter(None, (config.registry_secret, *config.image_pull_secrets)))
         self.registry_check = RegistryCheck(
             self.client, self.gate, pushing(self.registry, PullSecrets(self.client), config.namespace, secrets),
             checked(config, secrets, __version__), secrets, config.namespace,

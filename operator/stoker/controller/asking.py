@@ -149,7 +149,8 @@ class Asking:
 
     async def _image_digest(self, question: ImageDigest) -> Answer:
         keyring = await self._pull_secrets.keyring(question.namespace, question.pull_secrets)
-        return Found(await self._registry.resolve(question.reference, question.platform, keyring))
+        mirrors = self._workspaces.view(question.namespace).means.mirrors.images
+        return Found(await self._registry.resolve(question.reference, question.platform, keyring, mirrors))
 
     # -- records
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import kopf
 import msgspec
 
@@ -98,21 +99,34 @@ def registry(client: KubeClient, store: Store, sweeper: Sweeper) -> kopf.Operato
 
     @kopf.on.login(registry=handlers)
     async def login(**_: Any) -> kopf.AiohttpSession:
-        return kopf.AiohttpSession(server=client.access.server, aiohttp_session=client.session())
+        session = client.session(_lists_told(sweeper))
+        return kopf.AiohttpSession(server=client.access.server, aiohttp_session=session)
 
     for resource in OWN_KINDS:
         kopf.on.event(GROUP, VERSION, resource.plural, id=f"seen-{resource.plural}", registry=handlers)(
-            _seen(resource, store, sweeper)
+            _seen(resource, store)
         )
     return handlers
 
 
-def _seen(resource: Resource, store: Store, sweeper: Sweeper) -> Callable[..., Any]:
+def _lists_told(sweeper: Sweeper) -> aiohttp.ClientMiddlewareType:
+    """Have a kind swept when kopf lists it: what went while kopf did not look, it will never tell. Its events tell of a
+    list only where something is on it."""
+    plurals = {resource.plural: resource.kind for resource in OWN_KINDS}
+
+    async def told(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        response = await send(request)
+        kind = plurals.get(request.url.name)
+        if kind is not None and request.method == "GET" and "watch" not in request.url.query:
+            sweeper.request(kind)
+        return response
+
+    return told
+
+
+def _seen(resource: Resource, store: Store) -> Callable[..., Any]:
     async def seen(event: Any, **_: Any) -> None:
         kind, body = event["type"], event["object"]
-        if kind is None:
-            # kopf has listed: what went while it did not look, it will never tell.
-            sweeper.request(resource.kind)
         try:
             item = msgspec.convert(body, resource.shape)
         except msgspec.ValidationError as error:

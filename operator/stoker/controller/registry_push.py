@@ -58,7 +58,7 @@ def cannot_push(host: str, error: RegistryError) -> CannotPush:
     if isinstance(error, PushDenied | Unauthorized):
         fix = (
             f"have a Secret with credentials that may push to {host} in namespace {SYSTEM_NAMESPACE} and "
-            "name it in jobImagePullSecrets, or give the operator's ServiceAccount an identity that may"
+            "name it in registry.secretName, or give the operator's ServiceAccount an identity that may"
         )
         return CannotPush("PushUnauthorized", words, fix)
     if isinstance(error, RepositoryMissing):

@@ -17,7 +17,7 @@ LOG = logging.getLogger(__name__)
 
 OWN_KINDS = (TRAINING_JOBS, ENVIRONMENTS, COMPUTE_CLUSTERS, WORKSPACES)
 EVERY_SECONDS = 600.0
-#: kopf tells of each object it lists: one sweep answers for all of them.
+#: kopf lists in pages, and several kinds at a time: one sweep answers for all of them.
 TOGETHER_SECONDS = 1.0
 AGAIN_SECONDS = 5.0
 

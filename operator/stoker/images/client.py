@@ -269,7 +269,11 @@ class RegistryClient:
             return
         words = (await response.read())[:300].decode(errors="replace")
         if response.status == 404 and "NAME_UNKNOWN" in words:
-            raise RepositoryMissing(f"the registry {where.registry} has no repository {where.repository}: {words}")
+            raise RepositoryMissing(
+                f"the registry {where.registry} has no repository {where.repository} and makes none on a push: {words}; "
+                f"create it (on AWS: `aws ecr create-repository --repository-name {where.repository}`), or let the registry "
+                "create what is pushed (on AWS: a repository creation template)"
+            )
         raise Refused(f"{where}: the registry answered {response.status}: {words}")
 
 

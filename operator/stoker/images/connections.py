@@ -15,7 +15,8 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import msgspec
 
-from stoker.images.auth import Keyring, parse_challenge
+from stoker.images.auth import Credential, Keyring, parse_challenge
+from stoker.images.cloud import CloudIdentity, IdentityRefused, IdentityUnavailable
 from stoker.images.errors import PushDenied, RegistryUnreachable, Unauthorized
 
 #: A request without a body of its own is given up after so long. Bodies may take as long as they move.
@@ -70,6 +71,7 @@ class Connections:
     """Sockets and tokens for all registries.
 
     insecure: `host:port` that speak http. addresses: host as in references -> `host:port` that is connected to instead.
+    identity: what a cloud's registry is signed in to with where the keyring has nothing; default: this process's own.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Connections:
         insecure: frozenset[str] = frozenset(),
         addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
+        identity: CloudIdentity | None = None,
     ) -> None:
+        self._identity = identity or CloudIdentity()
         self._insecure = insecure
         self._addresses = dict(addresses or {})
         self._user_agent = user_agent
@@ -87,6 +91,8 @@ class Connections:
         self._tokens: dict[tuple[str, tuple[str, ...], Keyring], tuple[str, float]] = {}
         #: Registries that take the plain credentials, by registry and keyring: they need no question first.
         self._basic: set[tuple[str, Keyring]] = set()
+        #: Registries that a cloud identity signed in to, and whose it is, for messages.
+        self._whose: dict[str, str] = {}
         self.clock = clock
 
     async def close(self) -> None:
@@ -181,7 +187,10 @@ class Connections:
         """Do what a 401's challenge asks for; raises Unauthorized where we cannot."""
         place = wanted.place
         scheme, parameters = parse_challenge(headers.get("Www-Authenticate", ""))
-        credential = keyring.find(place.registry, place.repository)
+        credential, until = await self._credential(wanted, keyring)
+        if scheme == "basic" and credential is not None and until is not None:
+            self._tokens[place.registry, wanted.scopes, keyring] = (credential.basic, until - TOKEN_MARGIN_SECONDS)
+            return
         if scheme == "basic" and credential is not None and (place.registry, keyring) not in self._basic:
             self._basic.add((place.registry, keyring))
             return
@@ -205,6 +214,26 @@ class Connections:
         self._tokens = {key: kept for key, kept in self._tokens.items() if kept[1] > now}
         until = now + float(answer.get("expires_in") or 60) - TOKEN_MARGIN_SECONDS
         self._tokens[place.registry, wanted.scopes, keyring] = (f"Bearer {token}", until)
+
+    async def _credential(self, wanted: Wanted, keyring: Keyring) -> tuple[Credential | None, float | None]:
+        """What to sign in with, and until when it lasts: the keyring's for ever, else a cloud identity's."""
+        place = wanted.place
+        if (credential := keyring.find(place.registry, place.repository)) is not None:
+            return credential, None
+        # What was sent with this request and refused is not to be had from memory once more.
+        sent = self._tokens.pop((place.registry, wanted.scopes, keyring), ("", 0.0))[1] > self.clock()
+        try:
+            given = await self._identity.find(place.registry, self._root(place), self._http(), renew=sent)
+        except IdentityUnavailable as error:
+            raise self.unreachable(place, f"needs a cloud identity: {error}") from error
+        except IdentityRefused as error:
+            kind = PushDenied if wanted.push else Unauthorized
+            fix = "see that the pod's ServiceAccount is bound to a cloud identity that may use the registry"
+            raise kind(f"the registry {place.registry} needs a cloud identity: {error}", fix) from error
+        if given is None:
+            return None, None
+        self._whose[place.registry] = given.whose
+        return given.credential, given.until
 
     async def _refresh(
         self, wanted: Wanted, keyring: Keyring, realm: str, query: Mapping[str, str], identity: str
@@ -231,13 +260,17 @@ class Connections:
     def _unauthorized(self, wanted: Wanted, keyring: Keyring, status: int) -> Unauthorized:
         place = wanted.place
         known = keyring.find(place.registry, place.repository) is not None
-        who = " with the given credentials" if known else " without credentials"
+        whose = "" if known else self._whose.get(place.registry, "")
+        who = f" with {whose}" if whose else " with the given credentials" if known else " without credentials"
         if wanted.push:
             where = f"name a Secret with credentials for {place.registry} in the Workspace's registry.secretRef"
         else:
             where = f"name a pull secret for {place.registry} in imagePullSecrets"
         doing, verb = ("push to", "write") if wanted.push else ("pull from", "read")
         kind = PushDenied if wanted.push else Unauthorized
+        if whose:
+            asked = f"the registry {place.registry} answered {status}{who} when asked to {doing} {place.repository}"
+            return kind(asked, f"check the name, and that {whose} may {verb} the repository")
         return kind(
             f"the registry {place.registry} answered {status}{who} when asked to {doing} {place.repository}",
             f"check the name, and that the Secret's user may {verb} the repository"

@@ -303,13 +303,17 @@ class KubeClient:
                 raise failure
         raise failure
 
-    def session(self) -> aiohttp.ClientSession:
-        """A new HTTP session with our identity, for others who speak to the API server; they close it."""
+    def session(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+        """A new HTTP session with our identity, for others who speak to the API server; they close it.
+
+        middlewares: see each of its requests.
+        """
+        identity = (self._identify,) if self.access.token or self.access.token_file else ()
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=self.access.tls or True, keepalive_timeout=60),
             headers={"User-Agent": self.user_agent, "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
-            middlewares=(self._identify,) if self.access.token or self.access.token_file else (),
+            middlewares=(*middlewares, *identity),
         )
 
     async def _identify(

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from stoker.local.interpreter import Needs
+from stoker.local.containers import Container
+from stoker.local.environments.wanted import Wanted
 from stoker.storage.snapshot import Hashed
 
 
@@ -33,17 +34,20 @@ class Code:
 @dataclass(frozen=True)
 class LocalJob:
     """What runs. spec: of the TrainingJob, without code and environment filled in for a cluster. store_url: where the
-    record, logs and outputs go. drawn: variables with `valueFrom`, for the command's environment alone."""
+    record, logs and outputs go. drawn: variables with `valueFrom`, for the command's environment alone. fresh: have the
+    packages of the environment chosen anew. container: run the command in it, and use no environment of this machine."""
 
     name: str
     uid: str
     spec: Mapping[str, Any]
     code: Code
-    needs: Needs
+    wanted: Wanted
     store_url: str
     inputs: Mapping[str, LocalInput] = field(default_factory=dict)
     image: str = ""
     drawn: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fresh: bool = False
+    container: Container | None = None
 
 
 @dataclass(frozen=True)

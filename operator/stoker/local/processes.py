@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from stoker.local.interpreter import Interpreter
 from stoker.local.job import Listener
-from stoker.runtime import launch
+from stoker.runtime import held
 from stoker.runtime.layout import Scratch
 
 #: Found by path and isolated: nothing in the user's folder or variables may stand in for our modules, or for Python's.
@@ -28,11 +28,11 @@ _ASKS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Rank:
-    """What one rank runs. text: for the shell."""
+    """What one rank runs. words: a program and its arguments."""
 
     number: int
     scratch: Scratch
-    text: str
+    words: Sequence[str]
     env: Mapping[str, str]
 
 
@@ -109,7 +109,7 @@ class _Started:
         with _held_back():
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _LAUNCH.format(root=root), "--dir", rank.scratch.root, "--no-wait", *watch, "--",
-                 *shell(rank.text)],
+                 *rank.words],
                 cwd=rank.scratch.work, env=dict(rank.env), stdin=subprocess.DEVNULL, stdout=out,
                 **options,
             )  # fmt: skip
@@ -177,7 +177,7 @@ def _held_back() -> Iterator[None]:
     if _WINDOWS:
         yield
         return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, launch.STOPS)
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, held.STOPS)
     try:
         yield
     finally:
@@ -285,7 +285,7 @@ def free_port() -> int:
 
 def python_on_path(python: Interpreter, folder: Path) -> list[str]:
     """Folders to put on PATH after the interpreter's own, so that `python` means it even where only `python3` exists."""
-    if _WINDOWS or (python.folder / "python").exists():
+    if _WINDOWS or any((folder / "python").exists() for folder in python.folders):
         return []
     shims = folder / "shims"
     shims.mkdir()

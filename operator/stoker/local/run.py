@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from stoker.core import command as placeholders
 from stoker.core import record as records
 from stoker.core import units
 from stoker.errors import BadInput, StokerError
-from stoker.local import interpreter, processes, secret_values
+from stoker.local import containers, processes, secret_values
+from stoker.local.environments import prepare as environments
+from stoker.local.interpreter import Interpreter, this_python
 from stoker.local.job import Listener, LocalInput, LocalJob, LocalResult
 from stoker.local.kept import running
 from stoker.local.transport import LoopThread, StoreTransport
@@ -71,10 +74,9 @@ class LocalRun:
             folder = kept.folder
             loop = self._stack.enter_context(LoopThread())
             begun = time.monotonic()
-            python = interpreter.prepare(self._job.needs, self._listener.note)
-            self._listener.step("python", python.words, seconds=time.monotonic() - begun)
+            ready = self._prepare_environment()
             scratches = self._make_ready(folder, loop)
-            record = self._write_job(loop, scratches[0])
+            record = self._write_job(loop, scratches[0], ready)
             self._timings["Preparing"] = round(time.monotonic() - begun, 3)
             for line in (secret_values.unread(self._job.spec), not_for_local_runs(self._job.spec)):
                 if line:
@@ -82,10 +84,22 @@ class LocalRun:
             self._listener.step("run", self._job.name, "Ctrl-C cancels and keeps what was written")
             cancelling.take()
             kept.hold(self._command.resources.instance_count)
-            ended = self._train(record, scratches, python, loop, cancelling)
+            ended = self._train(record, scratches, ready.interpreter, loop, cancelling)
             return self._finish(ended, loop, kept)
 
     # -- Before the command.
+
+    def _prepare_environment(self) -> "_Runs":
+        begun, container = time.monotonic(), self._job.container
+        if container is not None:
+            digest = containers.bring(container, self._listener.note)
+            said = f"{container.tool}, {digest.removeprefix('sha256:')[:12]}"
+            self._listener.step("image", container.image, said, time.monotonic() - begun)
+            return _Runs(this_python(), container.record(), (container.image, digest))
+        ready = environments.prepare(self._job.wanted, self._listener.note, fresh=self._job.fresh)
+        self._stack.enter_context(ready.in_use())
+        self._listener.step("python", ready.interpreter.words, ready.detail, time.monotonic() - begun)
+        return _Runs(ready.interpreter, ready.record)
 
     @property
     def _texts(self) -> dict[str, str]:
@@ -146,11 +160,12 @@ class LocalRun:
         self._listener.step("input", f"{name}: {one.url}", detail, time.monotonic() - begun)
         return str(next(target.iterdir()) if one.kind == "uri_file" else target)
 
-    def _write_job(self, loop: LoopThread, scratch: Scratch) -> dict[str, Any]:
+    def _write_job(self, loop: LoopThread, scratch: Scratch, ready: "_Runs") -> dict[str, Any]:
         outputs = {name: str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
         pinned = records.Pinned(
             compute="local", command=placeholders.resolve(self._command.command, self._texts, outputs),
-            timeout_seconds=self._spec.limits.timeout_seconds, snapshot=self._digest, pip=self._job.needs.pip,
+            timeout_seconds=self._spec.limits.timeout_seconds, snapshot=self._digest, pip=self._job.wanted.pip,
+            environment=ready.record, image=ready.image,
             inputs={name: self._input_record(name, one) for name, one in self._job.inputs.items()},
         )  # fmt: skip
         record = records.job_record(self._identity, self._spec, pinned)
@@ -164,7 +179,7 @@ class LocalRun:
     # -- The command.
 
     def _train(
-        self, record: Mapping[str, Any], scratches: list[Scratch], python: interpreter.Interpreter, loop: LoopThread,
+        self, record: Mapping[str, Any], scratches: list[Scratch], python: Interpreter, loop: LoopThread,
         cancelling: processes.Cancelling,
     ) -> "_Ended":  # fmt: skip
         limits = record["limits"]
@@ -176,8 +191,8 @@ class LocalRun:
         ranks = []
         for rank, scratch in enumerate(scratches):
             write_config(scratch, config)
-            env = self._environment(record, rank, scratch, port, [str(python.folder), *shim], python)
-            ranks.append(processes.Rank(rank, scratch, self._text_for(scratch), env))
+            env = self._environment(record, rank, scratch, port, [*map(str, python.folders), *shim], python)
+            ranks.append(self._rank(rank, scratch, env, record))
         saving = Settings(stall_seconds=self._spec.limits.save_stall_seconds)
         ships = [
             Ship(scratch, self._transport(rank, loop), saving, self._listener.note)
@@ -190,6 +205,9 @@ class LocalRun:
         try:
             processes.run_all(ranks, self._listener, cancelling, ended=lambda rank: ships[rank].command_ended())
         finally:
+            if self._job.container is not None:
+                names = [self._container_name(rank) for rank in range(len(ranks))]
+                containers.remove(self._job.container, names, self._listener.warn)
             self._timings["Running"] = round(time.monotonic() - begun, 3)
             begun = time.monotonic()
             cancelling.saving([ship.give_up for ship in ships])
@@ -200,6 +218,25 @@ class LocalRun:
                     saver.join(0.5)  # with a limit, so that a Ctrl-C which another thread takes is seen
             self._timings["Finalizing"] = round(time.monotonic() - begun, 3)
         return _Ended(cancelling.asked, started_at)
+
+    def _rank(self, rank: int, scratch: Scratch, env: Mapping[str, str], record: Mapping[str, Any]) -> processes.Rank:
+        """A rank with its words: the text for the shell, here or in a container."""
+        text, container = self._text_for(scratch), self._job.container
+        if container is None:
+            return processes.Rank(rank, scratch, processes.shell(text), env)
+        told = containers.variables(env, {*map(str, record["env"]), *self._job.drawn}, scratch)
+        inputs = {Path(self._inputs[name]) for name, one in self._job.inputs.items() if one.path or one.url}
+        shared = self._command.resources.shm_size
+        words = containers.command(
+            container, self._container_name(rank), scratch, text, told, inputs=inputs,
+            shared_memory_bytes=int(units.parse(shared)) if shared else None,
+            # Ranks find each other at this machine's loopback.
+            host_network=self._command.resources.instance_count > 1,
+        )  # fmt: skip
+        return processes.Rank(rank, scratch, words, containers.inherited(told))
+
+    def _container_name(self, rank: int) -> str:
+        return f"stoker-{self._key}-r{rank}"
 
     @property
     def _scratch_bytes(self) -> int | None:
@@ -220,10 +257,10 @@ class LocalRun:
 
     def _environment(
         self, record: Mapping[str, Any], rank: int, scratch: Scratch, port: int, first: list[str],
-        python: interpreter.Interpreter,
+        python: Interpreter,
     ) -> dict[str, str]:  # fmt: skip
         """The command's variables: the user's shell, Stoker's own as in a pod, then what the job sets."""
-        dropped = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__", "STOKER_TOKEN_FILE")
+        dropped = ("PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "__PYVENV_LAUNCHER__", "STOKER_TOKEN_FILE")
         env = {name: value for name, value in os.environ.items() if name not in dropped}
         count = self._command.resources.instance_count
         env |= {
@@ -235,8 +272,7 @@ class LocalRun:
         }  # fmt: skip
         if watched := self._spec.limits.no_progress_seconds:
             env["STOKER_NO_PROGRESS_SECONDS"] = str(watched)
-        if python.venv is not None:
-            env["VIRTUAL_ENV"] = str(python.venv)
+        env |= python.variables
         env |= {f"STOKER_INPUT_{name}": text for name, text in self._inputs.items()}
         env |= {f"STOKER_OUTPUT_{name}": str(Path(scratch.work, "outputs", name)) for name in self._spec.outputs}
         # The secret inputs by the names that the shell gave them are not the command's.
@@ -278,6 +314,15 @@ class LocalRun:
         result = records.result_record(self._identity, ending)
         loop.run(self._store.put(layout.job_result(self._key), records.encode(result).encode(), only_if_absent=True))
         return result
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """What the commands run in. image: reference and digest of a container's, None without one."""
+
+    interpreter: Interpreter
+    record: Mapping[str, str]
+    image: tuple[str, str] | None = None
 
 
 class _Scratches:

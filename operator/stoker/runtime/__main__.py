@@ -4,7 +4,8 @@ node's way to a Service."""
 from __future__ import annotations
 
 import sys
-from typing import List
+
+from stoker.runtime import held
 
 _USAGE = (
     "usage: stoker-agent fetch | ship | launch [--dir DIR] [--no-wait] -- COMMAND [ARGUMENT...] | "
@@ -12,10 +13,16 @@ _USAGE = (
 )
 
 
-def main(arguments: List[str]) -> int:
+#: What runs as the first process of a container; it lets signals come once it can take them.
+_FIRST = ("launch", "fetch", "ship", "salvage")
+
+
+def main(arguments: list[str]) -> int:
     """Run one part and return its exit code. Each part imports only what it needs: launch is on the way to the first
     line that the user sees."""
     part, rest = (arguments[0] if arguments else ""), arguments[1:]
+    if part in _FIRST:
+        held.hold()
     if part == "launch":
         from stoker.runtime import launch
 

@@ -19,15 +19,22 @@ _MAIN = """\
 import os
 import sys
 
+held = None
 try:
     if sys.version_info < (3, 8):
         raise ImportError("Python 3.8 or later is needed, this is %s" % sys.version.split()[0])
+    from stoker.runtime import held
+
+    if sys.argv[1:2] != ["check-packages"]:
+        held.hold()
     from stoker.runtime.__main__ import main
 except ImportError as error:
     launcher = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "launch")
     if sys.argv[1:2] != ["launch"] or not os.path.exists(launcher):
         sys.exit("stoker-agent: %s" % error)
     os.environ["STOKER_LAUNCH_WITH"] = "sh"
+    if held is not None:
+        held.hand_over()
     os.execv("/bin/sh", ["sh", launcher] + sys.argv[2:])
 sys.exit(main(sys.argv[1:]))
 """

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from stoker.runtime import build, wire
+from stoker.runtime import build, held, wire
 from stoker.runtime.configure import pod_config, write_config
 from stoker.runtime.download import Downloads, Wanted
 from stoker.runtime.grants import Server
@@ -234,6 +234,7 @@ def main(arguments: List[str]) -> int:
     # The first process of a container has no default actions: without a handler SIGTERM does nothing at all, and a pod
     # that is deleted while it fetches stays for the whole grace period. What is half brought is nobody's.
     signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
+    held.release()
     scratch, begun = Scratch(options.dir), time.monotonic()
     patience = float(env.get("STOKER_FETCH_PATIENCE_SECONDS") or _PATIENCE_SECONDS)
     server = Server(options.server, options.token_file)

@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from stoker.runtime import wire
+from stoker.runtime import held, wire
 from stoker.runtime.command import Command, Ended
 from stoker.runtime.configure import LaunchConfig, read_config
 from stoker.runtime.diagnose import diagnose, log_tail
@@ -29,10 +29,6 @@ from stoker.runtime.scratchwatch import ScratchWatch
 from stoker.runtime.tail import LogTail
 
 _TICK_SECONDS = 0.25
-#: The signals that ask a run to stop.
-STOPS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGBREAK") if hasattr(signal, name)
-]
 _PASSED_ON = [
     getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2", "SIGCONT", "SIGWINCH", "SIGURG") if hasattr(signal, name)
 ]
@@ -287,11 +283,9 @@ class Launch:
     def _signals(self) -> Any:
         former: Dict[int, Any] = {}
         if self._options.installs_handlers:
-            for number in [*STOPS, *_PASSED_ON]:
+            for number in [*held.STOPS, *_PASSED_ON]:
                 former[number] = signal.signal(number, self._on_signal)
-            if hasattr(signal, "pthread_sigmask"):
-                # Who started us may have held them back until now: before, one would have ended us without a record.
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+            held.release()
         try:
             yield
         finally:
@@ -299,7 +293,7 @@ class Launch:
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        if number in STOPS:
+        if number in held.STOPS:
             name = signal.Signals(number).name
             stop = _Stop("Stopped", "the run was told to stop (%s)" % name)
             self._events.put(lambda: self._end_early(stop, number))
@@ -439,4 +433,8 @@ def main(arguments: List[str]) -> int:
         print("stoker launch: no command after --", file=sys.stderr)
         return 2
     work = os.getcwd() if "STOKER_WORK_HERE" in os.environ else None
-    return Launch(Options(directory, wait, lifeline=lifeline), rest[1:], work).run()
+    launch = Launch(Options(directory, wait, lifeline=lifeline), rest[1:], work)
+    told = os.environ.pop(held.TOLD, "")
+    if told:
+        launch.stop(message="the run was told to stop (SIG%s)" % told)
+    return launch.run()

@@ -5,10 +5,23 @@
 # script does the same with sh, cat and sleep: log to a file, a FIFO that the kernel closes when we die, the exit
 # record by rename, and the wait for the seal. Only limits on the log and on scratch, and the watch for progress, need Python.
 
+# The first process of a container ignores a signal that it has no handler for, so this comes first: a stop that comes
+# early is remembered.
+told=${STOKER_TOLD:-}
+unset STOKER_TOLD
+trap 'told=TERM' TERM
+trap 'told=INT' INT
+trap 'told=HUP' HUP
+trap 'told=QUIT' QUIT
+
 case $0 in */*) here=${0%/*} ;; *) here=. ;; esac
 if [ "${STOKER_LAUNCH_WITH:-}" != sh ] &&
 	python3 -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' 2>/dev/null; then
-	exec python3 -I "$here/stoker-agent.pyz" launch "$@"
+	# A trap ends with us; what GNU's env holds back waits until launch can take it.
+	hold="env --block-signal=TERM,INT,HUP,QUIT"
+	$hold true 2>/dev/null || hold=
+	[ -z "$told" ] || export STOKER_TOLD="$told"
+	exec $hold python3 -I "$here/stoker-agent.pyz" launch "$@"
 fi
 unset STOKER_LAUNCH_WITH
 
@@ -114,9 +127,11 @@ signal_group() { kill "-$1" "-$child" 2>/dev/null || kill "-$1" "$child" 2>/dev/
 trap 'stop Stopped TERM' TERM
 trap 'stop Stopped INT' INT
 trap 'stop Stopped HUP' HUP
+trap 'stop Stopped QUIT' QUIT
 trap 'stop TimedOut TERM' ALRM
 trap 'trapped=yes; [ -z "$child" ] || signal_group USR1' USR1
 trap 'trapped=yes; [ -z "$child" ] || signal_group USR2' USR2
+[ -z "$told" ] || stop Stopped "$told"
 
 if [ -r "$run/launch.env" ]; then
 	. "$run/launch.env"

@@ -13,6 +13,7 @@ import sys
 import time
 from typing import List
 
+from stoker.runtime import held
 from stoker.runtime.layout import Scratch, write_termination_message
 from stoker.runtime.ship import Lost, Ship
 from stoker.runtime.sidecar import server_options, settings, transport
@@ -27,6 +28,7 @@ def main(arguments: List[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # Whoever stops this pod does not end the saving: it goes on for as long as the pod lives.
         signal.signal(number, lambda *_: ship.hurry())
+    held.release()
     if not os.path.exists(scratch.started):
         # No command was ever there whose end could be waited for.
         ship.command_ended()

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, List, Optional
 
-from stoker.runtime import wire
+from stoker.runtime import held, wire
 from stoker.runtime.layout import Scratch, read_json, write_termination_message
 from stoker.runtime.saving import Settings
 from stoker.runtime.ship import Ship
@@ -29,6 +29,7 @@ def main(arguments: List[str]) -> int:
     scratch = Scratch(options.dir)
     scratch.make()
     if options.store:
+        held.release()
         return 0 if _ship(options, scratch, None)["complete"] else 1
     from stoker.runtime.ready import ReadyServer
 
@@ -42,6 +43,7 @@ def main(arguments: List[str]) -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    held.release()
     ReadyServer(options.ready_port, lambda: state.has_ended)
     outcome = read_json(scratch.sealed)
     if outcome is None:

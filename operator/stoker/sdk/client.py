@@ -78,6 +78,18 @@ class Cluster:
             f"namespace {self.namespace} has: {there}; or name an image with its tag",
         )
 
+    def environments(self) -> "list[Mapping[str, Any]]":
+        """The Environments of this namespace. Raises StokerError where Stoker is not installed or we may not look."""
+        try:
+            found: list[Mapping[str, Any]] = self.kube.get(f"{_GROUP}/namespaces/{self.namespace}/environments")[
+                "items"
+            ]
+            return found
+        except Refused as error:
+            if error.status == 404:
+                raise StokerError("this cluster does not know Environments: Stoker is not installed in it") from error
+            raise
+
     def workspace(self) -> Mapping[str, Any]:
         """The spec of this namespace's Workspace; empty when it has none. Raises StokerError when we may not look."""
         try:

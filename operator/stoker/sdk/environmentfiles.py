@@ -27,9 +27,14 @@ class Requirements:
     lines: list[str] = field(default_factory=list)
     where: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    taken: set[tuple[Path, bool]] = field(default_factory=set)
 
     def take_file(self, path: Path, source: str, *, bounds: bool = False, depth: int = 0, named: str = "") -> None:
-        """All lines of a file and of those that it names; of bounds (`-c`) each as a bound in place. named: where."""
+        """All lines of a file and of those that it names, each file once; of bounds (`-c`) each as a bound in place. named:
+        where."""
+        if (path.resolve(), bounds) in self.taken:
+            return
+        self.taken.add((path.resolve(), bounds))
         text = read_text(path, named)
         for line, number in logical_lines(text):
             self.take(line, path.parent, f"{source}:{number}", bounds=bounds, depth=depth)
@@ -43,7 +48,7 @@ class Requirements:
         elif word in ("-r", "--requirement", "-c", "--constraint") and "://" not in value:
             other = folder / value
             if not other.is_file() or depth >= _MOST_DEPTH:
-                message = f"{shown(line)}: no such file beside it, or files that name each other"
+                message = f"{shown(line)}: no such file beside it, or files that name files {_MOST_DEPTH} deep"
                 raise BadInput("environment", message, "name a file that exists", where)
             bound = bounds or word in ("-c", "--constraint")
             self.take_file(other, value, bounds=bound, depth=depth + 1, named=where)

@@ -205,6 +205,27 @@ class Server:
         answer = self._do("GET", f"/jobs/{quote(key)}/log", attempt=attempt, rank=rank, offset=offset)
         return answer.body, answer.headers.get("Stoker-Log-Complete") == "true"
 
+    def build_log(self, spec_key: str, offset: int = 0) -> tuple[bytes, int]:
+        """Bytes of a build's stored log from an offset on, and how many it has; 0 where there is none. Another try begins
+        a log of its own, which may have fewer."""
+        answer = self._of_environment(f"/environments/{quote(spec_key)}/log", offset=offset)
+        return (b"", 0) if answer is None else (answer.body, int(answer.headers.get("Stoker-Log-Size", "0")))
+
+    def lock(self, spec_key: str) -> bytes | None:
+        """lock.json of the image that was built under a specKey; None where there is none."""
+        answer = self._of_environment(f"/environments/{quote(spec_key)}/lock")
+        content: bytes | None = None if answer is None else answer.body
+        return content
+
+    def _of_environment(self, path: str, **query: Any) -> Any:
+        """The answer; None where nothing is stored."""
+        try:
+            return self._do("GET", path, **query)
+        except ServerError as error:
+            if error.status != 404 or error.reason == "NoSuchRoute":
+                raise
+            return None
+
     @contextlib.contextmanager
     def open_file(
         self, key: str, attempt: int, rank: int, path: str, start: int = 0

@@ -65,6 +65,8 @@ class PeopleSide:
             Route(base + "/jobs/{key}/files", self.files, methods=["GET"]),
             Route(base + "/jobs/{key}/file", self.file, methods=["GET"]),
             Route(base + "/jobs/{key}/log", self.log, methods=["GET"]),
+            Route(base + "/environments/{key}/log", self.build_log, methods=["GET"]),
+            Route(base + "/environments/{key}/lock", self.lock, methods=["GET"]),
         ]
 
     async def known(self, request: Request) -> Caller:
@@ -216,6 +218,28 @@ class PeopleSide:
             "Cache-Control": "no-store",
         }
         return Response(piece.content, 200, headers, "application/octet-stream")
+
+    # -- environments
+
+    async def build_log(self, request: Request) -> Response:
+        """A build's log from an offset on; empty at its end, which may be the end for now. Another build of the same key
+        has a log of its own: Stoker-Log-Size tells that it is shorter."""
+        place, where = await self._place(request), layout.build_log(request.path_params["key"])
+        offset = _number(request, "offset", 0)
+        stored = await place.store.head(where)
+        if stored is None:
+            raise Refusal(404, "NotFound", f"{where} is not stored: nothing was built here under that key, or not yet")
+        content = await place.store.get(where, offset, offset + LOG_BYTES) if offset < stored.size else b""
+        headers = {"Stoker-Log-Size": str(stored.size), "Cache-Control": "no-store"}
+        return Response(content or b"", 200, headers, "text/plain; charset=utf-8")
+
+    async def lock(self, request: Request) -> Response:
+        """The packages of the image that was built under a specKey."""
+        place, where = await self._place(request), layout.lock(request.path_params["key"])
+        content = await place.store.get(where)
+        if content is None:
+            raise Refusal(404, "NotFound", f"{where} is not stored: nothing was built here under that key, or not yet")
+        return Response(content, 200, {"Cache-Control": "no-store"}, "application/json")
 
 
 def _digest(request: Request) -> str:

@@ -182,6 +182,16 @@ async def test_what_went_behind_kopfs_back_goes_from_the_store_too(api: FakeApi,
     assert await process.end() == 0
 
 
+async def test_the_last_of_a_kind_that_went_behind_kopfs_back_goes_too(api: FakeApi, process: Process) -> None:
+    """kopf's new list is empty then, and so no event tells of it."""
+    await process.until("the sweep after kopf's first list is over", lambda: rested(api), bool)
+    for name in "abc":
+        api.vanish(f"{COLLECTION}/{name}")
+    await api.send(error_event(410), "/trainingjobs")
+
+    await process.knows(0)
+
+
 @pytest.mark.parametrize("code", [500, 403])
 async def test_an_error_event_that_kopf_cannot_take_ends_the_process_and_a_new_one_resumes(
     api: FakeApi, process: Process, code: int
@@ -245,6 +255,12 @@ async def test_a_second_signal_makes_no_death_of_a_clean_end(api: FakeApi, proce
 async def holder(api: FakeApi) -> str:
     lease = api.objects.get("/apis/coordination.k8s.io/v1/namespaces/stoker-system/leases/stoker-operator", {})
     return str(lease.get("spec", {}).get("holderIdentity", ""))
+
+
+async def rested(api: FakeApi) -> bool:
+    """Whether the TrainingJobs were listed again since they are watched."""
+    ours = [verb for verb, path, _ in api.requests if path.endswith("/trainingjobs")]
+    return "GET" in ours[ours.index("WATCH") :]
 
 
 async def requests(api: FakeApi) -> int:

@@ -77,7 +77,7 @@ async def test_without_credentials_the_fix_names_the_value(running: RunningRegis
 
     assert "PushUnauthorized" == told.value.reason
     assert f"credentials that may push to {NAME}" in told.value.fix
-    assert "jobImagePullSecrets" in told.value.fix
+    assert "registry.secretName" in told.value.fix
 
 
 async def test_http_where_https_was_expected_is_told_so(running: RunningRegistry) -> None:

@@ -348,3 +348,21 @@ def test_a_base_without_python_gets_one_of_the_environments_own(
     )
     assert [f"{keys.PREFIX} 3", "tiny 2.0"] == said
     assert [f"PATH={keys.PREFIX}/bin:/usr/bin"] == environments.config_of(registry, built.result.image)["config"]["Env"]
+
+
+def test_a_registry_is_connected_to_at_its_address_and_keeps_its_name(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """As the chart's own registry: nodes know it by another name than pods do."""
+    name = "registry.example.com:5000"
+    wanted = request(
+        registry, base.replace(registry.address, name), served,
+        pip={"requirements": ["stoker-tiny==1.0"]}, registry=f"{name}/named", insecure=(name,),
+        addresses={name: registry.address},
+    )  # fmt: skip
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    assert built.result.image.startswith(f"{name}/named/environments@sha256:")
+    assert environments.manifest_of(registry, built.result.image.replace(name, registry.address))["layers"]

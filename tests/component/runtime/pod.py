@@ -355,9 +355,17 @@ class Pod:
         _, errors = process.communicate(timeout=30)
         return process.returncode, errors.decode()
 
-    def fetch_as_first_process(self) -> tuple["subprocess.Popen[bytes]", int]:
-        """fetch as the first process of a process namespace, as in a container: its parent here, and its own number."""
-        parent = self._start(["unshare", "--pid", "--fork", sys.executable, "-I", self._agent(), "fetch"], {})
+    def as_first_process(self, part: str, python: str = sys.executable) -> tuple["subprocess.Popen[bytes]", int]:
+        """A part of the agent's image as that starts it."""
+        held = ["env", "--block-signal=TERM,INT"]
+        return self.first_process(*held, python, "-I", self._agent(), part)
+
+    def launch_as_first_process(self, *command: str, **environment: str) -> tuple["subprocess.Popen[bytes]", int]:
+        return self.first_process("/bin/sh", self.scratch.launcher, "--no-wait", "--", *command, **environment)
+
+    def first_process(self, *command: str, **environment: str) -> tuple["subprocess.Popen[bytes]", int]:
+        """A command as the first process of a process namespace, as in a container: its parent here, and its own number."""
+        parent = self._start(["unshare", "--pid", "--fork", "--kill-child", *command], environment)
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
         eventually(lambda: bool(children.read_text().split()))
         return parent, int(children.read_text().split()[0])

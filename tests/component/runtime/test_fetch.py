@@ -162,7 +162,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(pod: Pod, cloud: Cloud)
 def test_a_pod_that_is_deleted_while_it_fetches_does_not_wait_for_its_grace_period(pod: Pod, cloud: Cloud) -> None:
     """The first process of a container ignores every signal that it has no handler for."""
     cloud.fault = lambda method, path: (500, {}, b"")
-    parent, fetch = pod.fetch_as_first_process()
+    parent, fetch = pod.as_first_process("fetch")
     eventually(lambda: bool(cloud.requests))
 
     os.kill(fetch, signal.SIGTERM)

@@ -6,6 +6,10 @@ from stoker.cli.group import Commands
 
 #: Command -> (module of this package, one line of help).
 COMMANDS = {
+    "ls": ("ls", "List the Environments of a namespace."),
+    "show": ("show", "Show one: its keys, its images, its last build."),
+    "build": ("build", "Wait until one has its image, and show the build."),
+    "logs": ("logs", "Print the log of its newest build."),
     "hash": ("hash", "Print the keys of a definition and what went in."),
     "diff": ("diff", "Say which inputs of two definitions differ."),
 }

@@ -203,6 +203,19 @@ def _serve(
     if stock.first is not None:
         assigned.behind[key] = stock.first
         return
+    avoided = [node for node in stock.free if node.name in demand.avoid]
+    others = len(stock.free) - len(avoided) + len(stock.preparing) + stock.unseen + stock.room
+    if not avoided or others < demand.count:
+        _give(view, stock, demand, assigned, running)
+        return
+    stock.free = [node for node in stock.free if node.name not in demand.avoid]
+    _give(view, stock, demand, assigned, running)
+    stock.free = sorted((*avoided, *stock.free), key=_preference)
+
+
+def _give(view: ClusterView, stock: _Stock, demand: Demand, assigned: Assigned, running: Counter[str]) -> None:
+    """Nodes of one kind for the next in line: now, once they are there, or not before others have ended."""
+    key = (demand.uid, demand.attempt)
     if len(stock.free) >= demand.count:
         assigned.nodes[key] = tuple(stock.free.pop().name for _ in range(demand.count))
         return
@@ -211,8 +224,8 @@ def _serve(
         assigned.waits[key] = _reserve(view, stock, demand, assigned)
         assigned.first.append(key)
         return
-    if view.cluster.spec.provider.type == "Static" and not _enough(view, demand, kind, stock):
-        assigned.waits[key] = _no_such_nodes(view, demand, kind)
+    if view.cluster.spec.provider.type == "Static" and not _enough(view, demand, stock):
+        assigned.waits[key] = _no_such_nodes(view, demand, demand.instance_type or "")
         return
     assigned.waits[key] = _problem(view) or _full(view, demand)
     # The first in line keeps what is free until its gang is whole: a stream of small jobs must not starve it.
@@ -265,7 +278,7 @@ def _preference(node: PoolNode) -> tuple[bool, float, str]:
     return node.leaving_since is None, node.free_since or 0.0, node.name
 
 
-def _enough(view: ClusterView, demand: Demand, kind: str, stock: _Stock) -> bool:
+def _enough(view: ClusterView, demand: Demand, stock: _Stock) -> bool:
     """Whether a static pool's usable nodes would do once every job on them has ended."""
     busy = {name for holding in view.holdings for name in holding.nodes if name in view.nodes}
     return len(stock.free) + len(stock.preparing) + len(busy) >= demand.count

@@ -16,6 +16,8 @@ State = Literal["Idle", "Running", "Preparing", "Unusable", "Leaving"]
 BOOT_PATIENCE = 900.0
 #: A node whose readiness changed no later than this after it appeared was never ready, in seconds.
 BOOT_SETTLES = 60.0
+#: What a node says of itself when it is short of something: its kubelet evicts pods and refuses new ones meanwhile.
+_PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,13 @@ def _trouble(node: Node, kind: InstanceType | None, now: float) -> tuple[tuple[s
     if ready is None or ready.status != "True":
         message = f"node {name} is not ready" + (f": {ready.message}" if ready and ready.message else "")
         return ("NodeNotReady", message), booting if _never_ready(ready, created) else None
+    pressure = next((one for one in node.status.conditions if one.type in _PRESSURES and one.status == "True"), None)
+    if pressure is not None:
+        words = f": {pressure.message}" if pressure.message else ""
+        return (
+            "NodeUnderPressure",
+            f"node {name} has {pressure.type} and takes no pods until that is over{words}",
+        ), None
     if missing := shortfall(node, kind, devices_only=True):
         # Device plugins register late: a reason to wait, not for a second node.
         message = f"node {name} offers less than type {kind.name} promises: {missing}"

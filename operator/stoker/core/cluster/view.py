@@ -11,7 +11,8 @@ from stoker.core.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A job whose snapshot and image are ready and that wants nodes for its next attempt."""
+    """A job whose snapshot and image are ready and that wants nodes for its next attempt. avoid: nodes that its former
+    attempts had and could not use; it gets others where others can be had."""
 
     uid: str
     namespace: str
@@ -21,6 +22,7 @@ class Demand:
     since: float  # seconds since the epoch: when the job was created
     instance_type: str | None = None
     priority: Priority = "Medium"
+    avoid: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

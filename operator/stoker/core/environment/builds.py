@@ -99,14 +99,17 @@ def tries(build: Build) -> tuple[Try, ...]:
     return tuple(sorted(found, key=lambda one: one.number))
 
 
-def standing(build: Build, builder_digest: str) -> Standing:
-    """How it stands. builder_digest: of the settings that the next try would have."""
+def standing(build: Build, builder_digest: str, forgotten_before: float = 0.0) -> Standing:
+    """How it stands. builder_digest: of the settings that the next try would have. forgotten_before: a failure of a try
+    that began before counts for nothing (seconds since the epoch)."""
     made = tries(build)
     if not made:
         return Standing()
     last = made[-1]
     if last.result is None or not last.result.reason:
         return Standing(last, last.number + 1, None)
+    if last.started_at < forgotten_before:
+        return Standing(last, last.number + 1, 0.0)
     ended = last.ended_at if last.ended_at is not None else last.started_at
     if last.result.reason in OF_THE_BUILDER:
         changed = last.job.metadata.annotations.get(names.ANNOTATION_BUILDER) != builder_digest

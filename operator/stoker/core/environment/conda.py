@@ -15,6 +15,9 @@ DEFAULT_CHANNEL = "conda-forge"
 #: Where a channel's name leads to.
 ALIAS = "https://conda.anaconda.org/"
 
+#: An exported environment of a thousand packages has a fifth of it.
+MOST_CHARACTERS = 262144
+
 _KEYS = ("name", "prefix", "channels", "dependencies")
 _CHANNEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_.-]+)*\Z")
 _PLAIN_BUILD = re.compile(r"[A-Za-z0-9_.*]+\Z")
@@ -35,10 +38,14 @@ class Conda:
         """None without a dependency: then channels mean nothing."""
         if not self.dependencies:
             return None
-        return {"channels": self.channels or [DEFAULT_CHANNEL], "dependencies": sorted(set(self.dependencies))}
+        return {"channels": list(self.channels) or [DEFAULT_CHANNEL], "dependencies": sorted(set(self.dependencies))}
 
     def take_text(self, text: str, place: Place, files: Files, pip: Pip) -> None:
         """A conda file's text."""
+        if len(text) > MOST_CHARACTERS:
+            message = f"the conda file has more than {MOST_CHARACTERS} characters"
+            self.problems.append(place.problem(message, "list what you need by name; the lock has the rest"))
+            return
         try:
             documents = yaml12.parse(text, "")
         except BadInput as error:

@@ -1,8 +1,11 @@
 """What goes into an environment, in the one form that its key is made from."""
 
 import posixpath
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from stoker.api.environment import EnvironmentSpec
 from stoker.api.schema import Spec
@@ -13,9 +16,6 @@ from stoker.core.environment.dockerfile import Step
 from stoker.core.environment.pip import Files, Pip, conflicts, logical_lines
 from stoker.core.environment.problems import BadDefinition, Place, Problem
 from stoker.runtime.wire import Entry
-
-#: Larger ones do not fit beside the rest of an object in the API server's store, which takes 1.5 MB in all.
-MOST_CONDA_CHARACTERS = 262144
 
 
 class Definition(Spec):
@@ -114,6 +114,21 @@ class _Reading:
         return any(map(steps.reads_context, self.steps))
 
 
+#: The last readings. A plan is made anew at every look, and its environment is the same at almost all of them.
+_READINGS: OrderedDict[tuple[bytes, tuple[tuple[str, str | None], ...]], _Reading] = OrderedDict()
+_MOST_READINGS = 64
+
+
+def _reading(spec: EnvironmentSpec, files: Files | None) -> _Reading:
+    """What a spec says, from memory where it was read before. Nobody changes a reading once it is made."""
+    key = (msgspec.json.encode(spec), tuple(sorted((files or {}).items())))
+    reading = _READINGS.pop(key, None) or _Reading(spec, files or {})
+    _READINGS[key] = reading
+    while len(_READINGS) > _MOST_READINGS:
+        _READINGS.popitem(last=False)
+    return reading
+
+
 def read(
     spec: EnvironmentSpec,
     files: Files | None = None,
@@ -128,7 +143,7 @@ def read(
     a problem only if a step copies from it. image_needed: on a laptop packages alone are an environment. with_context: False
     leaves the context out, for a first check before the code is listed: the definition's keys are not yet the real ones.
     """
-    reading = _Reading(spec, files or {})
+    reading = _reading(spec, files)
     problems = list(reading.problems)
     problems += [
         Place(("pipFile",)).problem(f"there is no file {path} in the code", "name a file of the code folder")
@@ -154,12 +169,12 @@ def read(
 def files_wanted(spec: EnvironmentSpec, files: Files | None = None) -> tuple[str, ...]:
     """Paths in the code that must be read before `read`: to be asked again with what was read (None for a file that does not
     exist), since requirements files name others, until nothing is wanted."""
-    return tuple(dict.fromkeys(_Reading(spec, files or {}).wanted))
+    return tuple(dict.fromkeys(_reading(spec, files).wanted))
 
 
 def reads_context(spec: EnvironmentSpec, files: Files | None = None) -> bool:
     """Whether a step takes files from the context, so that `read` needs the listing of the code."""
-    return _Reading(spec, files or {}).reads_context
+    return _reading(spec, files).reads_context
 
 
 def context_folder(spec: EnvironmentSpec) -> str:

@@ -29,6 +29,8 @@ _SWITCHES = ("--no-index", "--pre", "--require-hashes")
 _CHOICES = ("--no-binary", "--only-binary")
 _INCLUDES = {"-r": False, "--requirement": False, "-c": True, "--constraint": True}
 _MOST_DEPTH = 8
+#: Lines of one package that are compared with each other; nobody writes more, and each costs a comparison with all.
+_MOST_COMPARED = 8
 #: `-c numpy<2`: pip takes files only, but a list in a manifest has none beside it.
 _IN_PLACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(===|[<>=!~]=|[<>])")
 _PER_REQUIREMENT = re.compile(r"\s--(?=[a-z])")
@@ -54,6 +56,7 @@ class Pip:
     wanted: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     parsed: list[tuple[Requirement, Place]] = field(default_factory=list)
+    taken: set[tuple[str, bool]] = field(default_factory=set)
 
     def canonical(self) -> dict[str, Any] | None:
         """Members that are empty are left out; None without a requirement, for then nothing is installed."""
@@ -88,6 +91,10 @@ class Pip:
         if path not in files:
             self.wanted.append(path)
             return
+        # Once is enough, also for files that name each other: a second time would say the same.
+        if (path, constraint) in self.taken:
+            return
+        self.taken.add((path, constraint))
         text = files[path]
         if text is None:
             self.problems.append(
@@ -136,7 +143,7 @@ class Pip:
                 f"{word} {value}: the path leaves the code folder", "move the file into the code folder"
             )
         if depth >= _MOST_DEPTH:
-            return place.problem(f"{word} {value}: files name each other {_MOST_DEPTH} deep", "remove the circle")
+            return place.problem(f"{word} {value}: files name files {_MOST_DEPTH} deep", "name them in one file")
         self.take_file(path, place, files, constraint=constraint or _INCLUDES[word], depth=depth + 1)
         return None
 
@@ -205,7 +212,8 @@ def conflicts(parsed: Iterable[tuple[Requirement, Place]]) -> Iterator[Problem]:
                 message = f"{name}{requirement.specifier} and {name}{other.specifier} ({elsewhere}) leave no version"
                 yield place.problem(message, "keep one of the two")
                 break
-        seen[name].append((requirement, place))
+        if len(seen[name]) < _MOST_COMPARED:
+            seen[name].append((requirement, place))
 
 
 def _disjoint(one: SpecifierSet, other: SpecifierSet) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 from stoker.api.environment import BuildStatus, Environment, EnvironmentStatus, ResolvedImage
 from stoker.core import times
 from stoker.core.conditions import Fact, kstatus, stamped
-from stoker.core.environment.known import known_base, known_image
+from stoker.core.environment.known import forgotten_before, known_base, known_image
 from stoker.core.environment.resolve import Resolution, Wanted, is_built, resolve
 from stoker.core.environment.stored import build_log
 from stoker.core.environment.view import EnvironmentView
@@ -67,6 +67,7 @@ def _resolved(view: EnvironmentView, platform: str, now: float) -> Resolution:
     wanted = Wanted(
         namespace=metadata.namespace, title=f"Environment/{metadata.name}", platform=platform,
         spec=msgspec.structs.replace(spec, image=image), base=known_base(environment, platform), pull_secrets=secrets,
+        forgotten_before=forgotten_before(environment),
     )  # fmt: skip
     return resolve(wanted, view.means, view.answers, view.builds, now)
 

@@ -51,18 +51,19 @@ class BadDefinition(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a text stands. lines: of a YAML text, the line of each value below it."""
+    """Where a text stands. lines: of a YAML text, the line of each value. inside: which of them it is."""
 
     path: Path
     file: str = ""
     line: int = 0
     lines: Mapping[Path, int] = field(default_factory=dict)
+    inside: Path = ()
 
     def below(self, *parts: str | int) -> "Place":
         """The place of a value inside."""
-        line = next((self.lines[parts[:n]] for n in range(len(parts), -1, -1) if parts[:n] in self.lines), self.line)
-        inner = {path[len(parts) :]: line for path, line in self.lines.items() if path[: len(parts)] == parts}
-        return replace(self, path=(*self.path, *parts), line=line, lines=inner)
+        inside = (*self.inside, *parts)
+        line = next((self.lines[inside[:n]] for n in range(len(inside), -1, -1) if inside[:n] in self.lines), self.line)
+        return replace(self, path=(*self.path, *parts), line=line, inside=inside)
 
     def on(self, line: int) -> "Place":
         """A line of the text. A text of one line needs no number where its field says enough."""

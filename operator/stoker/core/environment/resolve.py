@@ -49,7 +49,8 @@ MISS_SECONDS = 60.0
 class Wanted:
     """Whose image is wanted. title: what it is called in messages. spec: with the image that it has by default. platform:
     `os/architecture`. code: digest of the snapshot that its files lie in; None where there is none (yet). base: what its
-    tag was found to mean before, pinned; empty to ask. pull_secrets: with which the base is looked up."""
+    tag was found to mean before, pinned; empty to ask. pull_secrets: with which the base is looked up. forgotten_before: failures of
+    builds that began before count for nothing (seconds since the epoch)."""
 
     namespace: str
     title: str
@@ -59,6 +60,7 @@ class Wanted:
     has_code: bool = False
     base: str = ""
     pull_secrets: tuple[str, ...] = ()
+    forgotten_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def resolve(
         return Resolution(_wrong_platform(wanted))
     trail = _Trail(answers)
     if not is_built(wanted.spec):
-        return _given(wanted, trail)
+        return _given(wanted, wanted.spec.image or "", trail)
     if means.registry is None:
         return Resolution(_no_registry(wanted))
     try:
@@ -125,7 +127,7 @@ def resolve(
         return trail.end(read)
     defined: Definition = read.value
     if defined.plain:
-        return _given(wanted, trail)
+        return _given(wanted, defined.image, trail)
     base = _base(wanted, defined, trail)
     if not isinstance(base, Found):
         return trail.end(base, definition_key=keys.definition_key(defined))
@@ -169,8 +171,8 @@ class _Keys:
         }  # fmt: skip
 
 
-def _given(wanted: Wanted, trail: _Trail) -> Resolution:
-    answer = trail.ask(_digest_of(wanted, wanted.spec.image or ""))
+def _given(wanted: Wanted, image: str, trail: _Trail) -> Resolution:
+    answer = trail.ask(_digest_of(wanted, image))
     if isinstance(answer, Found):
         return trail.end(Found(Image(str(answer.value), "given")), base=str(answer.value))
     return trail.end(answer)
@@ -223,7 +225,7 @@ def _found_or_built(
     means, registry = found.means, found.means.registry
     assert registry is not None, "looked at before"
     build = known.get(found.label) or Build()
-    standing = builds.standing(build, means.builder.digest)
+    standing = builds.standing(build, means.builder.digest, wanted.forgotten_before)
     told: dict[str, Any] = {**found.told, "standing": standing}
     made = standing.last.job.metadata.uid if standing.made and standing.last else ""
     question = EnvironmentRecord(

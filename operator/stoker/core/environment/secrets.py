@@ -2,7 +2,8 @@
 
 import re
 
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^\s/@'\"]+)@")
+#: The look-behind keeps it linear: a long word is not tried again from each of its letters.
+_URL = re.compile(r"(?<![A-Za-z0-9+.-])(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^\s/@'\"]+)@")
 #: Anaconda's private channels: the token is a part of the path.
 _TOKEN_IN_PATH = re.compile(r"(https?://[^/\s]+)/t/(?!\$)[^/\s]+")
 #: A query such as ?token=...; what is a variable of the shell is none.

@@ -27,6 +27,8 @@ LOOKS = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 NODE_LOST, POD_LOST, EVICTED, NOT_SAVED = "NodeLost", "PodLost", "Evicted", "OutputsNotSaved"
 #: Why an attempt was ended that counts for nothing and that another follows.
 SUSPENDED = "Suspended"
+#: The same for an attempt whose pods the scheduler would not place on the nodes that it was given.
+DISAGREES = "SchedulerDisagrees"
 _CLOSING = (NODE_LOST, POD_LOST, EVICTED, NOT_SAVED)
 
 

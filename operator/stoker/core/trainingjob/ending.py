@@ -272,6 +272,7 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
         "(limits.timeoutSeconds) and the grace period",
         "NodeLost": "a node was lost",
         "Suspended": "suspended by spec.suspend",
+        "SchedulerDisagrees": "the scheduler would not place its pods on the nodes that it was given",
         QUEUE_TIMED_OUT: queue_words(seen),
         "ImagePullFailed": "a node could not pull the image",
     }

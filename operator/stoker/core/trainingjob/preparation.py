@@ -12,7 +12,7 @@ from stoker.api.kube import BatchJob
 from stoker.api.names import ANNOTATION_IMAGE, ANNOTATION_SUBMITTED_BY
 from stoker.api.trainingjob import Code, CommandJob, Input
 from stoker.core import command, podspec, record, times, units
-from stoker.core.environment.known import known_base
+from stoker.core.environment.known import forgotten_before, known_base
 from stoker.core.environment.resolve import Resolution, Wanted, is_built, resolve
 from stoker.core.plan import (
     Answer,
@@ -299,6 +299,9 @@ def _resolve(view: JobView, spec: CommandJob, snapshot: str | None, possible: bo
         has_code=code is not None and (code.snapshot is not None or bool(code.inline)),
         base=_known_base(view, wanted),
         pull_secrets=_base_secrets(view),
+        forgotten_before=forgotten_before(view.environment)
+        if view.environment is not None and spec.environment.spec is None
+        else 0.0,
     )
     return resolve(asked, view.workspace.means, view.answers, view.builds, now, may_build=possible)
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from stoker.api.trainingjob import Retry, TrainingJobStatus
 from stoker.core import times
-from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, POD_LOST, SUSPENDED, Attempt
+from stoker.core.trainingjob.attempts import DISAGREES, EVICTED, NODE_LOST, POD_LOST, SUSPENDED, Attempt
 from stoker.core.trainingjob.ending import LAUNCHER_LOST, POD_STOPPED, PREEMPTED, Failure, failure
 from stoker.core.trainingjob.seen import Seen
 
@@ -46,9 +46,9 @@ class Verdict:
 
 def verdict(seen: Seen, attempt: Attempt) -> Verdict:
     """Whether another attempt follows one that is sealed and did not complete."""
-    if attempt.stopped == SUSPENDED:
+    if attempt.stopped in (SUSPENDED, DISAGREES):
         # Also where a cancel came meanwhile: the run is then canceled before the next attempt.
-        return Verdict(True, SUSPENDED, "Neither")
+        return Verdict(True, attempt.stopped, "Neither")
     end, retry, status = failure(seen, attempt), seen.view.job.spec.retry, seen.view.job.status
     early = end.reason == NODE_LOST and _lost_early(attempt, seen.now)
     suspect = early and status.early_node_losses + 1 >= EARLY_LOSSES

@@ -1,11 +1,12 @@
 """Everything that decisions about one job rest on, gathered once per plan."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from stoker.api import names
-from stoker.api.kube import BatchJob
+from stoker.api.kube import BatchJob, Pod
 from stoker.api.trainingjob import FINISHED, AttemptStatus
 from stoker.core import times
 from stoker.core.trainingjob import attempts
@@ -18,6 +19,12 @@ from stoker.core.trainingjob.view import JobView, Placement
 #: An image that a node cannot pull for this long ends the attempt: its nodes cost, and a tag was resolved long before.
 #: So does a container that cannot be made for this long, for want of a Secret or ConfigMap mostly.
 PULL_PATIENCE = 600.0
+#: How long a scheduler may take before a pod on nodes that we chose counts as disagreement, in seconds.
+SCHEDULER_PATIENCE = 10.0
+#: After so many disagreements in a row no other nodes are tried: what no node takes is for a person to mend.
+MOST_DISAGREEMENTS = 3
+#: For how long a node that evicted a pod is avoided, in seconds: until it says itself that it is short of something.
+EVICTED_LATELY = 60.0
 #: How a run ends that waited for nodes too long.
 QUEUE_TIMED_OUT = "QueueTimedOut"
 #: The shortest and the longest wait before a failure of the user's own is tried again; each doubles the one before.
@@ -165,10 +172,47 @@ class Seen:
             return attempts.NODE_LOST
         if self.queue_timed_out:
             return QUEUE_TIMED_OUT
+        if self.misplaced_at is not None and self.now >= self.misplaced_at:
+            return attempts.DISAGREES
         unpullable, lack = self.pull_failed_at, self.lack
         if unpullable is not None and self.now >= unpullable + PULL_PATIENCE:
             return "ImagePullFailed"
         return lack.reason if lack is not None and self.now >= self.lacking_since + PULL_PATIENCE else ""
+
+    @property
+    def misplaced_at(self) -> float | None:
+        """When the open attempt is ended because the scheduler does not place its pods on the nodes that it was given;
+        None while it places them, where the nodes were not ours to choose, and where it has disagreed too often."""
+        attempt, pool = self.attempt, self.view.cluster
+        if attempt is None or pool is None or pool.spec.provider.type == "External":
+            return None
+        if not attempt.nodes or len(self._disagreements) >= MOST_DISAGREEMENTS:
+            return None
+        moments = [unplaced_since(rank.pod) for rank in attempt.ranks if rank.pod is not None and not rank.over]
+        known = [moment for moment in moments if moment is not None]
+        return min(known) + SCHEDULER_PATIENCE if known else None
+
+    @property
+    def avoid(self) -> frozenset[str]:
+        """Nodes that the next attempt had better not get: those that the scheduler disagreed on just before, and those
+        that evicted a pod a moment ago."""
+        last = self.last_closed
+        found = {name for entry in self._disagreements for name in entry.nodes}
+        if last is not None and last.reason == attempts.EVICTED:
+            ended = times.seconds(last.ended_at)
+            if ended is not None and self.now < ended + EVICTED_LATELY:
+                found.update(last.nodes)
+        return frozenset(found)
+
+    @property
+    def _disagreements(self) -> list[AttemptStatus]:
+        """The newest attempts that are over, as far as the scheduler disagreed on all of them."""
+        closed = sorted(
+            (entry for entry in self.view.job.status.attempts if entry.counted is not None),
+            key=lambda entry: entry.number,
+            reverse=True,
+        )
+        return list(itertools.takewhile(lambda entry: entry.reason == attempts.DISAGREES, closed))
 
     @property
     def lack(self) -> Wait | None:
@@ -205,6 +249,15 @@ def pull_failure(rank: attempts.Rank) -> tuple[str, str, str] | None:
         if waiting is not None and waiting.reason in _PULL_FAILURES:
             return status.name, waiting.reason, waiting.message
     return None
+
+
+def unplaced_since(pod: Pod) -> float | None:
+    """Since when the scheduler finds no place for a pod, for a reason that other nodes could mend; None if it has or
+    looks for one. A volume that is not there yet is no such reason."""
+    told = attempts.condition(pod.status.conditions, "PodScheduled")
+    if told is None or told.status != "False" or "persistentvolumeclaim" in told.message.lower():
+        return None
+    return times.seconds(told.last_transition_time)
 
 
 def look(view: JobView, now: float) -> Seen:

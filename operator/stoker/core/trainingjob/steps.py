@@ -23,7 +23,7 @@ from stoker.core.plan import (
 )
 from stoker.core.trainingjob import ending, preparation, remains, retry, waits
 from stoker.core.trainingjob.attempts import Attempt
-from stoker.core.trainingjob.seen import PULL_PATIENCE, Seen
+from stoker.core.trainingjob.seen import PULL_PATIENCE, SCHEDULER_PATIENCE, Seen
 
 #: A child that the Job controller has not finished this long after the run's end is deleted, in seconds.
 TIDY_SECONDS = 60.0
@@ -171,12 +171,13 @@ def watch(seen: Seen) -> Step:
     attempt = _attempt(seen)
     starting = None
     if attempt.started is None and attempt.created is not None:
-        moments = (attempt.created + waits.PODS_EXPECTED, attempt.created + waits.SCHEDULER_PATIENCE + 1.0)
+        moments = (attempt.created + waits.PODS_EXPECTED, attempt.created + SCHEDULER_PATIENCE + 1.0)
         starting = times.earliest(*(moment for moment in moments if moment > seen.now))
     pulled = seen.pull_failed_at
     patience = pulled + PULL_PATIENCE if pulled is not None else None
     lacking = seen.lacking_since + PULL_PATIENCE if seen.lack is not None else None
-    return Step(wake_at=times.earliest(starting, patience, lacking, seen.deadline, _pods_wake(seen, attempt)))
+    wakes = (starting, patience, lacking, seen.misplaced_at, seen.deadline, _pods_wake(seen, attempt))
+    return Step(wake_at=times.earliest(*wakes))
 
 
 def prepare(seen: Seen) -> Step:

@@ -15,7 +15,7 @@ from stoker.core.trainingjob import attempts, ending
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.obstacles import Wait
 from stoker.core.trainingjob.preparation import Need
-from stoker.core.trainingjob.seen import PULL_PATIENCE, QUEUE_TIMED_OUT, Seen, pull_failure
+from stoker.core.trainingjob.seen import PULL_PATIENCE, QUEUE_TIMED_OUT, SCHEDULER_PATIENCE, Seen, pull_failure
 
 Policy = Callable[[Seen], Wait | None]
 
@@ -27,8 +27,6 @@ _ITSELF = "wait, this takes seconds; the operator goes on by itself"
 _STORE = "see whether the object store answers and what its credentials allow; the operator asks again by itself"
 #: A child without pods for this long is told of, in seconds.
 PODS_EXPECTED = 3.0
-#: How long a scheduler may take before a pod on nodes that we chose counts as disagreement, in seconds.
-SCHEDULER_PATIENCE = 10.0
 
 
 def why(seen: Seen) -> Wait | None:
@@ -274,7 +272,8 @@ def scheduler_disagrees(seen: Seen) -> Wait | None:
         return Wait(
             "SchedulerDisagrees",
             f"the scheduler will not place rank {rank.number} on the nodes it was given: {unscheduled.message}",
-            "compare resources of the ComputeCluster's instance type with the node's allocatable; raise nodeReserve",
+            "compare resources of the ComputeCluster's instance type with the node's allocatable and raise nodeReserve, or "
+            "what the job's pod asks of a node (nodeSelector, tolerations) with its labels and taints",
         )
     return None
 

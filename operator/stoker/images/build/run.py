@@ -36,7 +36,9 @@ async def run(request: BuildRequest, scratch: Path, log: Log) -> BuildResult:
     if (auth := Path(INDEX_AUTH_FILE)).exists():
         # uv, aiohttp and rattler all look there.
         os.environ["NETRC"] = str(auth)
-    connections = Connections(user_agent=f"stoker/{__version__}", insecure=frozenset(request.insecure))
+    connections = Connections(
+        user_agent=f"stoker/{__version__}", insecure=frozenset(request.insecure), addresses=request.addresses
+    )
     try:
         async with aiohttp.ClientSession(trust_env=True) as session:
             with as_build_failures(request):

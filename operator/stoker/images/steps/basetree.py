@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from posixpath import join, normpath
 from typing import IO
 
-from stoker.images.layers import Folder, Link
+from stoker.images.layers import Folder
 from stoker.images.probe import unpacked
 
 _MOST_LINKS = 40
@@ -88,9 +88,9 @@ class BaseTree:
             self.folders.setdefault(place, Folder())
             place = place.rpartition("/")[0]
 
-    def parents(self, path: str, new: Folder) -> dict[str, Folder | Link]:
+    def parents(self, path: str, new: Folder) -> dict[str, Folder]:
         """The folders above a resolved path: each as the base has it, else like `new`."""
-        above: dict[str, Folder | Link] = {}
+        above: dict[str, Folder] = {}
         parent = path.rpartition("/")[0]
         while parent:
             above[parent] = self.folders.get(parent, new)

@@ -34,7 +34,7 @@ def entries(copies: Sequence[Copy], context: Path, base: BaseTree) -> Entries:
             base.make(copy.working_dir)
             for path, entry in _copied(copy, context, ignored, base, made):
                 _add(made, path, entry)
-                parents = base.parents(path, new) | parents
+                parents = {**base.parents(path, new), **parents}
         except (BadStep, LinkLoop) as error:
             raise BadStep(f"{copy.step.splitlines()[0]}: {error}") from None
     return parents | made

@@ -13,10 +13,13 @@ from tests.support import build
 T0 = build.T0
 
 
-def demand(name: str = "a", count: int = 1, *, since: float = 0.0, kind: str | None = None) -> Demand:
+def demand(
+    name: str = "a", count: int = 1, *, since: float = 0.0, kind: str | None = None, avoid: tuple[str, ...] = ()
+) -> Demand:
     return Demand(
-        uid=f"uid-{name}", namespace="team", name=name, attempt=1, count=count, since=since, instance_type=kind
-    )
+        uid=f"uid-{name}", namespace="team", name=name, attempt=1, count=count, since=since, instance_type=kind,
+        avoid=frozenset(avoid),
+    )  # fmt: skip
 
 
 def view(
@@ -106,13 +109,40 @@ def test_the_newest_freed_node_is_taken_so_that_the_oldest_can_go() -> None:
         build.node("n0", ready="Unknown"),
         build.node("n0", cordoned=True),
         build.node("n0", annotations={"cluster.x-k8s.io/delete-machine": "2"}),
+        *(build.node("n0", pressure=short_of) for short_of in build.PRESSURES),
     ],
-    ids=["not-ready", "silent", "cordoned", "counted-out"],
+    ids=["not-ready", "silent", "cordoned", "counted-out", *build.PRESSURES],
 )
 def test_a_node_that_cannot_take_a_job_is_not_given(unfit: Node) -> None:
     plan = pools.plan(view(demand(), nodes=[unfit], replicas=1), T0)
 
     assert plan.assignments == {}
+
+
+def test_a_node_under_pressure_is_shown_with_what_it_lacks() -> None:
+    (shown,) = pools.plan(view(nodes=[build.node("n0", pressure="DiskPressure")]), T0).plan.status.problems  # type: ignore[union-attr]
+
+    assert (shown.reason, "n0 has DiskPressure" in shown.message) == ("NodeUnderPressure", True)
+
+
+def test_a_node_that_the_last_attempt_could_not_use_is_left_to_others() -> None:
+    nodes = [build.node("n0"), build.node("n1")]
+
+    plan = pools.plan(view(demand("a", avoid=("n0",)), demand("b", since=1.0), nodes=nodes), T0)
+
+    assert (given_to(plan, "a"), given_to(plan, "b")) == (("n1",), ("n0",))
+
+
+def test_another_node_is_brought_for_one_that_is_avoided_where_the_pool_may_grow() -> None:
+    plan = pools.plan(view(demand(avoid=("n0",)), nodes=[build.node("n0")], most=2), T0)
+
+    assert (given_to(plan), reason_for(plan), scaled_to(plan)) == (None, "NodesBooting", [(1, 2)])
+
+
+def test_an_avoided_node_is_better_than_none() -> None:
+    plan = pools.plan(view(demand(avoid=("n0",)), nodes=[build.node("n0")], most=1), T0)
+
+    assert given_to(plan) == ("n0",)
 
 
 def test_a_late_gpu_is_a_reason_to_wait_and_not_for_a_second_node() -> None:

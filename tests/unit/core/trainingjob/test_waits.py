@@ -155,7 +155,6 @@ OPEN = [
     ("ImagePullFailed", 9.0, {"pods": (pod(main=BACKING_OFF),)}, "container main (ImagePullBackOff)"),
     ("ImagePullFailed", 9.0, {"pods": (pod(fetch=PULLING),)}, "container fetch (ErrImagePull): 401"),
     ("PodsStarting", 9.0, {"pods": (pod(on="", conditions=[UNSCHEDULABLE]),)}, "0 of 1"),
-    ("SchedulerDisagrees", 12.0, {"pods": (pod(on="", conditions=[UNSCHEDULABLE]),)}, "rank 0"),
     (
         "WaitingForAutoscaler", 12.0,
         {"pods": (pod(on="", conditions=[UNSCHEDULABLE]),), "on": build.cluster(provider="External")}, "1 of 1 pods",
