@@ -154,6 +154,10 @@ def test_a_kubeconfig_is_enough_to_be_told_the_operators_plan(stoker: Stoker, cp
 
     holder = stoker.get("lease", "stoker-operator", "stoker-system")["spec"]["holderIdentity"]
     assert (told["name"], told["leader"], told["waiting"]["reason"]) == (name, holder, "GangLargerThanPool")
-    assert (told["facts"]["wants"]["nodes"], told["facts"]["pool"]["maxInstances"]) == (9, 2)
-    for line in (f"plan of {name}", "waits  GangLargerThanPool", f"pool {cpu} (Scale)", "wants 9 nodes"):
+    assert (told["facts"]["pool"]["name"], told["facts"]["pool"]["maxInstances"]) == (cpu, 2)
+    for line in (
+        f"plan of {name}, made at ",
+        "waits  GangLargerThanPool: the job needs 9 nodes",
+        f"pool {cpu} (Scale)",
+    ):
         assert line in shown
