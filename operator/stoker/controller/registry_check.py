@@ -16,7 +16,7 @@ from stoker.controller.gate import Gate
 from stoker.core import registrycheck, times
 from stoker.core.registrycheck import CHECKS, CONFIG_MAP, FAILS, OK, UNKNOWN, Outcome
 from stoker.kube.client import KubeClient
-from stoker.kube.errors import Conflict, Gone, KubeError, NotFound
+from stoker.kube.errors import Conflict, Gone, KubeError, NotFound, Rejected
 from stoker.kube.resources import CONFIG_MAPS, PODS
 
 LOG = logging.getLogger(__name__)
@@ -117,7 +117,13 @@ class RegistryCheck:
             await self._tell(checked, Outcome(checked.url, FAILS, error.reason, str(error), error.fix))
             return
         name = registrycheck.pod_name(checked.url)
-        await self._make_anew(name, registrycheck.pod(checked.url, image, self._secrets, self._namespace))
+        try:
+            await self._make_anew(name, registrycheck.pod(checked.url, image, self._secrets, self._namespace))
+        except Rejected as error:
+            fix = f"let the operator make pods in namespace {self._namespace}: see its quotas and admission policies"
+            message = f"the test pod was not let in, so nothing is known yet: {error.message}"
+            await self._tell(checked, Outcome(checked.url, UNKNOWN, "PodRejected", message, fix))
+            return
         former: Outcome | None = None
         started = self._clock()
         try:

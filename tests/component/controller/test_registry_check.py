@@ -14,7 +14,7 @@ from stoker.controller.gate import AlwaysOpen
 from stoker.controller.registry_check import CannotPush, Checked, RegistryCheck
 from stoker.core.registrycheck import pod_name
 from stoker.kube.client import KubeClient
-from tests.support.fake_api import FakeApi
+from tests.support.fake_api import FakeApi, Fault
 
 pytestmark = pytest.mark.asyncio
 
@@ -179,3 +179,14 @@ async def test_registries_that_are_no_longer_there_are_forgotten(world: World) -
         await world.until(lambda: world.reason() == "Pulled")
 
     assert {URL} == world.outcomes().keys()
+
+
+async def test_a_pod_that_is_not_let_in_is_told_in_the_api_server_s_words(world: World) -> None:
+    world.api.fail("POST", Fault(403, "Forbidden", "exceeded quota: pods"))
+    async with world.checking():
+        await world.until(lambda: world.reason() == "PodRejected")
+        outcome = world.outcomes()[URL]
+        await world.kubelet(PULLED)
+        await world.until(lambda: world.reason() == "Pulled")
+
+    assert ("Unknown", True) == (outcome["state"], "exceeded quota: pods" in outcome["message"])

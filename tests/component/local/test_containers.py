@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.cli.local_container import platform_here
+from stoker.cli.local_container import platform_here, recorded
 from stoker.core.environment.definition import Definition
 from stoker.core.environment.keys import definition_key
 from stoker.local import containers
@@ -202,6 +202,21 @@ def test_flags_of_local_runs_are_refused_for_a_cluster(cli: Cli, docker: Tool, f
     done = cli("run", "--compute", "cpu", *flag, code=2)
 
     assert f"{flag[0]}: belongs to local runs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "platform", "expected"),
+    [
+        ("aa", "linux/amd64", "r/environments@sha256:1"),
+        ("aa", "linux/arm64", ""),
+        ("bb", "linux/amd64", ""),
+    ],
+)
+def test_a_clusters_image_serves_for_the_same_definition_and_platform(key: str, platform: str, expected: str) -> None:
+    image = {"platform": "linux/amd64", "image": "r/environments@sha256:1"}
+    environments = [{"spec": {}}, {"status": {"definitionKey": "aa", "images": [image]}}]
+
+    assert expected == recorded(environments, key, platform)
 
 
 def test_a_local_rank_of_several_is_found_at_this_machines_loopback(tmp_path: Path) -> None:

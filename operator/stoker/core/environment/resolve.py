@@ -14,6 +14,7 @@ from stoker.core.environment import builds, definition, keys
 from stoker.core.environment.builds import Build, Standing
 from stoker.core.environment.buildspec import BuildPlan, make_build
 from stoker.core.environment.definition import BadDefinition, Definition
+from stoker.core.environment.lines import place_of
 from stoker.core.environment.means import Means
 from stoker.core.environment.request import Context
 from stoker.core.environment.stepplace import needs_buildkit
@@ -125,13 +126,14 @@ def resolve(
         return trail.end(_bad(wanted, error))
     if not isinstance(read, Found):
         return trail.end(read)
-    defined: Definition = read.value
+    defined: Definition
+    defined, files = read.value
     if defined.plain:
         return _given(wanted, defined.image, trail)
     base = _base(wanted, defined, trail)
     if not isinstance(base, Found):
         return trail.end(base, definition_key=keys.definition_key(defined))
-    found = _Keys(defined, base.value, wanted.platform, means, wanted.spec.refresh)
+    found = _Keys(defined, base.value, wanted.platform, means, wanted.spec.refresh, files)
     return _found_or_built(wanted, found, trail, known, now, may_build)
 
 
@@ -156,10 +158,13 @@ class _Trail:
 
 
 class _Keys:
-    """What a definition is called on a platform."""
+    """What a definition is called on a platform. files: that it was read from, by path."""
 
-    def __init__(self, defined: Definition, base: str, platform: str, means: Means, refresh: str) -> None:
+    def __init__(
+        self, defined: Definition, base: str, platform: str, means: Means, refresh: str, files: Mapping[str, str | None]
+    ) -> None:
         self.defined, self.base, self.platform, self.means, self.refresh = defined, base, platform, means, refresh
+        self.files = files
         self.definition_key = keys.definition_key(defined)
         self.spec_key = keys.spec_key(defined, base, platform)
         self.label = builds.label(self.spec_key, refresh)
@@ -179,7 +184,7 @@ def _given(wanted: Wanted, image: str, trail: _Trail) -> Resolution:
 
 
 def _definition(wanted: Wanted, trail: _Trail) -> Answer:
-    """The Definition, once the files that it names are read. Raises BadDefinition."""
+    """The Definition and its files, by path, once those are read. Raises BadDefinition."""
     files: dict[str, str | None] = {}
     # A file may name another, which is read next.
     while paths := tuple(sorted(definition.files_wanted(wanted.spec, files))):
@@ -197,7 +202,7 @@ def _definition(wanted: Wanted, trail: _Trail) -> Answer:
         if not isinstance(listed, Found):
             return listed
         entries = listed.value
-    return Found(definition.read(wanted.spec, files, entries))
+    return Found((definition.read(wanted.spec, files, entries), files))
 
 
 def _no_code(wanted: Wanted, paths: tuple[str, ...]) -> Refused:
@@ -242,7 +247,7 @@ def _found_or_built(
     if standing.made:
         return trail.end(_record_missing(wanted, standing), **told)
     if standing.last is not None and (standing.running or standing.next_at is None or standing.next_at > now):
-        told_of, wake_at = _waiting(wanted, build, standing, now)
+        told_of, wake_at = _waiting(wanted, build, standing, found.files, now)
         return trail.end(told_of, wake_at=wake_at, **told)
     return _start(wanted, found, trail, known, standing, told, may_build, now)
 
@@ -252,16 +257,21 @@ def _is_stale(lookup: Lookup, standing: Standing, now: float) -> bool:
 
 
 def _image(known: KnownImage, standing: Standing) -> Image:
-    built = standing.made and known.source == "workspace"
+    # The record comes a moment before the build's own end.
+    built = standing.last is not None and known.source == "workspace"
     seconds = standing.last.seconds if built and standing.last else 0
     return Image(known.image, "built" if built else known.source, known.lock_key, known.size_bytes, seconds)
 
 
-def _waiting(wanted: Wanted, build: Build, standing: Standing, now: float) -> tuple[Answer, float | None]:
+def _waiting(
+    wanted: Wanted, build: Build, standing: Standing, files: Mapping[str, str | None], now: float
+) -> tuple[Answer, float | None]:
     """What to say of a build that runs, or that has failed."""
     if standing.running:
         return building(wanted.title, build, standing, now)
-    return failed(wanted.title, standing), standing.next_at
+    result = standing.last.result if standing.last else None
+    place = place_of(result.where, wanted.spec, files) if result is not None else ""
+    return failed(wanted.title, standing, place), standing.next_at
 
 
 def _start(

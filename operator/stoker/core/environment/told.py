@@ -71,13 +71,13 @@ def queued(title: str, namespace: str, running: int) -> Unavailable:
     )
 
 
-def failed(title: str, standing: Standing) -> Answer:
-    """Why there is no image: for good, or until the next try."""
+def failed(title: str, standing: Standing, place: str) -> Answer:
+    """Why there is no image: for good, or until the next try. place: in the user's definition; empty for none."""
     last = standing.last
     if last is None or last.result is None:
         return None
     result, name = last.result, last.job.metadata.name
-    where = f"{result.where}: " if result.where else ""
+    where = f"{place}: " if place else ""
     message = f"{title}: {where}{result.message or result.reason}"
     if standing.next_at is None:
         return Refused(result.reason, message, _FIXES.get(result.reason, _LOG))

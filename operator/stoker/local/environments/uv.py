@@ -33,7 +33,7 @@ def run(arguments: Sequence[str], work: Path, doing: str, *, shows: bool = False
     # VIRTUAL_ENV and CONDA_PREFIX of the user's shell are other environments than ours.
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
     done = subprocess.run(
-        # A uv.toml or pyproject.toml of the user's project is not meant for this: `work` lies in the cache.
+        # A uv.toml or pyproject.toml of the user's project is not meant for this: `work` is a folder of our own.
         [program(), *arguments], cwd=work, env=environment, stdin=subprocess.DEVNULL, check=False, text=True,
         encoding="utf-8", errors="replace", stdout=subprocess.PIPE, stderr=None if shows else subprocess.PIPE,
     )  # fmt: skip

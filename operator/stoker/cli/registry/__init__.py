@@ -1,0 +1,13 @@
+"""`stoker registry`: images into registries."""
+
+import click
+
+from stoker.cli.group import Commands
+
+#: Command -> (module of this package, one line of help).
+COMMANDS = {"load": ("load", "Put the images of an OCI layout into a registry.")}
+
+
+@click.group(cls=Commands, package="stoker.cli.registry", table=COMMANDS)
+def registry() -> None:
+    """Registries: bring images where no network reaches."""
