@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.installed import Stoker
+from tests.support.installed import Stoker, training_job
 
 pytestmark = pytest.mark.lab
 
@@ -140,3 +140,24 @@ def test_the_editor_role_gives_nothing_elsewhere(stoker: Stoker, cell: Cell) -> 
 
     assert refused.returncode != 0
     assert "kube-system" in refused.stderr
+
+
+def test_a_kubeconfig_is_enough_to_be_told_the_operators_plan(stoker: Stoker, cpu: str, cell: Cell) -> None:
+    """From the CLI by the server to the operator that leads, and back, with the facts that the plan rests on."""
+    name = "nine-wide"
+    stoker.apply(training_job(name, "true", image=stoker.lab.images["base"], compute=cpu, nodes=9))
+    stoker.until("trainingjob", name, lambda job: bool(job["status"].get("waiting")))
+
+    told = json.loads(cell.stoker("why", name, "--plan", "-o", "json").stdout)
+    shown = cell.stoker("why", name, "--plan").stdout
+    stoker.lab.kubectl("delete", "trainingjob", name)
+
+    holder = stoker.get("lease", "stoker-operator", "stoker-system")["spec"]["holderIdentity"]
+    assert (told["name"], told["leader"], told["waiting"]["reason"]) == (name, holder, "GangLargerThanPool")
+    assert (told["facts"]["pool"]["name"], told["facts"]["pool"]["maxInstances"]) == (cpu, 2)
+    for line in (
+        f"plan of {name}, made at ",
+        "waits  GangLargerThanPool: the job needs 9 nodes",
+        f"pool {cpu} (Scale)",
+    ):
+        assert line in shown

@@ -153,7 +153,11 @@ def _bounds(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
     if isinstance(value, str | Mapping | list | tuple):
         yield from _lengths(schema, value, path)
     if isinstance(value, str) and "pattern" in schema and not re.search(_python(schema["pattern"]), value):
-        yield Problem(path, value, f"{value!r} does not fit {schema['pattern']}", f"write {schema['description']}")
+        if schema.get("x-kubernetes-int-or-string"):
+            fix = "write a number, with a unit where there is one, such as 2, 500m or 16Gi"
+            yield Problem(path, value, f"{value!r} is not a quantity of Kubernetes", fix)
+        else:
+            yield Problem(path, value, f"{value!r} does not fit {schema['pattern']}", f"write {schema['description']}")
 
 
 def _lengths(schema: Schema, value: Any, path: str) -> Iterator[Problem]:

@@ -29,6 +29,27 @@ NOT_YET = {
     "properties": "it is Azure ML's own field; use tags",
     "jobs": "pipelines are not supported yet; write one file per command",
     "trial": "sweeps are not supported yet; write one command with fixed inputs",
+    **{
+        key: f"a job file cannot say it; write a TrainingJob manifest, where it is spec.{field}"
+        for key, field in (
+            ("retry", "retry"),
+            ("cleanup", "cleanup"),
+            ("suspend", "suspend"),
+            ("run_policy", "runPolicy"),
+        )
+    },
+}
+_LIMITS_NOT_YET = {
+    "trial_timeout": "sweeps are not supported yet; use timeout",
+    **{
+        key: f"a job file has no limit but timeout; write a TrainingJob manifest, where it is spec.limits.{field}"
+        for key, field in (
+            ("queue_timeout", "queueTimeoutSeconds"),
+            ("save_stall", "saveStallSeconds"),
+            ("no_progress", "noProgressSeconds"),
+            ("grace", "graceSeconds"),
+        )
+    },
 }
 _QUEUE_NOT_YET = {"job_tier": "tiers are chosen by `compute` and its instance types; leave it out"}
 _RESOURCES = frozenset({"instance_count", "instance_type", "shm_size", "requests"})
@@ -274,9 +295,7 @@ class _JobFile:
 
     def _limits(self, value: Any) -> int | None:
         given = self._mapping(("limits",), value)
-        self._keys(
-            ("limits",), given, frozenset({"timeout"}), {"trial_timeout": "sweeps are not supported yet; use timeout"}
-        )
+        self._keys(("limits",), given, frozenset({"timeout"}), _LIMITS_NOT_YET)
         if given.get("timeout") is None:
             return None
         at: FieldPath = ("limits", "timeout")

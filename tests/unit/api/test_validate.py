@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from stoker.api.names import API_VERSION
 from stoker.api.twins import without_twin
 from stoker.api.validate import Problem, problems
 from tests.support.manifests import BadManifest, bad_manifests, training_job
@@ -79,6 +80,30 @@ def test_a_document_of_another_shape_is_named(document: Any, path: str, message:
 
 def test_a_null_where_there_is_a_default_means_the_default() -> None:
     assert problems("TrainingJob", training_job(limits=None, cancel=None)) == []
+
+
+@pytest.mark.parametrize(
+    ("resources", "path"),
+    [
+        ({"shmSize": "lots"}, "shmSize"),
+        ({"scratch": {"size": "1 TB"}}, "scratch.size"),
+        ({"requests": {"cpu": "x"}}, "requests.cpu"),
+    ],
+)
+def test_a_size_that_is_none_is_told_with_examples(resources: dict[str, Any], path: str) -> None:
+    command = {"command": "true", "environment": {"name": "e"}, "resources": resources}
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": "TrainingJob",
+        "metadata": {"name": "a"},
+        "spec": {"command": command},
+    }
+
+    (found,) = problems("TrainingJob", document)
+
+    assert found.path == f"spec.command.resources.{path}"
+    assert "is not a quantity" in found.message
+    assert "such as 2, 500m or 16Gi" in found.fix
 
 
 def test_every_problem_is_told_at_once() -> None:
