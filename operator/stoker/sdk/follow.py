@@ -115,6 +115,7 @@ class Follower:
         self._events: queue.Queue[tuple[str, Any]] = queue.Queue()
         self._over = threading.Event()
         self._phase, self._since, self._waiting = "", time.monotonic(), ""
+        self._image_told = False
 
     def run(self) -> dict[str, Any]:
         """Follow to the end; the object as it was last seen. KeyboardInterrupt passes through: the run goes on without us.
@@ -199,6 +200,7 @@ class Follower:
         self._job = job
         status = job.get("status") or {}
         phase = status.get("phase") or "Pending"
+        self._tell_image(status.get("environment") or {})
         if phase != self._phase:
             self._changed(phase, status)
         waiting = status.get("waiting") or {}
@@ -206,6 +208,15 @@ class Follower:
         if line and line != self._waiting and self._phases:
             self._listener.step("waiting", "; ".join(part for part in (line, waiting.get("fix")) if part), "")
         self._waiting = line
+
+    def _tell_image(self, environment: Mapping[str, Any]) -> None:
+        """Once, where the image that was found or built by content comes from."""
+        how = _SOURCES.get(str(environment.get("source")))
+        if how is None or self._image_told or not environment.get("image") or not self._phases:
+            return
+        self._image_told = True
+        name, _, digest = str(environment["image"]).partition("@")
+        self._listener.step("image", f"{name.rpartition('/')[2]}@{digest[:11]}…", how)
 
     def _changed(self, phase: str, status: Mapping[str, Any]) -> None:
         now = time.monotonic()
@@ -270,6 +281,8 @@ class Follower:
                 self._logs.setdefault((last, one["rank"]), RankLog(last, one["rank"], self._sink))
 
 
+#: Where an image that was found or built by content comes from.
+_SOURCES = {"built": "built", "workspace": "found in the workspace", "global": "found in a global registry"}
 _LABELS = {"Pending": "accepted", "Preparing": "prepare", "Queued": "queue", "Starting": "start", "Finalizing": "save"}
 
 
