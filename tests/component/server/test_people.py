@@ -372,3 +372,33 @@ def test_only_an_editor_makes_an_old_snapshot_young(served: Served) -> None:
     assert manifest.stat().st_mtime < time.time() - 86_400
     assert {"present": True} == edit(served, "GET", path).json
     assert manifest.stat().st_mtime > time.time() - 86_400
+
+
+# -- environments
+
+SPEC_KEY = "a" * 64
+BUILT = f"{TEAM}/environments/{SPEC_KEY}"
+
+
+def test_viewers_read_what_a_build_said_and_which_packages_it_chose(served: Served) -> None:
+    kept = {layout.build_log(SPEC_KEY): b"solve 12 packages\ndone\n", layout.lock(SPEC_KEY): b'{"packages": []}'}
+    for key, content in kept.items():
+        path = served.store("team").path(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    whole = served.call("GET", f"{BUILT}/log", token="team-stoker-viewer")
+    rest = served.call("GET", f"{BUILT}/log?offset=18", token="team-stoker-viewer")
+    end = served.call("GET", f"{BUILT}/log?offset=23", token="team-stoker-viewer")
+
+    assert [b"solve 12 packages\ndone\n", b"done\n", b""] == [whole.body, rest.body, end.body]
+    assert ["23"] * 3 == [one.headers["stoker-log-size"] for one in (whole, rest, end)]
+    assert b'{"packages": []}' == served.call("GET", f"{BUILT}/lock", token="team-stoker-viewer").body
+
+
+def test_what_was_not_built_here_has_no_log(served: Served) -> None:
+    for what in ("log", "lock"):
+        answer = served.call("GET", f"{BUILT}/{what}", token="team-stoker-viewer")
+        assert (404, "NotFound") == (answer.status, answer.reason)
+        assert 403 == served.call("GET", f"{BUILT}/{what}", token="other-stoker-viewer").status
+        assert 400 == served.call("GET", f"{TEAM}/environments/x/{what}", token="team-stoker-viewer").status

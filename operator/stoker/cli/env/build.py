@@ -13,6 +13,8 @@ from stoker.errors import StokerError
 class NotBuilt(StokerError):
     """The Environment has no image, and only a person can mend that."""
 
+    exit_code = 1
+
 
 @click.command(
     epilog="\b\nExamples:\n  stoker env build torch\n  stoker env build torch --again\n  stoker env build torch -o json"

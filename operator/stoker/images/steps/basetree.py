@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from posixpath import join, normpath
 from typing import IO
 
-from stoker.images.layers import Folder, Link
+from stoker.images.layers import Folder
 from stoker.images.probe import unpacked
 
 _MOST_LINKS = 40
@@ -81,11 +81,18 @@ class BaseTree:
         """Whether a resolved path is a folder of the base."""
         return path == "" or path in self.folders
 
-    def parents(self, path: str) -> dict[str, Folder | Link]:
-        """The folders above a resolved path, each as the base has it, new ones as COPY makes them: root's, 755."""
-        above: dict[str, Folder | Link] = {}
+    def make(self, path: str) -> None:
+        """A folder and those above it, root's with mode 755 where they are not there, as WORKDIR makes them."""
+        place = self.resolve(path)
+        while place:
+            self.folders.setdefault(place, Folder())
+            place = place.rpartition("/")[0]
+
+    def parents(self, path: str, new: Folder) -> dict[str, Folder]:
+        """The folders above a resolved path: each as the base has it, else like `new`."""
+        above: dict[str, Folder] = {}
         parent = path.rpartition("/")[0]
         while parent:
-            above[parent] = self.folders.get(parent, Folder())
+            above[parent] = self.folders.get(parent, new)
             parent = parent.rpartition("/")[0]
         return above

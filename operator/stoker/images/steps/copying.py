@@ -26,15 +26,17 @@ def entries(copies: Sequence[Copy], context: Path, base: BaseTree) -> Entries:
     ignore = context / NAME
     ignored = Ignored(ignore.read_text(encoding="utf-8") if ignore.is_file() else "")
     made: dict[str, Entry] = {}
+    parents: dict[str, Entry] = {}
     for copy in copies:
+        # As BuildKit has it: folders that a COPY makes on its way get its --chown and --chmod too.
+        new = Folder(copy.owner, copy.mode if copy.mode is not None else 0o755)
         try:
+            base.make(copy.working_dir)
             for path, entry in _copied(copy, context, ignored, base, made):
                 _add(made, path, entry)
+                parents = {**base.parents(path, new), **parents}
         except (BadStep, LinkLoop) as error:
             raise BadStep(f"{copy.step.splitlines()[0]}: {error}") from None
-    parents: dict[str, Entry] = {}
-    for path in made:
-        parents |= base.parents(path)
     return parents | made
 
 

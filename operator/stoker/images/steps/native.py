@@ -25,7 +25,8 @@ _MOST_PORT = 65535
 class Copy:
     """One COPY. sources: paths or patterns in the context. target: absolute; into_folder: it ended with a slash, or there
     is more than one source. owner: uid and gid. mode: permission bits for all, or None for those of the files.
-    step: the instruction, for messages and the image's history."""
+    step: the instruction, for messages and the image's history. working_dir: of the WORKDIR before it, which is there by
+    then; empty without one."""
 
     sources: tuple[str, ...]
     target: str
@@ -33,6 +34,7 @@ class Copy:
     step: str
     owner: tuple[int, int] = (0, 0)
     mode: int | None = None
+    working_dir: str = ""
 
 
 @dataclass
@@ -198,6 +200,7 @@ def _copy(state: _State, text: str, step: str) -> None:
             step,
             (int(user), int(group or user)),
             int(flags["chmod"], 8) if "chmod" in flags else None,
+            state.single.get("working_dir", ""),
         )
     )
 

@@ -77,8 +77,8 @@ def test_copy_is_relative_to_the_working_folder() -> None:
     _, copies = read(["WORKDIR /app", "COPY --chown=7 --chmod=0640 a b x/", "COPY c ."], CONFIG, "linux/amd64")
 
     assert (
-        Copy(("a", "b"), "/app/x", True, "COPY --chown=7 --chmod=0640 a b x/", (7, 7), 0o640),
-        Copy(("c",), "/app", True, "COPY c ."),
+        Copy(("a", "b"), "/app/x", True, "COPY --chown=7 --chmod=0640 a b x/", (7, 7), 0o640, "/app"),
+        Copy(("c",), "/app", True, "COPY c .", working_dir="/app"),
     ) == copies
 
 
