@@ -8,8 +8,9 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,16 +140,27 @@ class Built:
     log: str = field(repr=False)
 
 
-def build(wanted: BuildRequest, folder: Path, **env: str) -> Built:
-    """Runs `python -m stoker.images.build` as its pod does, with nothing but its own variables."""
+def as_user(writable: Path) -> tuple[str, ...]:
+    """Words before a command: user 1000, in a root that is read-only but for one folder."""
+    mounts = f"mount --bind {writable} {writable} && mount -o remount,bind,ro / && cd /"
+    keep = 'exec setpriv --reuid 1000 --regid 1000 --clear-groups --no-new-privs --inh-caps=-all -- "$@"'
+    return ("unshare", "--mount", "sh", "-c", f'here=$PWD && {mounts} && cd "$here" && {keep}', "sh")
+
+
+def build(
+    wanted: BuildRequest, folder: Path, *, within: Sequence[str] = (), python: str = sys.executable, **env: str
+) -> Built:
+    """Runs `python -m stoker.images.build` as its pod does, with nothing but its own variables. within: words before
+    the command."""
     answer = folder / "termination-log"
     answer.unlink(missing_ok=True)
     (folder / "scratch").mkdir(exist_ok=True)
     done = subprocess.run(
-        [sys.executable, "-m", "stoker.images.build"],
+        [*within, python, "-m", "stoker.images.build"],
         env={
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": "operator",
+            # Also for a Python that is not this venv's own.
+            "PYTHONPATH": os.pathsep.join(["operator", sysconfig.get_path("purelib")]),
             "TMPDIR": str(folder / "scratch"),
             "HOME": "/nonexistent",
             "STOKER_TERMINATION_LOG": str(answer),

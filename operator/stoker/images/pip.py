@@ -73,28 +73,23 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Indexes:
-    """Where packages are looked up: default is a simple index's URL, extra come before it in uv's order.
-
-    netrc: file with credentials, or None.
-    """
+    """Where packages are looked up: default is a simple index's URL, extra come before it in uv's order."""
 
     default: str = ""
     extra: tuple[str, ...] = ()
-    netrc: Path | None = None
 
 
 def environment(indexes: Indexes, scratch: Path) -> dict[str, str]:
-    """The variables of every call of uv: nothing of the pod's own configuration is heard."""
+    """The variables of every call of uv: nothing of the pod's own configuration is heard but proxies, certificates
+    and the netrc file with the indexes' credentials."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name in ("PATH", "LANG", "SSL_CERT_FILE", "SSL_CERT_DIR") or name.lower().endswith("_proxy")
+        if name in ("PATH", "LANG", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR") or name.lower().endswith("_proxy")
     }
     chosen = {"UV_DEFAULT_INDEX": indexes.default} if indexes.default else {}
     if indexes.extra:
         chosen["UV_INDEX"] = " ".join(indexes.extra)
-    if indexes.netrc is not None and indexes.netrc.exists():
-        chosen["NETRC"] = str(indexes.netrc)
     return (
         kept
         | chosen

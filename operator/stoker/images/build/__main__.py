@@ -73,15 +73,20 @@ def answer(result: BuildResult) -> None:
 
 def shortened(result: BuildResult) -> bytes:
     """JSON of at most MOST_RESULT_BYTES. The end of a message is kept with its beginning: solvers conclude last."""
-    content = msgspec.json.encode(result)
+    if len(content := msgspec.json.encode(result)) <= MOST_RESULT_BYTES:
+        return content
     words = result.message
-    while len(content) > MOST_RESULT_BYTES and words:
-        keep = max(0, len(words) - max(64, len(content) - MOST_RESULT_BYTES))
-        words = result.message[: keep // 3] + " [...] " + result.message[len(result.message) - (keep - keep // 3) :]
-        if not keep:
-            words = ""
-        content = msgspec.json.encode(msgspec.structs.replace(result, message=words, where=result.where[:500]))
-    return content
+
+    def cut(keep: int) -> bytes:
+        text = f"{words[: keep // 3]} [...] {words[len(words) - (keep - keep // 3) :]}"
+        return msgspec.json.encode(msgspec.structs.replace(result, message=text, where=result.where[:500]))
+
+    # Characters take one byte to six in JSON: the most that fits is looked for.
+    lowest, highest = 0, min(len(words), MOST_RESULT_BYTES)
+    while lowest < highest:
+        middle = (lowest + highest + 1) // 2
+        lowest, highest = (middle, highest) if len(cut(middle)) <= MOST_RESULT_BYTES else (lowest, middle - 1)
+    return cut(lowest)
 
 
 if __name__ == "__main__":

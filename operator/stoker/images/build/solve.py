@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from stoker.core.environment.lock import Lock, Package, layer_format
-from stoker.core.environment.request import INDEX_AUTH_FILE, BuildRequest
+from stoker.core.environment.request import BuildRequest
 from stoker.images import conda, pip, python
 from stoker.images.conda import Channels, CondaSolution
 from stoker.images.failure import BuildFailed
@@ -52,10 +52,9 @@ def pip_indexes(request: BuildRequest, lines: Sequence[str] = ()) -> tuple[pip.I
             options += ["--prerelease", "allow"]
         elif option != "--require-hashes":  # every file is checked against the lock's hash anyway
             options += shlex.split(line)
-    auth = Path(INDEX_AUTH_FILE)
     if not default or urlsplit(default).hostname in ("pypi.org", "pypi.python.org"):
         default = request.mirrors.pypi or default
-    return pip.Indexes(default, tuple(extra), auth if auth.exists() else None), tuple(options)
+    return pip.Indexes(default, tuple(extra)), tuple(options)
 
 
 async def solve_pip(request: BuildRequest, probe: Probe, scratch: Path, session: aiohttp.ClientSession) -> Solved:
