@@ -184,6 +184,8 @@ def _stateful_set(namespace: str, daemons: Daemons, count: int, config: str) -> 
     return {
         "replicas": count,
         "serviceName": name(namespace),
+        # Ordered ones wait for ever for a pod that can never start, also when the settings that keep it from it are mended.
+        "podManagementPolicy": "Parallel",
         "selector": {"matchLabels": labels(namespace)},
         # The cache outlives sleep; it goes with the StatefulSet.
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},

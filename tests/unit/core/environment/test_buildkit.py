@@ -103,6 +103,10 @@ def test_isolation_is_as_chosen() -> None:
     assert "hostUsers" not in rootless
 
 
+def test_a_pod_that_cannot_start_is_replaced_when_its_settings_are_mended() -> None:
+    assert "Parallel" == kinds()["StatefulSet"]["spec"]["podManagementPolicy"]
+
+
 def test_the_cache_is_on_a_claim_where_it_has_a_size() -> None:
     claimed = kinds(Daemons(enabled=True, size="50Gi", storage_class="fast"))["StatefulSet"]["spec"]
 
