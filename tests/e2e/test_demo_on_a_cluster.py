@@ -43,6 +43,7 @@ def demo(lab: Lab, repository: Path, **variables: str) -> subprocess.CompletedPr
             "WHEELS": str(images.wheels(lambda line: None)),
             "VERSITYGW": str((lab.bin / "versitygw").resolve().parent),
             "DISTRIBUTION": str((lab.bin / "registry").resolve().parent),
+            "BUILDCTL": str((lab.bin / "buildctl").resolve().parent),
             "KEEP": "",
             **variables,
         },

@@ -143,7 +143,7 @@ def ground(progress: images.Progress) -> Iterator[Ground]:
         make_cgroup(cgroup)
         (folder / "buildkitd.toml").write_text(
             f'root = "{folder}/buildkit"\n[grpc]\naddress = ["unix://{folder}/buildkit.sock"]\n'
-            f'[worker.oci]\nenabled = true\nsnapshotter = "overlayfs"\nnetworkMode = "host"\ncgroupParent = "/{cgroup}"\n'
+            f'[worker.oci]\nenabled = true\nsnapshotter = "overlayfs"\nnetworkMode = "host"\ndefaultCgroupParent = "/{cgroup}"\n'
             f'[worker.containerd]\nenabled = false\n[registry."{counting.address}"]\nhttp = true\ninsecure = true\n'
         )
         script = f"mount --make-rshared / && exec {programs['buildkitd']} --config {folder}/buildkitd.toml"

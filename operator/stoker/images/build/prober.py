@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,12 +17,16 @@ from stoker.images.transfer import push_bytes
 _KEY = "dev.stoker.probe-key"
 
 
-async def probe_base(client: RegistryClient, base: BaseImage, place: str) -> tuple[Probe, bool]:
-    """The base's Python and C library, and whether they were known already. place: the repository that remembers."""
+async def probe_base(
+    client: RegistryClient, base: BaseImage, place: str, trusted: Sequence[str] = ()
+) -> tuple[Probe, bool]:
+    """The base's Python and C library, and whether they were known already. place: the repository that remembers; trusted:
+    others that are believed."""
     key = probe_key(base.digest)
-    known = await _known(client, place, key)
-    if known is not None:
-        return known, True
+    for one in (place, *trusted):
+        known = await _known(client, one, key)
+        if known is not None:
+            return known, True
     findings = Findings()
     loop = asyncio.get_running_loop()
     for layer in base.layers:

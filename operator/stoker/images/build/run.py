@@ -95,7 +95,8 @@ class Build:
 
     async def _solve(self, base: BaseImage) -> Solved:
         with self._timed("probe") as said:
-            probe, known = await probe_base(self._client, base, self._place)
+            trusted = [environments(one) for one in self._request.trusted]
+            probe, known = await probe_base(self._client, base, self._place, trusted)
             pythons = ", ".join(f"Python {one.version} at {one.path}" for one in probe.interpreters[:2]) or "no Python"
             glibc = ".".join(map(str, probe.glibc)) or "none"
             said.append(f"{pythons}, glibc {glibc}" + (", known" if known else ""))
