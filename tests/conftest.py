@@ -1,6 +1,7 @@
 """What every test shares."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,15 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 def repository() -> Path:
     """The checkout's root."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def _signals_come_as_before() -> Iterator[None]:
+    """What one test leaves blocked, every process that a later one starts ignores."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    left = signal.pthread_sigmask(signal.SIG_SETMASK, before) - before
+    assert not left, f"left blocked: {left}"
 
 
 @pytest.fixture(scope="session", autouse=True)
