@@ -130,7 +130,9 @@ def record_of(found: Run) -> dict[str, Any]:
     if isinstance(found, LocalRun):
         record = found.kept.job(found.key)
         if record is None:
-            raise BadInput("RUN", f"{found.key} is not in {found.kept.url}", "`stoker ls` lists the runs that are")
+            # `@last` is noted before the environment is made, the record is written after that.
+            why = f"{found.name} has no record in {found.kept.url}: it has not begun, or was removed"
+            raise BadInput("RUN", why, "`stoker ls` lists the runs that have one")
         return record
     try:
         return {"key": found.key, **found.cluster.server().job(found.key)}
