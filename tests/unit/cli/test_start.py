@@ -42,7 +42,7 @@ def test_commands_import_no_cluster_client(arguments: tuple[str, ...]) -> None:
         "registry",
         "doctor",
         "completion",
-    ],  # fmt: skip
+    ],
 )
 def test_every_command_has_help_with_examples(command: str) -> None:
     done = subprocess.run(
