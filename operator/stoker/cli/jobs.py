@@ -117,7 +117,8 @@ def details(found: Run) -> dict[str, Any]:
         "command": job.get("command"), "snapshot": job.get("snapshot"), "image": job.get("image"), "pip": job.get("pip", []),
         **({"environment": job["environment"]} if job.get("environment") else {}),
         "instanceCount": job.get("instanceCount", 1), "inputs": job.get("inputs", {}), "submittedBy": job.get("submittedBy"),
-        "attempts": attempts, "outputs": outcome["outputs"], "logs": outcome["logs"], "storage": storage,
+        "attempts": attempts, "outputs": outcome["outputs"],
+        **({"skipped": outcome["skipped"]} if "skipped" in outcome else {}), "logs": outcome["logs"], "storage": storage,
         "timings": outcome["timings"],
     }  # fmt: skip
 
@@ -144,6 +145,7 @@ def record_of(found: Run) -> dict[str, Any]:
 
 def _show(value: Mapping[str, Any]) -> None:
     from stoker.api.trainingjob import Phase
+    from stoker.cli.run import skipped_lines
 
     image = (value["image"] or {}).get("reference") or ""
     code = value["exitCode"]
@@ -165,6 +167,8 @@ def _show(value: Mapping[str, Any]) -> None:
         print(f"\n{plural(len(value['outputs']), 'output')}")
         for one in value["outputs"]:
             print(f"  {human_bytes(one['size']):>9}  {one['path']}")
+    if lines := skipped_lines(value):
+        print("\n" + "\n".join(lines))
 
 
 @click.command(epilog="\b\nExamples:\n  stoker why @last\n  stoker why iris-7f3k --plan")

@@ -107,6 +107,19 @@ def test_an_empty_job_file_is_told_what_is_wanted(cli: Cli) -> None:
     assert "job.yaml: is empty; write at least command: ..." in cli("run", code=2).stderr
 
 
+def test_what_is_no_file_and_was_not_saved_is_said(cli: Cli) -> None:
+    """A link to a model elsewhere once went missing without a word."""
+    cli.write(t__py="import os; os.symlink('/etc/hostname', 'outputs/best.pt'); os.mkfifo('outputs/pipe')")
+
+    record = cli.json("run", "t.py")
+
+    assert ["best.pt", "pipe"] == [one["path"] for one in record["skipped"]]
+    assert record["skipped"] == cli.json("show", "@last")["skipped"]
+    link = "not saved: outputs/best.pt: a link that leads out of the working directory (/etc/hostname)"
+    assert link in cli("show", "@last").stdout
+    assert link in cli("run", "t.py").stderr
+
+
 def test_a_missing_entry_file_is_named(cli: Cli) -> None:
     cli.write(train__py="", job__yaml="command: python trian.py\ncode: .\n")
 
