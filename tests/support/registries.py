@@ -25,8 +25,9 @@ class RunningRegistry:
 
 
 @contextmanager
-def registry(folder: Path, *, password: bool = False, port: int = 0) -> Iterator[RunningRegistry]:
-    """Runs while the block does. password: it asks for USER and PASSWORD. port: 0 takes a free one."""
+def registry(folder: Path, *, password: bool = False, port: int = 0, deletes: bool = True) -> Iterator[RunningRegistry]:
+    """Runs while the block does. password: it asks for USER and PASSWORD. port: 0 takes a free one. deletes: whether it lets
+    manifests be deleted."""
     require_packages(lambda line: None)
     if not port:
         with closing(socket.create_server(("127.0.0.1", 0))) as probe:
@@ -35,7 +36,7 @@ def registry(folder: Path, *, password: bool = False, port: int = 0) -> Iterator
     config = {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "blobs")}, "delete": {"enabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "blobs")}, "delete": {"enabled": deletes}},
         "http": {"addr": address},
     }
     if password:

@@ -3,6 +3,8 @@
 ENVIRONMENTS = "environments/"
 BUILD_LOG = "build.log"
 LOCK = "lock.json"
+#: Folder of one object for each image that jobs used: its time is the last use.
+USED = f"{ENVIRONMENTS}used/"
 
 
 def build_log(spec_key: str) -> str:

@@ -6,15 +6,23 @@ from typing import Any
 
 import msgspec
 
-from stoker.core.environment.keys import short
 from stoker.core.environment.lock import Lock, encode
 from stoker.core.environment.request import BuildRequest
 from stoker.images.client import RegistryClient
 from stoker.images.compose import MANIFEST_TYPE, sha256
+from stoker.images.records import (
+    DEFINITION_KEY,
+    IMAGE_DIGEST,
+    IMAGE_SIZE,
+    LOCK_KEY,
+    LOCK_TYPE,
+    RECORD_TYPE,
+    REFRESH,
+    SPEC_KEY,
+    record_tag,
+)
 from stoker.images.transfer import push_bytes
 
-RECORD_TYPE = "application/vnd.stoker.environment.record.v1+json"
-LOCK_TYPE = "application/vnd.stoker.environment.lock.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 SBOM_TYPE = "application/spdx+json"
 PROVENANCE_TYPE = "application/vnd.in-toto+json"
@@ -38,12 +46,12 @@ def record(request: BuildRequest, lock: Lock, made: Made) -> bytes:
         LOCK_TYPE,
         content,
         {
-            "dev.stoker.spec-key": request.spec_key,
-            "dev.stoker.definition-key": request.definition_key,
-            "dev.stoker.lock-key": made.lock_key,
-            "dev.stoker.image-digest": made.digest,
-            "dev.stoker.image-size": str(made.size),
-            "dev.stoker.refresh": request.refresh,
+            SPEC_KEY: request.spec_key,
+            DEFINITION_KEY: request.definition_key,
+            LOCK_KEY: made.lock_key,
+            IMAGE_DIGEST: made.digest,
+            IMAGE_SIZE: str(made.size),
+            REFRESH: request.refresh,
         },
     )
 
@@ -52,7 +60,7 @@ async def put_record(client: RegistryClient, request: BuildRequest, lock: Lock, 
     """Stores the record under the spec's key; a later solve of the same spec (`refresh`) replaces it."""
     await push_bytes(client, place, encode(lock))
     await push_bytes(client, place, _EMPTY)
-    await client.put_manifest(place, f"spec-{short(request.spec_key)}", record(request, lock, made), MANIFEST_TYPE)
+    await client.put_manifest(place, record_tag(request.spec_key), record(request, lock, made), MANIFEST_TYPE)
 
 
 async def put_papers(
