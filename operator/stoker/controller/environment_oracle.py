@@ -97,6 +97,7 @@ class EnvironmentOracle:
             image = await self._records.find(
                 place, question.key, question.definition_key, keyring,
                 source="global" if number else "workspace", refresh=question.refresh,
+                signed=question.signed and not number,
             )  # fmt: skip
             if image is not None:
                 return Found(Lookup(self._clock(), image))

@@ -80,12 +80,13 @@ class RegistryPlace:
 @dataclass(frozen=True, slots=True)
 class KnownImage:
     """An image that a registry's record names. image: pinned by digest. source: workspace | global. size_bytes: of its
-    compressed layers."""
+    compressed layers. signed_by: fingerprint of the key that signed it; empty where none did."""
 
     image: str
     source: str
     lock_key: str = ""
     size_bytes: int = 0
+    signed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ class Lookup:
 class EnvironmentRecord:
     """Which image do the registries have for a specKey? The first of `places` is the namespace's own. Answer: a Lookup;
     that each of them answered 404 is the only miss. refresh: a record of another one does not count in the namespace's
-    own registry; empty takes any. seen: what has changed since it was asked before."""
+    own registry; empty takes any. signed: one of an image that nobody signed does not count there either. seen: what has
+    changed since it was asked before."""
 
     namespace: str
     key: str
@@ -108,6 +110,7 @@ class EnvironmentRecord:
     places: tuple[RegistryPlace, ...]
     refresh: str = ""
     seen: str = ""
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
