@@ -20,6 +20,7 @@ _FIXES = {
     "HashMismatch": "the index sent another file than the hash says: correct the hash, or see who changed the file",
     "DockerStepFailed": "correct the named step",
     "BaseImageNotFound": "push the base image, or correct its name",
+    "ArchitectureMismatch": "use a base image for the platform of the pool's nodes, or a pool of another architecture",
     "BaseImageUnauthorized": "name a Secret that may read the base image in imagePullSecrets",
     "PushDenied": "see that the registry's Secret may push to it (spec.registry.secretRef of Workspace/default)",
     "RepositoryMissing": "create the repository in the registry",
