@@ -115,13 +115,16 @@ class EnvironmentRecord:
 
 @dataclass(frozen=True, slots=True)
 class BuildLog:
-    """Copy the log of a build's pod to `environments/<key>/build.log`. Answer: how many bytes it has. moment: when; each
-    copy is of the whole log."""
+    """Copy the log of a try's pod. Answer: how many bytes it has. moment: when, each copy is of the whole log; `end` once
+    it has ended, and then also to a place of its own, named by when the try `began` (RFC 3339). newest: to
+    `environments/<key>/build.log`."""
 
     namespace: str
     key: str
     pod: str
     moment: str
+    began: str
+    newest: bool = True
 
 
 @dataclass(frozen=True, slots=True)
