@@ -4,69 +4,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from stoker.api.common import Condition, Labels, PodShape, Resources, as_text, resource
+from stoker.api.common import Condition, PodShape, Resources, as_text, resource
 from stoker.api.kube import ObjectMeta
+from stoker.api.providers import Provider
 from stoker.api.schema import Rule, Spec, field, rules
-
-
-class StaticProvider(Spec):
-    """Nodes that exist already and are never added or removed."""
-
-    node_selector: Annotated[
-        Labels, field("Labels of the nodes; they need not carry Stoker's taint.", min_length=1, max_length=16)
-    ]
-
-
-class ScaleProvider(Spec):
-    """Any object with a /scale subresource (Cluster API's MachineDeployment, for one)."""
-
-    api_version: Annotated[str, field("apiVersion of the object.", min_length=1, max_length=253)]
-    kind: Annotated[str, field("Kind of the object.", min_length=1, max_length=63)]
-    name: Annotated[str, field("Name of the object.", min_length=1, max_length=253)]
-    node_selector: Annotated[
-        Labels, field("Labels by which the object's nodes are known.", min_length=1, max_length=16)
-    ]
-    namespace: Annotated[str | None, field("Namespace of the object; missing: cluster-scoped.", max_length=63)] = None
-    delete_annotation: Annotated[
-        str, field("Annotation set on a Node to say that this one goes when replicas are lowered.", max_length=253)
-    ] = "cluster.x-k8s.io/delete-machine"
-
-
-class ExternalProvider(Spec):
-    """Nodes that the cluster's own autoscaler brings; Stoker creates pods and owns no node."""
-
-    node_selector: Annotated[Labels, field("Labels that the pods ask for.", max_length=16)] = msgspec.field(
-        default_factory=dict
-    )
-
-
-@rules(
-    Rule(
-        "(self.type == 'Static') == has(self.static)",
-        "type Static has the block provider.static, and no other type has it",
-        "set type to the block that is there, or write provider.static.nodeSelector",
-        at=".static",
-    ),
-    Rule(
-        "(self.type == 'Scale') == has(self.scale)",
-        "type Scale has the block provider.scale, and no other type has it",
-        "set type to the block that is there, or write provider.scale",
-        at=".scale",
-    ),
-    Rule(
-        "self.type == 'External' || !has(self.external)",
-        "the block provider.external belongs to type External",
-        "set type to External or remove the block",
-        at=".external",
-    ),
-)
-class Provider(Spec):
-    """Who brings and removes the nodes."""
-
-    type: Annotated[Literal["Static", "Scale", "External"], field("Which block below applies.")]
-    static: Annotated[StaticProvider | None, field("The block of type Static.")] = None
-    scale: Annotated[ScaleProvider | None, field("The block of type Scale.")] = None
-    external: Annotated[ExternalProvider | None, field("The block of type External.")] = None
 
 
 class InstanceType(Spec):
