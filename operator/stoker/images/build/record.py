@@ -20,6 +20,9 @@ EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 SBOM_TYPE = "application/spdx+json"
 PROVENANCE_TYPE = "application/vnd.in-toto+json"
 SPEC_KEY, DEFINITION_KEY, REFRESH = "dev.stoker.spec-key", "dev.stoker.definition-key", "dev.stoker.refresh"
+#: Kinds of in-toto statements: cosign's words for them are `slsaprovenance1` and `spdxjson`.
+PROVENANCE_PREDICATE = "https://slsa.dev/provenance/v1"
+SBOM_PREDICATE = "https://spdx.dev/Document"
 _EMPTY = b"{}"
 
 
@@ -32,8 +35,8 @@ class Made:
     size: int
 
 
-def record(request: BuildRequest, lock: Lock, made: Made) -> bytes:
-    """The record's manifest."""
+def record(request: BuildRequest, lock: Lock, made: Made, signed_by: str = "") -> bytes:
+    """The record's manifest. signed_by: fingerprint of the key that signed the image; empty where none did."""
     content = encode(lock)
     return _artifact(
         RECORD_TYPE,
@@ -46,6 +49,7 @@ def record(request: BuildRequest, lock: Lock, made: Made) -> bytes:
             "dev.stoker.image-digest": made.digest,
             "dev.stoker.image-size": str(made.size),
             REFRESH: request.refresh,
+            **({"dev.stoker.signed-by": signed_by} if signed_by else {}),
         },
     )
 
@@ -69,10 +73,13 @@ async def find_lock(client: RegistryClient, request: BuildRequest, place: str) -
     return lock
 
 
-async def put_record(client: RegistryClient, request: BuildRequest, lock: Lock, made: Made, place: str) -> None:
+async def put_record(
+    client: RegistryClient, request: BuildRequest, lock: Lock, made: Made, place: str, signed_by: str = ""
+) -> None:
     """Stores the record under the spec's key; a later solve of the same spec (`refresh`) replaces it."""
     await together(push_bytes(client, place, content) for content in (encode(lock), _EMPTY))
-    await client.put_manifest(place, f"spec-{short(request.spec_key)}", record(request, lock, made), MANIFEST_TYPE)
+    content = record(request, lock, made, signed_by)
+    await client.put_manifest(place, f"spec-{short(request.spec_key)}", content, MANIFEST_TYPE)
 
 
 async def put_papers(
@@ -139,31 +146,44 @@ def provenance(request: BuildRequest, lock: Lock, made: Made, builder: str, plac
     ]
     if base_digest:
         materials.insert(0, {"uri": f"oci://{base_name}", "digest": {"sha256": base_digest.removeprefix("sha256:")}})
+    predicate = {
+        "buildDefinition": {
+            "buildType": "https://stoker.dev/environment-build/v1",
+            "externalParameters": {
+                "definitionKey": request.definition_key,
+                "specKey": request.spec_key,
+                "platform": request.platform,
+                "base": request.base,
+                "steps": list(request.steps),
+                "conda": request.conda,
+                "pip": request.pip,
+            },
+            "internalParameters": {
+                "lockKey": made.lock_key,
+                "prefix": lock.prefix,
+                "layerFormat": lock.layer_format,
+            },
+            "resolvedDependencies": materials,
+        },
+        "runDetails": {"builder": {"id": builder or "https://stoker.dev/builder"}},
+    }
+    return _statement(made, place, PROVENANCE_PREDICATE, predicate)
+
+
+def statements(request: BuildRequest, lock: Lock, made: Made, builder: str, place: str) -> dict[str, bytes]:
+    """What can be attested of an image: predicate type -> in-toto statement."""
+    return {
+        PROVENANCE_PREDICATE: provenance(request, lock, made, builder, place),
+        SBOM_PREDICATE: _statement(made, place, SBOM_PREDICATE, msgspec.Raw(sbom(lock, made))),
+    }
+
+
+def _statement(made: Made, place: str, kind: str, predicate: Any) -> bytes:
     statement = {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": place, "digest": {"sha256": made.digest.removeprefix("sha256:")}}],
-        "predicateType": "https://slsa.dev/provenance/v1",
-        "predicate": {
-            "buildDefinition": {
-                "buildType": "https://stoker.dev/environment-build/v1",
-                "externalParameters": {
-                    "definitionKey": request.definition_key,
-                    "specKey": request.spec_key,
-                    "platform": request.platform,
-                    "base": request.base,
-                    "steps": list(request.steps),
-                    "conda": request.conda,
-                    "pip": request.pip,
-                },
-                "internalParameters": {
-                    "lockKey": made.lock_key,
-                    "prefix": lock.prefix,
-                    "layerFormat": lock.layer_format,
-                },
-                "resolvedDependencies": materials,
-            },
-            "runDetails": {"builder": {"id": builder or "https://stoker.dev/builder"}},
-        },
+        "predicateType": kind,
+        "predicate": predicate,
     }
     return msgspec.json.encode(statement, order="sorted")
 

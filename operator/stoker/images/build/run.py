@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
@@ -28,11 +29,20 @@ from stoker.images.packagestore import PackageStore
 from stoker.images.together import together
 from stoker.images.transfer import load_base, move, put_image
 
+if TYPE_CHECKING:
+    from stoker.images.signingkey import SigningKey
+
 LOCK_LABEL = "dev.stoker.lock-key"
 
 
 async def run(request: BuildRequest, scratch: Path, log: Log) -> BuildResult:
     """Makes the image and its record. Raises BuildFailed, and OSError where the scratch folder is full."""
+    # First of all: an hour of building is no use where nothing can be signed.
+    key: SigningKey | None = None
+    if request.signing:
+        from stoker.images.build.signer import signing_key  # loads what most builds need not
+
+        key = signing_key(request.signing)
     if (auth := Path(INDEX_AUTH_FILE)).exists():
         # uv, aiohttp and rattler all look there.
         os.environ["NETRC"] = str(auth)
@@ -43,22 +53,24 @@ async def run(request: BuildRequest, scratch: Path, log: Log) -> BuildResult:
         async with aiohttp.ClientSession(trust_env=True) as session:
             with as_build_failures(request):
                 client = RegistryClient(connections, keyring())
-                return await Build(request, client, session, scratch, log).run()
+                return await Build(request, client, session, scratch, log, key).run()
     finally:
         await connections.close()
 
 
 class Build:
-    """The state of one build while it runs. seconds: by stage."""
+    """The state of one build while it runs. seconds: by stage. key: that signs the image; None: nobody does."""
 
     def __init__(
-        self, request: BuildRequest, client: RegistryClient, session: aiohttp.ClientSession, scratch: Path, log: Log
-    ) -> None:
+        self, request: BuildRequest, client: RegistryClient, session: aiohttp.ClientSession, scratch: Path, log: Log,
+        key: "SigningKey | None" = None,
+    ) -> None:  # fmt: skip
         self._request = request
         self._client = client
         self._session = session
         self._scratch = scratch
         self._log = log
+        self._key = key
         self._place = environments(request.registry)
         self.seconds: dict[str, float] = {}
         self._sent = 0
@@ -66,8 +78,10 @@ class Build:
     async def run(self) -> BuildResult:
         """Takes over what is on record, else makes it."""
         lock, made = await self._on_record() or await self._made_anew()
+        # Before the record: what is found by its spec is signed, and has its attestations.
+        signed_by = await self._sign(lock, made)
         with self._timed("record"):
-            await record.put_record(self._client, self._request, lock, made, self._place)
+            await record.put_record(self._client, self._request, lock, made, self._place, signed_by)
         self._log.fact("done", f"{self._place}@{made.digest}  {made.size / 1e6:.1f} MB, {self._sent / 1e6:.1f} MB sent")
         return BuildResult(
             image=f"{self._place}@{made.digest}",
@@ -181,6 +195,20 @@ class Build:
             self._sent += sent
             said.append(f"{len(image.layers)} layers, {sent} bytes for the image itself")
         return made
+
+    async def _sign(self, lock: Lock, made: record.Made) -> str:
+        """The fingerprint of the key that has signed the image; empty for none."""
+        if self._key is None:
+            return ""
+        from stoker.images import signatures
+
+        with self._timed("sign") as said:
+            anew = await signatures.sign(self._client, self._place, made.digest, self._key)
+            builder = os.environ.get(BUILDER_VARIABLE, "")
+            told = record.statements(self._request, lock, made, builder, self._place)
+            await signatures.attest(self._client, self._place, made.digest, told, self._key)
+            said.append(f"by the key {self._key.fingerprint}" + ("" if anew else ", as before"))
+        return self._key.fingerprint
 
     async def _assemble(self, solved: Solved) -> Assembly:
         with self._timed("packages") as said:
