@@ -56,18 +56,18 @@ class Cleaned:
 
 
 class Cleaning:
-    """Of one registry. url: its `host/path`. store: of the namespace whose registry it is, where last uses are noted. others:
-    stores of the namespaces that share it. grace: seconds after the last use. clock: seconds since the epoch."""
+    """Of one registry. url: its `host/path`. stores: of the namespaces that use it, by name; the first is where last uses are
+    noted. grace: seconds after the last use. clock: seconds since the epoch."""
 
     def __init__(
-        self, client: RegistryClient, url: str, objects: Objects, store: ObjectStore, others: Sequence[ObjectStore] = (),
+        self, client: RegistryClient, url: str, objects: Objects, stores: Mapping[str, ObjectStore],
         grace: float = cleaning.KEEP_DAYS * cleaning.DAY, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._client = client
         self._url = url.rstrip("/")
         self._objects = objects
-        self._store = store
-        self._stores = (store, *others)
+        self._stores = dict(stores)
+        self._store = next(iter(self._stores.values()))
         self._grace = grace
         self._clock = clock
         self._needs = Needs()
@@ -79,7 +79,7 @@ class Cleaning:
         stock = await take_stock(self._client, self._url)
         used: dict[str, float] = {}
         runs: dict[str, frozenset[str]] = {}
-        for store in self._stores:
+        for store in self._stores.values():
             for word, at in (await uses.last_uses(store)).items():
                 used[word] = max(at, used.get(word, at))
             runs |= await uses.words_of_runs(store)
@@ -114,7 +114,7 @@ class Cleaning:
         now = time.monotonic()
         if self._newest is not None and self._newest[0] is look and now - self._newest[2] < holds:
             return self._newest[1]
-        self._needs = needs_of(await self._objects(), look.runs)
+        self._needs = needs_of(await self._objects(), look.runs, self._stores)
         plan = cleaning.plan(look.stock, self._needs, look.used, self._grace, look.at)
         self._newest = look, plan, now
         return plan
@@ -153,7 +153,9 @@ class Cleaning:
 
 def _why_not(verdict: Verdict, now: Plan) -> str:
     """Why a unit stays after all; empty where it may go."""
-    same = next((one for one in now.verdicts if one.digests == verdict.digests and one.tags == verdict.tags), None)
+    same = next(
+        (one for one in now.verdicts if (one.repository, one.digests) == (verdict.repository, verdict.digests)), None
+    )
     if same is None:
         return "it is another one by now"
     return "" if same.goes else same.reason

@@ -18,13 +18,12 @@ _PAGE = "500"
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """url: the registry's `host/path`. insecure: it speaks http. storage: URL of the namespace's store. others: (namespace,
-    URL of its store) of those that share the registry. days: the grace that the Workspace says."""
+    """url: the registry's `host/path`. insecure: it speaks http. stores: (namespace, URL of its store), the registry's own
+    namespace first, then those that use it too. days: the grace that the Workspace says."""
 
     url: str
     insecure: bool
-    storage: str
-    others: tuple[tuple[str, str], ...]
+    stores: tuple[tuple[str, str], ...]
     days: int | None
 
 
@@ -50,16 +49,16 @@ def ground(cluster: Cluster, registry: str | None, storage: str | None) -> Groun
             "take it out of there first"
         )
     insecure = bool(said.get("insecure")) or url.partition("/")[0] in (chart.get("insecureRegistries") or "").split(",")
-    others = []
+    stores = [(cluster.namespace, store)]
     for namespace in sharers(url, spaces, cluster.namespace):
         if not (found := _storage(spaces[namespace], chart, namespace)):
             raise StokerError(
                 f"nothing is removed: namespace {namespace} uses {url} too, and where its runs are stored is not known; "
                 "set spec.storage.url of its Workspace"
             )
-        others.append((namespace, found))
+        stores.append((namespace, found))
     days = (own.get("retention") or {}).get("environmentDays")
-    return Ground(url, insecure, store, tuple(others), days)
+    return Ground(url, insecure, tuple(stores), days)
 
 
 def sharers(url: str, workspaces: Mapping[str, Plain], own: str) -> list[str]:
