@@ -131,9 +131,11 @@ class Cleaning:
         for verdict in cleaning.removal_order(plan.going):
             records = tuple(digest for digest in verdict.digests if (verdict.repository, digest) in finds)
             # First nobody finds it any more, then its papers go, which may keep it from being deleted.
-            for digest in (*records, *verdict.papers, *verdict.digests[len(records) :]):
+            digests = (*records, *verdict.papers, *verdict.digests[len(records) :])
+            for digest in digests:
                 # A job may have started, and a build may have begun, since anyone looked.
-                now = await self._plan(look, 0.0 if verdict.kind in _PULLED else _HOLDS_SECONDS)
+                anew = verdict.kind in _PULLED and (digest == digests[0] or digest not in verdict.papers)
+                now = await self._plan(look, 0.0 if anew else _HOLDS_SECONDS)
                 if now.held:
                     return Cleaned(tuple(removed), tuple(stays), now.held)
                 if why := _why_not(verdict, now):
