@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from stoker.images import bytecode
-from stoker.images.failure import BuildFailed
+from stoker.images.failure import BuildFailed, disk_full, killed, out_of_memory
 
 _MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: Threads and compilers at once. A pod's share of the node's processors is the operator's business.
@@ -56,7 +56,9 @@ class Compiler:
         if child.returncode != 0:
             words = err.decode(errors="replace")[-500:]
             if "No space left" in words:
-                raise BuildFailed("DiskFull", f"the builder's scratch folder is full: {words}", transient=True)
+                raise disk_full(f"the builder's scratch folder is full: {words}")
+            if killed(child.returncode):
+                raise out_of_memory("the compiler of bytecode")
             raise BuildFailed(
                 "Internal", f"the compiler of bytecode ended with {child.returncode}: {words}", transient=True
             )
