@@ -12,7 +12,15 @@ from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, TAINT_COMPUTE, TAINT_
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.core.cluster.view import ClusterView, Holding, ScaleView
-from stoker.core.plan import AdoptNode, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
+from stoker.core.plan import (
+    AdoptNode,
+    KeepNode,
+    LaunchMachines,
+    MarkForDeletion,
+    ScaleTo,
+    TaintLeaving,
+    TerminateMachines,
+)
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import Conflict, KubeError, NotFound
 from stoker.kube.resources import NODES, PODS
@@ -27,7 +35,7 @@ SCALE_SECONDS = 2.0
 #: An update of a node is tried so often against others who change it.
 TRIES = 5
 
-PoolAction = ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode
+PoolAction = ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode | LaunchMachines | TerminateMachines
 
 
 class PodOwners(Lean, frozen=True):
@@ -149,6 +157,8 @@ class Pools:
                 await self._edit(node, partial(_kept, annotation=self._delete_annotation(cluster)))
             case AdoptNode(cluster, node, taint):
                 await self._edit(node, partial(_adopted, cluster=cluster, taint=taint))
+            case LaunchMachines(cluster) | TerminateMachines(cluster):
+                raise PoolError("NotScalable", f"the provider of ComputeCluster {cluster} launches no single machines")
 
     async def _scale_to(self, name: str, from_replicas: int, replicas: int) -> None:
         cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", name)

@@ -392,7 +392,42 @@ class AdoptNode:
     taint: bool = True
 
 
-Action = Ask | Create | Delete | AddOwner | ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode
+@dataclass(frozen=True, slots=True)
+class LaunchMachines:
+    """Have a provider launch machines; the same token again launches nothing more. tier: Dedicated or Spot. atomic: all
+    or none, where the provider can. zone: empty for any."""
+
+    cluster: str
+    token: str
+    count: int
+    instance_type: str
+    tier: str
+    atomic: bool
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateMachines:
+    """Have a provider terminate these machines; one that is gone is as good."""
+
+    cluster: str
+    token: str
+    ids: tuple[str, ...]
+
+
+Action = (
+    Ask
+    | Create
+    | Delete
+    | AddOwner
+    | ScaleTo
+    | MarkForDeletion
+    | TaintLeaving
+    | KeepNode
+    | AdoptNode
+    | LaunchMachines
+    | TerminateMachines
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from stoker.api.computecluster import ComputeCluster, ComputeClusterStatus
 from stoker.api.kube import Node
 from stoker.api.trainingjob import Priority
+from stoker.core.cluster.machines import LaunchFailure, MachinesView
 from stoker.core.plan import Plan
 
 
@@ -62,7 +63,8 @@ class ClusterView:
     removed. Re-listed from the API server once a node has the leaving taint. demands: in no order. freed_at: when each node lost its
     last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now. first: (job uid,
     attempt) of those for which the last plan kept nodes, in its order. weights: by namespace, what its Workspace says;
-    missing: 1.
+    missing: 1. machines: what a provider of single machines lists; None on a pool of another kind. launch_failures: the
+    last answer to each launch that failed, by its token, until its intent has gone from the status.
     """
 
     cluster: ComputeCluster
@@ -74,6 +76,8 @@ class ClusterView:
     scale: ScaleView | None = None
     first: tuple[tuple[str, int], ...] = ()
     weights: Mapping[str, int] = field(default_factory=dict)
+    machines: MachinesView | None = None
+    launch_failures: tuple[LaunchFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
