@@ -167,13 +167,9 @@ class Connections:
                     raise  # the reader's own, such as a full disk
                 if yielded:  # the answer broke off in the reader's hands
                     raise self.unreachable(place, f"broke off: {error or type(error).__name__}") from error
-                problem = f"cannot be reached: {error or type(error).__name__}"
-                if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
-                    limit = SILENT_SECONDS if streams else REQUEST_SECONDS
-                    problem, silences = f"did not answer within {limit:.0f} s", silences + 1
-                    if silences >= self._silences:
-                        break
-            if wait > LONGEST_WAIT_SECONDS:
+                problem, silent = _trouble(error, SILENT_SECONDS if streams else REQUEST_SECONDS)
+                silences += silent
+            if wait > LONGEST_WAIT_SECONDS or silences >= self._silences:
                 break
             attempt += 1
         raise self.unreachable(place, problem, max(wait, RETRY_SECONDS))
@@ -297,6 +293,13 @@ class Connections:
                 auto_decompress=False,
             )
         return self._session
+
+
+def _trouble(error: Exception, seconds: float) -> tuple[str, bool]:
+    """What to say of a request that came to nothing, and whether it is that nobody answered for so long."""
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+        return f"did not answer within {seconds:.0f} s", True
+    return f"cannot be reached: {error or type(error).__name__}", False
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

@@ -161,7 +161,7 @@ async def test_a_registry_that_says_nothing_is_told_of_after_so_many_silences(
         writer.close()
 
     async with await asyncio.start_server(listen, "127.0.0.1") as server:
-        host = "127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         sockets = connections.Connections(user_agent="test", insecure=frozenset({host}), silences=silences)
         with pytest.raises(RegistryUnreachable, match="did not answer within"):
             await RegistryClient(sockets).head_manifest(f"{host}/team/train", "1")
