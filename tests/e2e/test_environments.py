@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from lab.host import LabError
-from tests.support import broken_environments
+from tests.support import broken_environments, signing_keys
 from tests.support.installed import Stoker, training_job
 from tests.support.lab_environments import (
     CODE,
@@ -23,6 +23,7 @@ from tests.support.lab_environments import (
     remove,
     report,
     told,
+    waits_for,
     workspace,
 )
 
@@ -134,6 +135,30 @@ def test_an_unsolvable_line_is_named_and_no_image_comes_of_it(stoker: Stoker) ->
     time.sleep(1.0)
     assert 1 == len(builds(stoker, seen["specKey"])), "a fault of the definition is not tried again"
     remove(stoker, "environment/unsolvable")
+
+
+def test_images_are_signed_with_the_namespaces_key_once_it_is_there(stoker: Stoker) -> None:
+    key = signing_keys.new_key()
+    with stoker.namespace("signed") as team:
+        stoker.apply(
+            workspace(team, signing={"secretRef": {"name": "cosign"}}),
+            environment(stoker, "torch", namespace=team, pip=["stoker-tiny==1.0"]),
+        )
+        stoker.until("environment", "torch", waits_for("SigningKeyNotFound"), namespace=team)
+
+        stoker.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "cosign", "namespace": team},
+                "stringData": {"cosign.key": signing_keys.pem(key).decode()},
+            }
+        )
+        stoker.cli("env", "build", "torch", "--again", "-n", team)
+
+        shown = stoker.cli("env", "show", "torch", "-n", team).stdout
+        assert f"signed by     {signing_keys.fingerprint(key)}" in shown
+        assert "sign " in stoker.cli("env", "logs", "torch", "-n", team).stdout
 
 
 #: What of a spec names files in a job's code.

@@ -44,11 +44,13 @@ class Capabilities:
 @dataclass(frozen=True, slots=True)
 class MachinesView:
     """The pool's machines as the provider lists them now. problem: why they cannot be listed, a reason and a message;
-    then nothing is launched or removed. at: when they were listed."""
+    then nothing is launched or removed. warnings: what a person should look at, though it keeps nobody from working. at:
+    when they were listed."""
 
     machines: tuple[Machine, ...] = ()
     capabilities: Capabilities = Capabilities()
     problem: tuple[str, str] | None = None
+    warnings: tuple[tuple[str, str], ...] = ()
     at: float = 0.0
 
 

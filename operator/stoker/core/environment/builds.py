@@ -24,7 +24,8 @@ BACK_OFF = (10.0, 60.0)
 AGAIN_SECONDS = 3600.0
 #: What another try does not mend while the builder's settings are the same, unless the build itself says that it may.
 OF_THE_BUILDER = frozenset({"OutOfMemory", "DiskFull", "Timeout", "NoBuilderAvailable"})
-#: What a person mends in a Secret, a registry or an index, where nothing tells us of it: tried again after so long.
+#: What a person mends in a Secret, a registry or an index, where nothing tells us of it: tried again after so long, in
+#: seconds; the last one holds for all that follow.
 OUTSIDE = frozenset(
     {
         "BadCredentials",
@@ -33,9 +34,11 @@ OUTSIDE = frozenset(
         "PushDenied",
         "RegistryUnauthorized",
         "RepositoryMissing",
+        "SigningKeyInvalid",
+        "SigningKeyNotFound",
     }
 )
-OUTSIDE_SECONDS = 600.0
+OUTSIDE_BACK_OFF = (60.0, 300.0, 3600.0)
 CONTAINER = "build"
 _DISK = re.compile(r"ephemeral[- ](local )?storage|emptydir|disk", re.IGNORECASE)
 #: How the kubelet begins where a node has too little, whoever took it.
@@ -89,12 +92,13 @@ class Standing:
         return self.last is not None and self.last.result is not None and not self.last.result.reason
 
 
-def label(spec_key: str, refresh: str = "") -> str:
+def label(spec_key: str, refresh: str = "", signing_secret: str = "") -> str:
     """What names a build: the same for all who want the same image. With another `refresh` the packages are chosen anew,
-    so it is another build."""
-    if not refresh:
+    and with another Secret another key signs, so it is another build."""
+    words = [spec_key, refresh, *([signing_secret] if signing_secret else [])]
+    if not any(words[1:]):
         return keys.short(spec_key)
-    return keys.short(hashlib.sha256(f"{spec_key}\n{refresh}".encode()).hexdigest())
+    return keys.short(hashlib.sha256("\n".join(words).encode()).hexdigest())
 
 
 def job_name(build: str, number: int) -> str:
@@ -134,10 +138,10 @@ def _next_at(last: Try, result: BuildResult, builder_digest: str) -> float | Non
     if last.job.metadata.annotations.get(names.ANNOTATION_BUILDER) != builder_digest:
         return 0.0
     ended = last.ended_at if last.ended_at is not None else last.started_at
-    if result.transient:
-        row = last.number % TRIES
-        return ended + (BACK_OFF[row - 1] if row else AGAIN_SECONDS)
-    return ended + OUTSIDE_SECONDS if result.reason in OUTSIDE else None
+    if result.reason in OUTSIDE:
+        return ended + OUTSIDE_BACK_OFF[min(last.number, len(OUTSIDE_BACK_OFF)) - 1]
+    row = last.number % TRIES
+    return ended + (BACK_OFF[row - 1] if row else AGAIN_SECONDS) if result.transient else None
 
 
 def pods_refused(build: Build, job: BatchJob) -> str:

@@ -21,9 +21,12 @@ _FIXES = {
     "HashMismatch": "the index sent another file than the hash says: correct the hash, or see who changed the file",
     "DockerStepFailed": "correct the named step",
     "BaseImageNotFound": "push the base image, or correct its name",
+    "ArchitectureMismatch": "use a base image for the platform of the pool's nodes, or a pool of another architecture",
     "BaseImageUnauthorized": "name a Secret that may read the base image in imagePullSecrets",
     "PushDenied": "see that the registry's Secret may push to it (spec.registry.secretRef of Workspace/default)",
     "RepositoryMissing": "create the repository in the registry",
+    "SigningKeyNotFound": "create the Secret that spec.signing.secretRef of Workspace/default names, or take that setting out",
+    "SigningKeyInvalid": "mend the Secret that spec.signing.secretRef of Workspace/default names",
     "OutOfMemory": "raise builder.resources.limits.memory in the chart's values; it is then built again",
     "DiskFull": "raise ephemeral-storage in builder.resources of the chart's values; it is then built again",
     "Timeout": "raise builder.timeoutSeconds in the chart's values, or take packages out; it is then built again",
@@ -83,14 +86,19 @@ def failed(title: str, standing: Standing, place: str) -> Answer:
     if standing.next_at is None:
         return Refused(result.reason, message, _fix(result))
     again = times.rfc3339(standing.next_at)
-    if result.transient and last.number % builds.TRIES:
+    if result.reason in builds.OUTSIDE:
+        return Refused(result.reason, f"{message}; it is tried again at {again}", _at_once(result))
+    if last.number % builds.TRIES:
         return Unavailable(result.reason, f"{message}; Job {name} failed, the next try is at {again}", _fix(result))
-    failures = f"{builds.TRIES} tries" if result.transient else f"Job {name}"
     return Refused(
         result.reason,
-        f"{message}; {failures} failed, the next {'one' if result.transient else 'try'} is at {again}",
-        f"{_fix(result)}; `stoker env build --again` tries it at once",
+        f"{message}; {builds.TRIES} tries failed, the next one is at {again}",
+        _at_once(result),
     )
+
+
+def _at_once(result: BuildResult) -> str:
+    return f"{_fix(result)}; `stoker env build --again` tries it at once"
 
 
 def _fix(result: BuildResult) -> str:

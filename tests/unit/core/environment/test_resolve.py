@@ -132,7 +132,6 @@ def test_an_old_miss_is_looked_at_again_before_a_build() -> None:
         # What the build itself calls passing: a daemon that is away, a node's disk that others have filled.
         ((BuildResult(reason="NoBuilderAvailable", message="m", transient=True),), "NoBuilderAvailable", 2),
         ((BuildResult(reason="DiskFull", message="m", transient=True),), "DiskFull", 2),
-        ((BuildResult(reason="PushDenied", message="m"),), "PushDenied", None),
     ],
 )
 def test_failures_are_remembered(results: Any, reason: str, next_try: int | None) -> None:
@@ -146,6 +145,34 @@ def test_failures_are_remembered(results: Any, reason: str, next_try: int | None
     ]
 
 
+@pytest.mark.parametrize("reason", ["SigningKeyNotFound", "SigningKeyInvalid"])
+def test_a_signing_key_that_a_person_must_mend_is_told_at_once_and_tried_again(reason: str) -> None:
+    """The operator does not see the Secret, so it cannot know when it was mended."""
+    failed = BuildResult(reason=reason, message="Secret cosign: no key", transient=True)
+    once, twice = missed(failed, at=20.0), missed(failed, failed, at=30.0)
+
+    assert isinstance(once.answer, Refused)
+    assert (reason, ()) == (once.answer.reason, once.actions)
+    assert "spec.signing.secretRef of Workspace/default" in once.answer.fix
+    assert f"it is tried again at {build.stamp(15 + 60)}" in once.answer.message
+    assert f"it is tried again at {build.stamp(25 + 300)}" in twice.answer.message
+    assert [f"env-{LABEL[:24]}-2"] == [one.manifest["metadata"]["name"] for one in missed(failed, at=76.0).actions]
+
+
+def test_another_signing_secret_is_another_build_and_an_unsigned_image_no_hit() -> None:
+    means = replace(env.MEANS, signing_secret="cosign")
+    question = env.record_question(WANTED, means=means)
+    (asks,) = asked(resolved(WANTED, env.answers(WANTED), means=means))
+    assert (question, True) == (asks, question.signed)
+
+    known = {**env.answers(WANTED), question: env.miss()}
+    (create,) = resolved(WANTED, known, {LABEL: env.tried(LABEL, MADE)}, means=means).actions
+    assert isinstance(create, Create)
+    assert f"env-{LABEL[:24]}-1" != create.manifest["metadata"]["name"]
+    signed = resolved(WANTED, {**known, question: env.hit(signed_by="sha256:1")}, means=means)
+    assert Found(Image(BUILT, "workspace", LOCK, 12_000_000, 0, "sha256:1")) == signed.answer
+
+
 def test_three_failed_tries_are_followed_by_another_an_hour_later() -> None:
     assert f"the next one is at {build.stamp(35 + 3600)}" in missed(LOST, LOST, LOST).answer.message
     assert 1 == len(missed(LOST, LOST, LOST, at=3700.0).actions)
@@ -156,9 +183,9 @@ def test_what_is_mended_in_a_secret_or_a_registry_is_tried_again_in_its_time() -
 
     told = missed(denied, at=20.0).answer
     assert isinstance(told, Refused)
-    assert f"the next try is at {build.stamp(15 + 600)}" in told.message
+    assert f"it is tried again at {build.stamp(15 + 60)}" in told.message
     assert "stoker env build --again" in told.fix
-    assert 1 == len(missed(denied, at=616.0).actions)
+    assert 1 == len(missed(denied, at=76.0).actions)
 
 
 @pytest.mark.parametrize(
