@@ -26,10 +26,10 @@ class RunningRegistry:
 
 @contextmanager
 def registry(
-    folder: Path, *, password: bool = False, host: str = "127.0.0.1", port: int = 0
+    folder: Path, *, password: bool = False, host: str = "127.0.0.1", port: int = 0, deletes: bool = True
 ) -> Iterator[RunningRegistry]:
     """Runs while the block does. password: it asks for USER and PASSWORD. host: loopback, or a lab's bridge. port: 0
-    takes a free one."""
+    takes a free one. deletes: whether it lets manifests be deleted."""
     require_packages(lambda line: None)
     if not port:
         with closing(socket.create_server((host, 0))) as probe:
@@ -38,7 +38,7 @@ def registry(
     config = {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "blobs")}, "delete": {"enabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "blobs")}, "delete": {"enabled": deletes}},
         "http": {"addr": address},
     }
     if password:

@@ -26,13 +26,12 @@ from stoker.images.client import RegistryClient
 from stoker.images.compose import BaseImage, ConfigChanges, Image, compose
 from stoker.images.connections import Connections
 from stoker.images.packagestore import PackageStore
+from stoker.images.records import LOCK_KEY
 from stoker.images.together import together
 from stoker.images.transfer import load_base, move, put_image
 
 if TYPE_CHECKING:
     from stoker.images.signingkey import SigningKey
-
-LOCK_LABEL = "dev.stoker.lock-key"
 
 
 async def run(request: BuildRequest, scratch: Path, log: Log) -> BuildResult:
@@ -163,7 +162,7 @@ class Build:
         if config is None:
             return None
         decoded = msgspec.json.decode(config)
-        if ((decoded.get("config") or {}).get("Labels") or {}).get(LOCK_LABEL) != lock_key:
+        if ((decoded.get("config") or {}).get("Labels") or {}).get(LOCK_KEY) != lock_key:
             return None
         return Image(config, manifest.content, BaseImage(place, manifest.digest, document, decoded).layers)
 
@@ -248,7 +247,7 @@ def environments(registry: str) -> str:
 
 def changes(solved: Solved | None, lock_key: str) -> ConfigChanges:
     """What the environment changes in how a container starts."""
-    labels = ((LOCK_LABEL, lock_key),)
+    labels = ((LOCK_KEY, lock_key),)
     if solved is None:
         return ConfigChanges(labels=labels)
     prefix = solved.layout.prefix
