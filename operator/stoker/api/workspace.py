@@ -116,6 +116,18 @@ class BuildKit(Spec):
     ]
 
 
+class Signing(Spec):
+    """The key that signs what is built here."""
+
+    secret_ref: Annotated[
+        LocalObjectReference,
+        field(
+            "Secret with the key `cosign.key` and, where that is encrypted, `cosign.password`: as `cosign generate-key-pair` "
+            "makes them, or an EC key on P-256 in PEM. Only pods of builds have it."
+        ),
+    ]
+
+
 class Defaults(Spec):
     """What a job gets that does not say."""
 
@@ -134,6 +146,15 @@ class Retention(Spec):
         int | None, field("Keep the newest so many finished runs of each experiment.", ge=0, le=1000000)
     ] = None
     keep_days: Annotated[int | None, field("Keep runs that ended within so many days.", ge=0, le=36500)] = None
+    environment_days: Annotated[
+        int | None,
+        field(
+            "How long after its last use the image of an environment stays that no job, Environment or stored run names; "
+            "missing: 30 days. `stoker env gc` removes them, the operator by itself does not.",
+            ge=0,
+            le=36500,
+        ),
+    ] = None
 
 
 class WorkspaceSpec(Spec):
@@ -156,6 +177,10 @@ class WorkspaceSpec(Spec):
     ] = ()
     mirrors: Annotated[Mirrors | None, field("Where builds take base images and packages from.")] = None
     buildkit: Annotated[BuildKit | None, field("A BuildKit of your own.")] = None
+    signing: Annotated[
+        Signing | None,
+        field("With which key images that are built are signed, for `cosign verify`; missing: they are not signed."),
+    ] = None
     defaults: Annotated[Defaults, field("What a job gets that does not say.")] = Defaults()
     retention: Annotated[
         Retention | None,

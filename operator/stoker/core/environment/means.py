@@ -23,10 +23,11 @@ class Builder:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
 
-    @property
-    def digest(self) -> str:
-        """Another one where a build that failed for want of memory, disk or time is worth another try."""
-        told = [self.image, {name: dict(amounts) for name, amounts in self.resources.items()}, self.timeout_seconds]
+    def digest(self, buildkit: str = "") -> str:
+        """Another one where a build that failed for want of memory, disk or time is worth another try. buildkit: address of
+        the daemon that it uses; empty for none."""
+        told: list[Any] = [self.image, {name: dict(amounts) for name, amounts in self.resources.items()}]
+        told += [self.timeout_seconds, *([buildkit] if buildkit else [])]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -34,14 +35,16 @@ class Builder:
 class Means:
     """registry: the namespace's own, where built images go; None: nothing can be found or built. trusted: read only, in
     order. index_secret: Secret whose key `netrc` has the credentials of package indexes. service_account: whose cloud
-    identity builds have. buildkit: `tcp://host:port` of a daemon of one's own. insecure: `host:port` of other registries
-    that speak http. addresses: (host of a registry, `host:port` where pods connect instead)."""
+    identity builds have. signing_secret: Secret with whose key built images are signed; empty: they are not. buildkit:
+    `tcp://host:port` of a daemon of one's own. insecure: `host:port` of other registries that speak http. addresses:
+    (host of a registry, `host:port` where pods connect instead)."""
 
     registry: RegistryPlace | None = None
     trusted: tuple[RegistryPlace, ...] = ()
     mirrors: Mirrors = field(default_factory=Mirrors)
     index_secret: str = ""
     service_account: str = ""
+    signing_secret: str = ""
     buildkit: str = ""
     insecure: tuple[str, ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()
