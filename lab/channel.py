@@ -164,11 +164,22 @@ def _taken(path: Path, root: str) -> File:
     executable = bool(path.stat().st_mode & 0o111)
     if root.encode() not in content:
         return File(content, executable)
-    return File(content, executable, root, "binary" if b"\0" in content else "text")
+    if b"\0" not in content:
+        return File(content, executable, root)
+    # Programs look for their libraries beside themselves. The prefix in them is no placeholder: the linker lets other
+    # strings, such as Python's version, begin in the middle of it. Python finds its prefix by where it lies.
+    library = f"{root}/lib".encode()
+    beside = b"$ORIGIN/../lib".ljust(len(library), b"\0")
+    return File(content.replace(library + b"\0", beside + b"\0"), executable)
+
+
+def bundled_pip() -> Path:
+    """The wheel of pip that Python brings along."""
+    return next((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
 
 
 def _pip() -> Recipe:
-    bundled = next((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+    bundled = bundled_pip()
     with zipfile.ZipFile(bundled) as wheel:
         files = {f"site-packages/{name}": File(wheel.read(name)) for name in wheel.namelist() if not name.endswith("/")}
     points = ("pip = pip._internal.cli.main:main", "pip3 = pip._internal.cli.main:main")

@@ -169,6 +169,12 @@ def failure(words: str, requirements: Sequence[str]) -> BuildFailed:
     if "not found in the package registry" in words or "not found in the provided package locations" in words:
         return BuildFailed("PackageNotFound", words, where=where(words, requirements))
     if "No solution found" in words:
+        if re.search(r"Python version \([^)]*\) does not satisfy", words):
+            # uv speaks of a current Python, as if it were the one that it runs in.
+            words += (
+                "\nthe environment's Python is the base's, or comes with a conda part: another base, or `python=3.x` "
+                "among conda's dependencies, brings another"
+            )
         return BuildFailed("PipUnsatisfiable", words, where=where(words, requirements))
     if _TRANSIENT.search(words):
         return BuildFailed("IndexUnreachable", words, transient=True)

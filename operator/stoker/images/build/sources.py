@@ -98,14 +98,15 @@ class Workshop:
         """The venv's own files. They name the base's interpreter, and so does their key."""
         interpreter, layout = self._solved.interpreter, self._solved.layout
         assert interpreter is not None
-        content = Ready(skeleton(layout, interpreter.path, interpreter.version))
+        own_pip = any(package.name == "pip" for package in self._solved.lock.packages)
+        content = Ready(skeleton(layout, interpreter.path, interpreter.version, own_pip=own_pip))
         key = package_key(
             kind="venv",
             sha256="",
             python=layout.python,
             prefix=layout.prefix,
             layer_format=self._solved.lock.layer_format,
-            extra=f"{interpreter.path} {interpreter.version}",
+            extra=f"{interpreter.path} {interpreter.version} pip={'own' if own_pip else 'base'}",
         )
 
         async def opened() -> Content:
