@@ -4,6 +4,7 @@ python 3.11.x     this machine's own interpreter, with its prefix as the placeho
 pip               the one that Python brings along; noarch
 tiny-conda        1.0 and 2.0, noarch Python with an entry point and a module
 native-conda      platform's own: a text file and a binary file with a placeholder, a link, a module with bytecode
+renamed-conda     brings the Python distribution stoker-other 3.0, which has another name
 post-link-conda   writes a file with its post-link script
 needs-old, needs-new   depend on library 1 and library 2: they exclude each other
 """
@@ -115,6 +116,19 @@ def recipes() -> list[Recipe]:
             "post-link-conda",
             "1.0",
             {"share/before.txt": File(b"before\n"), "bin/.post-link-conda-post-link.sh": File(post_link, True)},
+        ),
+        Recipe(
+            "renamed-conda",
+            "1.0",
+            {
+                "site-packages/stoker_other.py": File(b"VERSION = '3.0'\n"),
+                "site-packages/stoker_other-3.0.dist-info/METADATA": File(
+                    b"Metadata-Version: 2.1\nName: stoker-other\nVersion: 3.0\n"
+                ),
+                "site-packages/stoker_other-3.0.dist-info/RECORD": File(b""),
+            },
+            ("python",),
+            noarch=True,
         ),
         Recipe("library", "1.0", library["1.0"]),
         Recipe("library", "2.0", library["2.0"]),

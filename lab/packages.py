@@ -2,7 +2,8 @@
 
 PyPI part: the wheels of numpy, pandas, scikit-learn, lightgbm and what they need, downloaded once by pip into the lab's
 cache, pip as this machine's Python brings it, and packages made on the spot: stoker-tiny (a wheel with a console script
-and data; versions 1.0 and 2.0) and stoker-source (a source distribution only, without build requirements).
+and data; versions 1.0 and 2.0), stoker-other and stoker-needs-other, which needs it (the channel has stoker-other, too, in
+another version) and stoker-source (a source distribution only, without build requirements).
 
     python -m lab.packages serve --host 127.0.0.1 --port 0
 """
@@ -103,6 +104,8 @@ def make_own(files: Path) -> None:
             scripts={"stoker-tiny": "stoker_tiny:main"},
             data={"data/share/stoker-tiny/notes.txt": "notes\n", "scripts/stoker-tiny-old": "#!python\nprint('old')\n"},
         )
+    make_wheel(files, "stoker-other", "3.5", {"stoker_other.py": "VERSION = '3.5'\n"})
+    make_wheel(files, "stoker-needs-other", "1.0", {"stoker_needs_other.py": ""}, requires=("stoker-other>=3",))
     _make_source(files, "stoker-source", "1.0")
     shutil.copy(bundled_pip(), files)
 

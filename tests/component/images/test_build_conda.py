@@ -259,6 +259,27 @@ def test_a_channel_that_is_not_there_is_named(
     assert f"conda.channels[1]: {served.url}/conda/other" == built.result.where
 
 
+def test_pip_goes_by_what_conda_puts_into_site_packages_whatever_its_package_is_called(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """As with pytorch, which brings torch; no index has that version, and it stays all the same."""
+    conda = {"channels": ["lab"], "dependencies": ["pip", "python 3.11.*", "renamed-conda"]}
+    wanted = request(registry, base, served, conda=conda, pip={"requirements": ["stoker-needs-other"]})
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    locked = environments.lock_of(registry, built, wanted.spec_key).packages
+    assert ["stoker-needs-other"] == [one.name for one in locked if one.kind == "pypi"]
+    root = environments.unpack(registry, built.result.image, tmp_path / "root")
+    said = environments.at_its_prefix(
+        root,
+        f"{keys.PREFIX}/bin/python -I -c 'import stoker_other; print(stoker_other.VERSION)'",
+        f"{keys.PREFIX}/bin/pip check --disable-pip-version-check",
+    )
+    assert ["3.0", "No broken requirements found."] == said
+
+
 def test_pip_packages_that_conda_has_brought_are_not_installed_twice(
     registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
 ) -> None:
