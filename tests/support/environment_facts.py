@@ -45,9 +45,9 @@ def places() -> dict[str, str]:
 
 
 def ran(*command: str) -> "list[Any]":
-    """Exit code and output of a command from PATH."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return [done.returncode, done.stdout.strip()]
+    """Exit code and output of a command from PATH; what it complains of where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    return [done.returncode, (done.stderr if done.returncode else done.stdout).strip()]
 
 
 def shebang(script: str) -> str:

@@ -9,11 +9,20 @@ from urllib.parse import urlsplit, urlunsplit
 
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
-from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, PathsJson, RepoDataRecord, Subdir
+from rattler import (
+    Channel,
+    Client,
+    Gateway,
+    GenericVirtualPackage,
+    MatchSpec,
+    PackageName,
+    PathsJson,
+    RepoDataRecord,
+    Subdir,
+)
 from rattler import Version as CondaVersion
 from rattler import solve as rattler_solve
 from rattler.exceptions import GatewayError, SolverError
-from rattler.networking import AuthenticationMiddleware, Client
 from rattler.package import BuildString
 
 from stoker.core.environment.lock import Package
@@ -118,7 +127,7 @@ async def distributions(solution: CondaSolution, channels: Channels) -> dict[str
     Read from each package's list of files, because names differ (`pytorch` brings `torch`), and pip goes by what lies in
     site-packages. A package that lists none counts as a distribution of its own name.
     """
-    client = Client([AuthenticationMiddleware()])
+    client = Client.default_client()
     slots = asyncio.Semaphore(_LISTS_AT_ONCE)
 
     async def brought(record: RepoDataRecord) -> dict[str, str]:
