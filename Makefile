@@ -24,7 +24,7 @@ demo: $(BIN)/.ready ## a real cluster, a pool that grows from zero, a training r
 test: $(BIN)/.ready ## every test, the end-to-end ones on a real cluster included (Linux, root)
 	@tools/needs-root.sh "make test"
 	@$(BIN)/python -m lab announce
-	@$(BIN)/python -m pytest tests
+	@$(BIN)/python tools/suite.py
 
 unit: $(BIN)/.ready ## the quick tests: no cluster (no root, macOS and Linux, a minute or two)
 	@$(BIN)/python -m pytest tests/unit

@@ -56,6 +56,7 @@ EVERYTHING: Values = {
         "readPools": False,
         "aggregate": False,
         "scaleResources": [{"apiGroup": "lab.stoker.dev", "resources": ["nodepools"]}],
+        "providers": ["Kwok"],
         "pullSecrets": [{"namespace": "team-a", "names": ["pull"]}],
     },
 }
@@ -487,3 +488,28 @@ def test_a_buildkit_of_ones_own_gives_no_rights(render: Render) -> None:
 
     assert "tcp://buildkit.ci:1234" == buildkit_of(text)[1]
     assert "stoker-privileged" not in text
+
+
+def operator_rules(render: Render, *providers: str) -> list[tuple[str, str, str]]:
+    """(group, resource, verb) that the operator has in the whole cluster."""
+    role = one(render({"rbac": {"providers": list(providers)}}), "ClusterRole", "stoker-operator")
+    return [
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("provider", "rights"),
+    [("Kwok", {("", "nodes", "create"), ("", "nodes", "delete"), ("", "nodes/status", "patch")})],
+)
+def test_a_provider_has_its_own_rights_only_where_it_is_asked_for(
+    render: Render, provider: str, rights: set[tuple[str, str, str]]
+) -> None:
+    without, granted = operator_rules(render), operator_rules(render, provider)
+
+    assert not rights & set(without)
+    assert rights == set(granted) - set(without)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import signing_keys
 from tests.support.installed import Stoker, training_job
 
 pytestmark = pytest.mark.lab
@@ -162,6 +163,37 @@ def test_wrong_credentials_are_told_and_nothing_is_built(stoker: Stoker) -> None
         # The operator may not read a Secret that nobody gave it: it says so, and takes no registry's silence for a miss.
         assert "PullSecretForbidden" == told["reason"], told
         assert [] == stoker.items("jobs", "stoker.dev/environment-build", namespace=name)
+    finally:
+        stoker.lab.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def test_images_are_signed_with_the_namespaces_key_once_it_is_there(stoker: Stoker) -> None:
+    name, key = "signed", signing_keys.new_key()
+    stoker.lab.kubectl("create", "namespace", name)
+    try:
+        stoker.apply({
+            "apiVersion": "stoker.dev/v1alpha1", "kind": "Workspace", "metadata": {"name": "default", "namespace": name},
+            "spec": {"signing": {"secretRef": {"name": "cosign"}}},
+        })  # fmt: skip
+        made = environment(stoker, "torch", pip=["stoker-tiny==1.0"])
+        made["metadata"]["namespace"] = name
+        stoker.apply(made)
+        stoker.until("environment", "torch", lambda one: ready(one, "SigningKeyNotFound"), namespace=name)
+
+        secret = {"cosign.key": signing_keys.pem(key).decode()}
+        stoker.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "cosign", "namespace": name},
+                "stringData": secret,
+            }
+        )
+        stoker.cli("env", "build", "torch", "--again", "-n", name)
+
+        shown = stoker.cli("env", "show", "torch", "-n", name).stdout
+        assert f"signed by     {signing_keys.fingerprint(key)}" in shown
+        assert "sign " in stoker.cli("env", "logs", "torch", "-n", name).stdout
     finally:
         stoker.lab.kubectl("delete", "namespace", name, "--wait=false")
 

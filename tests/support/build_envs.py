@@ -58,11 +58,13 @@ def keys_of(of: Wanted, files: Mapping[str, str | None] | None = None) -> tuple[
 
 def record_question(of: Wanted, seen: str = "", means: Means = MEANS) -> EnvironmentRecord:
     defined, spec_key = keys_of(of)
-    return EnvironmentRecord(of.namespace, spec_key, defined, means.places, of.spec.refresh, seen)
+    return EnvironmentRecord(
+        of.namespace, spec_key, defined, means.places, of.spec.refresh, seen, bool(means.signing_secret)
+    )
 
 
-def hit(source: str = "workspace") -> Found[Lookup]:
-    return Found(Lookup(build.T0, KnownImage(BUILT, source, LOCK, 12_000_000)))
+def hit(source: str = "workspace", signed_by: str = "") -> Found[Lookup]:
+    return Found(Lookup(build.T0, KnownImage(BUILT, source, LOCK, 12_000_000, signed_by)))
 
 
 def miss(at: float = 0.0) -> Found[Lookup]:

@@ -39,6 +39,8 @@ class FakeApi:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.bodies: list[Any] = []
         self.version = 100
+        #: When new objects are made, as they say (RFC 3339).
+        self.creation_timestamp = "2026-01-02T03:04:05Z"
         #: What every request is answered with, until it is None again.
         self.outage: Fault | None = None
         #: The oldest version from which a watch may go on.
@@ -62,6 +64,7 @@ class FakeApi:
         self.version += 1
         old = self.objects.get(path)
         meta = {"name": path.rsplit("/", 1)[1], "uid": f"uid-{self.version}"} | (old or {}).get("metadata", {})
+        meta.setdefault("creationTimestamp", self.creation_timestamp)
         meta |= members.pop("metadata", {}) | {"resourceVersion": str(self.version)}
         if "/namespaces/" in path:
             meta.setdefault("namespace", path.split("/namespaces/")[1].split("/")[0])
@@ -171,6 +174,7 @@ class FakeApi:
         if not self._is_collection(request.path):
             return _status(404, "NotFound", f"{request.path} not found")
         items = [self.objects[path] for path in sorted(self.objects) if self._within(path, request.path)]
+        items = [item for item in items if _selected(item, request.query.get("labelSelector", ""))]
         limit = int(request.query.get("limit", "0")) or len(items) or 1
         start = int(request.query.get("continue", "0"))
         meta: Json = {"resourceVersion": str(self.version)}
@@ -266,6 +270,13 @@ class FakeApi:
         parts = path.strip("/").split("/")
         rest = parts[2:] if parts[0] == "api" else parts[3:]
         return len(rest) in (1, 3) and (len(rest) == 1 or rest[0] == "namespaces")
+
+
+def _selected(item: Json, selector: str) -> bool:
+    """Whether a label selector of `name=value` and `name` terms fits."""
+    labels = item["metadata"].get("labels") or {}
+    terms = [term.partition("=") for term in selector.split(",") if term]
+    return all(name in labels and (not equals or labels[name] == value) for name, equals, value in terms)
 
 
 def _merged(old: Any, new: Any) -> Any:

@@ -31,6 +31,7 @@ from stoker.core.plan import (
     InlineSnapshot,
     InputFiles,
     KeepNode,
+    LaunchMachines,
     MarkForDeletion,
     NameHolder,
     Question,
@@ -40,6 +41,7 @@ from stoker.core.plan import (
     Seals,
     SnapshotPresent,
     TaintLeaving,
+    TerminateMachines,
 )
 from stoker.core.trainingjob import remains
 from stoker.core.trainingjob.attempts import attempt_of, finished, planned_nodes
@@ -293,6 +295,8 @@ class World:
                 return self._taint(node, ())
             case AdoptNode():
                 return False
+            case LaunchMachines() | TerminateMachines():
+                raise AssertionError(f"a counted pool has no machines: {action}")
 
     def _ask(self, question: Question) -> bool:
         if question in self.asking:

@@ -4,69 +4,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from stoker.api.common import Condition, Labels, PodShape, Resources, as_text, resource
+from stoker.api.common import Condition, PodShape, Resources, as_text, resource
 from stoker.api.kube import ObjectMeta
+from stoker.api.providers import Provider
 from stoker.api.schema import Rule, Spec, field, rules
-
-
-class StaticProvider(Spec):
-    """Nodes that exist already and are never added or removed."""
-
-    node_selector: Annotated[
-        Labels, field("Labels of the nodes; they need not carry Stoker's taint.", min_length=1, max_length=16)
-    ]
-
-
-class ScaleProvider(Spec):
-    """Any object with a /scale subresource (Cluster API's MachineDeployment, for one)."""
-
-    api_version: Annotated[str, field("apiVersion of the object.", min_length=1, max_length=253)]
-    kind: Annotated[str, field("Kind of the object.", min_length=1, max_length=63)]
-    name: Annotated[str, field("Name of the object.", min_length=1, max_length=253)]
-    node_selector: Annotated[
-        Labels, field("Labels by which the object's nodes are known.", min_length=1, max_length=16)
-    ]
-    namespace: Annotated[str | None, field("Namespace of the object; missing: cluster-scoped.", max_length=63)] = None
-    delete_annotation: Annotated[
-        str, field("Annotation set on a Node to say that this one goes when replicas are lowered.", max_length=253)
-    ] = "cluster.x-k8s.io/delete-machine"
-
-
-class ExternalProvider(Spec):
-    """Nodes that the cluster's own autoscaler brings; Stoker creates pods and owns no node."""
-
-    node_selector: Annotated[Labels, field("Labels that the pods ask for.", max_length=16)] = msgspec.field(
-        default_factory=dict
-    )
-
-
-@rules(
-    Rule(
-        "(self.type == 'Static') == has(self.static)",
-        "type Static has the block provider.static, and no other type has it",
-        "set type to the block that is there, or write provider.static.nodeSelector",
-        at=".static",
-    ),
-    Rule(
-        "(self.type == 'Scale') == has(self.scale)",
-        "type Scale has the block provider.scale, and no other type has it",
-        "set type to the block that is there, or write provider.scale",
-        at=".scale",
-    ),
-    Rule(
-        "self.type == 'External' || !has(self.external)",
-        "the block provider.external belongs to type External",
-        "set type to External or remove the block",
-        at=".external",
-    ),
-)
-class Provider(Spec):
-    """Who brings and removes the nodes."""
-
-    type: Annotated[Literal["Static", "Scale", "External"], field("Which block below applies.")]
-    static: Annotated[StaticProvider | None, field("The block of type Static.")] = None
-    scale: Annotated[ScaleProvider | None, field("The block of type Scale.")] = None
-    external: Annotated[ExternalProvider | None, field("The block of type External.")] = None
 
 
 class InstanceType(Spec):
@@ -85,6 +26,24 @@ class InstanceType(Spec):
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "resources", as_text(self.resources))
+
+
+class ScaleUp(Spec):
+    """How long the pool waits for nodes."""
+
+    ready_seconds: Annotated[
+        int,
+        field("How long a new node may take until it is ready, in seconds; after that it is unusable.", ge=1, le=86400),
+    ] = 900
+    partial_hold_seconds: Annotated[
+        int,
+        field(
+            "How long free nodes are kept for a gang whose other nodes have jobs, in seconds; after that they go like any "
+            "idle node, and the gang keeps its place in the line.",
+            ge=0,
+            le=86400,
+        ),
+    ] = 600
 
 
 class NamespaceSelector(Spec):
@@ -129,6 +88,17 @@ class ComputeClusterSpec(Spec):
     idle_seconds_before_scale_down: Annotated[
         int, field("How long a node may be idle before it goes, in seconds.", ge=0, le=604800)
     ] = 120
+    idle_policy: Annotated[
+        Literal["Fixed", "Learned"],
+        field(
+            "Fixed: a node goes after idleSecondsBeforeScaleDown. Learned: after the time that would have cost least in the "
+            "pool's own past, boots counted as waste; as long as a boot takes until ten pauses between jobs are known."
+        ),
+    ] = "Fixed"
+    max_idle_seconds: Annotated[
+        int, field("Longest idle time that idlePolicy Learned may choose, in seconds.", ge=0, le=604800)
+    ] = 3600
+    scale_up: Annotated[ScaleUp, field("How long the pool waits for nodes.")] = ScaleUp()
     node_reserve: Annotated[
         Resources, field("What a whole-node job leaves free for the node's own daemons.", max_length=16)
     ] = msgspec.field(default_factory=lambda: {"cpu": "200m", "memory": "256Mi"})
@@ -158,6 +128,19 @@ class Problem(Spec):
     since: Annotated[str, field("Since when (RFC 3339).", max_length=40)] = ""
 
 
+class LearnedIdle(Spec, omit_defaults=False):
+    """What idlePolicy Learned has learned, written at most once an hour."""
+
+    at: Annotated[str, field("When this was written (RFC 3339).", max_length=40)] = ""
+    idle_seconds: Annotated[int, field("How long a node may be idle, in seconds.")] = 0
+    boot_seconds: Annotated[int, field("How long a node takes from being asked for until it can take a job.")] = 0
+    pauses: Annotated[int, field("Pauses between two uses of a node that were seen.")] = 0
+    memory: Annotated[
+        str,
+        field("For the operator itself: how often pauses of which length came, and the last boots.", max_length=8192),
+    ] = ""
+
+
 class ComputeClusterStatus(Spec):
     """What is seen of the pool."""
 
@@ -171,6 +154,7 @@ class ComputeClusterStatus(Spec):
         msgspec.field(default_factory=dict)
     )
     problems: Annotated[tuple[Problem, ...], field("The 20 oldest problems.", max_length=20)] = ()
+    learned: Annotated[LearnedIdle | None, field("What idlePolicy Learned has learned.")] = None
 
 
 @resource(

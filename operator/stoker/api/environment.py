@@ -209,6 +209,13 @@ class ResolvedImage(Spec):
     source: Annotated[str, field("Where it came from: `given`, `workspace`, `global` or `built`.", max_length=32)] = ""
     size_bytes: Annotated[int, field("Bytes of its compressed layers.", ge=0)] = 0
     build_seconds: Annotated[int, field("How long it took to build, in seconds.", ge=0)] = 0
+    signed_by: Annotated[
+        str,
+        field(
+            "The key that signed it when it was built: SHA-256 of the public key's DER. `cosign verify` tells whether it did.",
+            max_length=71,
+        ),
+    ] = ""
 
 
 class BuildStatus(Spec):

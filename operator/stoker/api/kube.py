@@ -151,6 +151,8 @@ class Taint(Lean):
 
 class NodeSpec(Lean):
     unschedulable: bool = False
+    #: What the cloud calls the machine, such as `aws:///eu-west-1a/i-0abc`.
+    provider_id: str = msgspec.field(default="", name="providerID")
     taints: tuple[Taint, ...] = ()
 
 

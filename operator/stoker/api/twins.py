@@ -11,6 +11,7 @@ from typing import Any
 from stoker.api.common import KINDS
 from stoker.api.jobrules import IMMUTABLE, RESERVED_NAMES
 from stoker.api.openapi import RULES_KEY, Schema, kind_schema
+from stoker.api.providers import BLOCKS, block_rule
 from stoker.api.trainingjob import PLACED
 
 Twin = Callable[[Any], Any]
@@ -85,8 +86,7 @@ def _name_if(bad: Callable[[str], bool]) -> Twin:
 
 #: By the rule's message, which tells rules apart and is what both say.
 _TWINS: dict[str, Twin] = {
-    "type Static has the block provider.static, and no other type has it": _belongs("Static", "static"),
-    "type Scale has the block provider.scale, and no other type has it": _belongs("Scale", "scale"),
+    **{block_rule(kind, block).message: _belongs(kind, block) for kind, block in BLOCKS.items()},
     "the block provider.external belongs to type External": lambda value: (
         value.get("type") if "external" in value and value.get("type") != "External" else None
     ),

@@ -116,6 +116,18 @@ class BuildKit(Spec):
     ]
 
 
+class Signing(Spec):
+    """The key that signs what is built here."""
+
+    secret_ref: Annotated[
+        LocalObjectReference,
+        field(
+            "Secret with the key `cosign.key` and, where that is encrypted, `cosign.password`: as `cosign generate-key-pair` "
+            "makes them, or an EC key on P-256 in PEM. Only pods of builds have it."
+        ),
+    ]
+
+
 class Defaults(Spec):
     """What a job gets that does not say."""
 
@@ -156,6 +168,10 @@ class WorkspaceSpec(Spec):
     ] = ()
     mirrors: Annotated[Mirrors | None, field("Where builds take base images and packages from.")] = None
     buildkit: Annotated[BuildKit | None, field("A BuildKit of your own.")] = None
+    signing: Annotated[
+        Signing | None,
+        field("With which key images that are built are signed, for `cosign verify`; missing: they are not signed."),
+    ] = None
     defaults: Annotated[Defaults, field("What a job gets that does not say.")] = Defaults()
     retention: Annotated[
         Retention | None,

@@ -117,7 +117,8 @@ def details(found: Run) -> dict[str, Any]:
         "command": job.get("command"), "snapshot": job.get("snapshot"), "image": job.get("image"), "pip": job.get("pip", []),
         **({"environment": job["environment"]} if job.get("environment") else {}),
         "instanceCount": job.get("instanceCount", 1), "inputs": job.get("inputs", {}), "submittedBy": job.get("submittedBy"),
-        "attempts": attempts, "outputs": outcome["outputs"], "logs": outcome["logs"], "storage": storage,
+        "attempts": attempts, "outputs": outcome["outputs"],
+        **({"skipped": outcome["skipped"]} if "skipped" in outcome else {}), "logs": outcome["logs"], "storage": storage,
         "timings": outcome["timings"],
     }  # fmt: skip
 
@@ -130,7 +131,9 @@ def record_of(found: Run) -> dict[str, Any]:
     if isinstance(found, LocalRun):
         record = found.kept.job(found.key)
         if record is None:
-            raise BadInput("RUN", f"{found.key} is not in {found.kept.url}", "`stoker ls` lists the runs that are")
+            # `@last` is noted before the environment is made, the record is written after that.
+            why = f"{found.name} has no record in {found.kept.url}: it has not begun, or was removed"
+            raise BadInput("RUN", why, "`stoker ls` lists the runs that have one")
         return record
     try:
         return {"key": found.key, **found.cluster.server().job(found.key)}
@@ -142,6 +145,7 @@ def record_of(found: Run) -> dict[str, Any]:
 
 def _show(value: Mapping[str, Any]) -> None:
     from stoker.api.trainingjob import Phase
+    from stoker.cli.run import skipped_lines
 
     image = (value["image"] or {}).get("reference") or ""
     code = value["exitCode"]
@@ -163,6 +167,8 @@ def _show(value: Mapping[str, Any]) -> None:
         print(f"\n{plural(len(value['outputs']), 'output')}")
         for one in value["outputs"]:
             print(f"  {human_bytes(one['size']):>9}  {one['path']}")
+    if lines := skipped_lines(value):
+        print("\n" + "\n".join(lines))
 
 
 @click.command(epilog="\b\nExamples:\n  stoker why @last\n  stoker why iris-7f3k --plan")

@@ -47,6 +47,8 @@ def print_plan(output: Output, prepared: Prepared, where: str, detail: str, imag
         output.step("snapshot", plural(len(draft.inline), "inline file"))
     elif draft.snapshot:
         output.step("snapshot", draft.snapshot[:19] + "…", "pushed before")
+    else:
+        output.step("snapshot", "nothing is sent", f"{draft.source} names no code; this folder is code: .")
     for name, tree in prepared.inputs.items():
         output.step("input", f"{name}: {tree_words(tree)}", "sent as it is")
     words, remark = environment_words(draft.environment, local=where == "local" and not image)

@@ -1,6 +1,7 @@
 """`stoker pull`: a run's outputs on this machine, whole, verified, and resumed where a former pull stopped."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,26 @@ def pull(
     found = resolve(common, run, compute, storage)
     folder = folder or Path(found.name)
     wanted = _wanted(found, with_logs)
-    pulled = [_pull(common, found, path, one, folder, force) for path, one in wanted]
+    refused = {path: problem for path, _ in wanted if (problem := _name_problem(path)) is not None}
+    pulled = [_pull(common, found, path, one, folder, force) for path, one in wanted if path not in refused]
     size = sum(one["size"] for one in pulled)
     value = {"name": found.name, "folder": str(folder), "files": pulled}
     common.output.step("pulled", f"{plural(len(pulled), 'file')}, {human_bytes(size)}", str(folder))
     common.output.emit(value, lambda: None, [one["path"] for one in pulled])
+    if refused:
+        # Last, so that one name does not keep the other files away.
+        told = "; ".join(f"{path!r}: {problem}" for path, problem in refused.items())
+        raise StokerError(
+            f"not pulled, for they cannot be written here: {told}; read them in the store, or pull on Linux"
+        )
+
+
+def _name_problem(path: str) -> str | None:
+    """Why an output cannot be written below a folder of this machine, or None."""
+    if os.name == "nt" and set(path) & set('<>:"|?*'):
+        return 'Windows allows none of <>:"|?* in a name'
+    # Below a folder, as it is stored: `a:b` alone would be taken for a drive.
+    return path_problem(f"outputs/{path}")
 
 
 def _wanted(found: Run, with_logs: bool) -> list[tuple[str, Mapping[str, Any]]]:
@@ -72,9 +88,6 @@ def _wanted(found: Run, with_logs: bool) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _pull(common: Common, found: Run, path: str, one: Mapping[str, Any], folder: Path, force: bool) -> dict[str, Any]:
-    problem = path_problem(path)
-    if problem:
-        raise StokerError(f"{path!r} cannot be written here: {problem}")
     place = folder.joinpath(*path.split("/"))
     told = {"path": path, "size": one["size"], "sha256": one["sha256"]}
     if place.exists() and not force:

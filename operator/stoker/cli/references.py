@@ -71,7 +71,7 @@ def resolve(common: Common, reference: str, compute: str | None = None, storage:
             return LocalRun(kept, exact)
     remote: list[str] = []
     records: list[dict[str, Any]] = []
-    if compute != LOCAL and (cluster := _cluster(common, needed=not local)) is not None:
+    if compute != LOCAL and (cluster := _cluster(common, needed=not local, named=compute is not None)) is not None:
         job = cluster.find(reference) if _is_name(reference) else None
         if job is not None:
             from stoker.sdk.client import key_of
@@ -168,7 +168,7 @@ def newest_first(
 
         kept = Kept(kept_url(common, storage))
         found += [(LocalRun(kept, one["key"]), one) for one in kept.jobs(common.output.warn)]
-    if compute != LOCAL and (cluster := _cluster(common, needed=needed)) is not None:
+    if compute != LOCAL and (cluster := _cluster(common, needed=needed, named=compute is not None)) is not None:
         try:
             found += _of_cluster(cluster)
         except StokerError as error:
@@ -204,14 +204,14 @@ def _short(job: dict[str, Any], key: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cluster(common: Common, *, needed: bool) -> "Cluster | None":
-    """The cluster; None when there is no kubeconfig and nobody asked for one."""
+def _cluster(common: Common, *, needed: bool, named: bool = False) -> "Cluster | None":
+    """The cluster; None when there is no kubeconfig and nobody asked for one. named: a pool was named."""
     from stoker.sdk.kube import NoCluster, NoKubeconfig
 
     try:
         return common.cluster()
     except NoCluster as error:
-        if common.context or common.namespace:
+        if common.context or common.namespace or named:
             raise
         if needed and common.settings.compute not in (None, LOCAL):
             raise BadInput("RUN", f"not on this machine, and the cluster cannot be asked ({error})") from error

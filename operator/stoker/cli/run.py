@@ -307,6 +307,7 @@ def run_record(result: Any, logs: str, storage: str) -> dict[str, Any]:
         "outputs": [
             {"path": path, "size": one["size"], "sha256": one["sha256"]} for path, one in local_paths(result["outputs"])
         ],
+        **({"skipped": [dict(one) for one in result["skipped"]]} if result.get("skipped") else {}),
         "logs": logs, "storage": storage, "timings": dict(result["timings"]),
     }  # fmt: skip
 
@@ -320,6 +321,8 @@ def finish(common: Common, record: dict[str, Any], seconds: float, place: str = 
         shown = ", ".join(f"{one['path']} {human_bytes(one['size'])}" for one in record["outputs"][:4])
         more = len(record["outputs"]) - 4
         output.step("outputs", shown + (f" and {more} more" if more > 0 else ""), place or "saved and verified")
+    for one in skipped_lines(record):
+        output.warn(one)
     if record["phase"] != "Completed" and record["message"]:
         output.step("reason", record["reason"], record["message"].splitlines()[0])
     name = record["name"]
@@ -332,6 +335,13 @@ def finish(common: Common, record: dict[str, Any], seconds: float, place: str = 
     sys.stderr.flush()
     if not output.is_table:
         output.emit(record, lambda: None, [name])
+
+
+def skipped_lines(record: Any) -> list[str]:
+    """A line for each of the first things below ./outputs that were not saved, and one for the rest."""
+    skipped = record.get("skipped", ())
+    lines = [f"not saved: outputs/{one['path']}: {one['reason']}" for one in skipped[:5]]
+    return lines + ([f"and {len(skipped) - 5} more were not saved"] if len(skipped) > 5 else [])
 
 
 def exit_code(record: Any) -> int:

@@ -97,6 +97,7 @@ class EnvironmentOracle:
             image = await self._records.find(
                 place, question.key, question.definition_key, keyring,
                 source="global" if number else "workspace", refresh=question.refresh,
+                signed=question.signed and not number,
             )  # fmt: skip
             if image is not None:
                 return Found(Lookup(self._clock(), image))
@@ -127,5 +128,8 @@ class EnvironmentOracle:
             again = self._clock() + LOG_AGAIN_SECONDS
             return Unavailable("LogUnavailable", error.message, "see whether the node's kubelet answers", again)
         store = self._workspaces.open(question.namespace)
-        await store.put(layout.build_log(question.key), log)
+        if question.moment == "end":
+            await store.put(layout.try_log(question.key, question.began), log)
+        if question.newest:
+            await store.put(layout.build_log(question.key), log)
         return Found(len(log))

@@ -36,7 +36,7 @@ MOST_ALTERED = 1000
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of a plan. planned_anew: something was learned that the plan did not know; look again at once.
-    look_again_at: when a refused Create is worth another try. status_written: whether the status was sent."""
+    look_again_at: when a refused Create is worth another try, or what came of an order is to be seen. status_written: whether the status was sent."""
 
     planned_anew: bool = False
     look_again_at: float | None = None
@@ -81,8 +81,8 @@ class Executor:
                     continue
                 if not await self._create(action, posted, key, target):
                     return Outcome(planned_anew=True)
-            else:
-                await self._act(action, key)
+            elif (again_at := await self._act(action, key)) is not None:
+                look_again_at = min(again_at, look_again_at or again_at)
         if plan.status is None or self._is_known(key, target, plan.status):
             return Outcome(look_again_at=look_again_at)
         if _only_progress(plan.status) and not self._progress.may(key, self._clock()):
@@ -90,7 +90,8 @@ class Executor:
         written = await self._write_status(key, target, plan.status)
         return Outcome(look_again_at=look_again_at, status_written=written)
 
-    async def _act(self, action: Action, key: Key) -> None:
+    async def _act(self, action: Action, key: Key) -> float | None:
+        """Do one action; when to look at what came of it, None where that is heard of."""
         match action:
             case Ask(question):
                 self._answers.ask(question, key)
@@ -104,7 +105,8 @@ class Executor:
                 raise TypeError("Create is done by itself")
             case _:
                 check(self._gate)
-                await self._pools.do(action)
+                return await self._pools.do(action)
+        return None
 
     # -- children
 

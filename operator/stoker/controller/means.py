@@ -18,6 +18,7 @@ def means_of(namespace: str, spec: WorkspaceSpec, config: Config) -> Means:
         mirrors=_mirrors(mirrors),
         index_secret=mirrors.secret_ref.name if mirrors.secret_ref else "",
         service_account=(spec.registry.service_account_name or "") if spec.registry else "",
+        signing_secret=spec.signing.secret_ref.name if spec.signing else "",
         buildkit=buildkit.address(namespace, config.buildkit, spec.buildkit.address if spec.buildkit else ""),
         insecure=tuple(sorted(config.insecure_registries)),
         addresses=tuple(sorted(config.registry_addresses.items())),

@@ -2,32 +2,45 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.kube import Lean, Node, ObjectMeta
 from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, TAINT_COMPUTE, TAINT_LEAVING
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
+from stoker.controller.machines import Machines
+from stoker.core.cluster.decide import idle_seconds
+from stoker.core.cluster.machines import MachinesView
 from stoker.core.cluster.view import ClusterView, Holding, ScaleView
-from stoker.core.plan import AdoptNode, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
+from stoker.core.plan import (
+    AdoptNode,
+    KeepNode,
+    LaunchMachines,
+    MarkForDeletion,
+    ScaleTo,
+    TaintLeaving,
+    TerminateMachines,
+)
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import Conflict, KubeError, NotFound
 from stoker.kube.resources import NODES, PODS
 from stoker.kube.store import Store
 from stoker.nodepools.choose import pool_of
-from stoker.nodepools.pool import NodePool, PoolError
+from stoker.nodepools.pool import CountedPool, MachinePool, NodePool, PoolError
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: How long the replicas that we read of a scalable object are good for, unless we change them.
 SCALE_SECONDS = 2.0
 #: An update of a node is tried so often against others who change it.
 TRIES = 5
 
-PoolAction = ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode
+PoolAction = ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode | LaunchMachines | TerminateMachines
 
 
 class PodOwners(Lean, frozen=True):
@@ -49,6 +62,7 @@ class Pools:
         self._objects = PlainObjects(client)
         self._pools: dict[str, tuple[ComputeCluster, NodePool]] = {}
         self._scales: dict[str, tuple[ScaleView | None, float]] = {}
+        self._machines = Machines(clock)
 
     def pool(self, cluster: ComputeCluster) -> NodePool:
         """The provider of a cluster, made anew when its spec changes."""
@@ -70,7 +84,7 @@ class Pools:
         if cluster is None:
             return None
         pool = self.pool(cluster)
-        scale = await self._scale(name, pool)
+        machines, scale = await self._seen_by_provider(name, pool)
         foreign = await self._foreign(cluster, pool)
         # From here on nothing waits: the rest is of one moment, and newer than what was waited for.
         nodes = self._nodes(pool)
@@ -84,8 +98,33 @@ class Pools:
             occupied=foreign | self._with_our_pods(nodes),
             scale=scale,
             first=self._ledger.first(name),
+            kept_since=self._ledger.kept_since(name),
+            rhythm=self._ledger.rhythm(name),
             weights=self._weights(),
+            machines=machines,
+            launch_failures=self._machines.failures(name),
         )
+
+    def due(self, name: str) -> float | None:
+        """When a pool is to be planned again though nothing was heard: its provider may have news."""
+        return self._machines.due(name)
+
+    def forget(self, name: str) -> None:
+        """The ComputeCluster has gone."""
+        self._pools.pop(name, None)
+        self._scales.pop(name, None)
+        self._machines.forget(name)
+
+    async def _seen_by_provider(self, name: str, pool: NodePool) -> tuple[MachinesView | None, ScaleView | None]:
+        """The pool's machines, or its size: what the kind of its provider has."""
+        if isinstance(pool, CountedPool):
+            return None, await self._scale(name, pool)
+        assert isinstance(pool, MachinePool), "a pool is counted or of machines"
+        machines = await self._machines.view(name, pool)
+        trouble = await self._machines.hold(name, pool, self._nodes(pool), self._ledger.holdings(name))
+        if trouble is not None:
+            machines = replace(machines, warnings=(*machines.warnings, trouble))
+        return machines, None
 
     def _weights(self) -> dict[str, int]:
         """What Workspaces say of their namespaces' parts."""
@@ -105,7 +144,7 @@ class Pools:
 
         return frozenset(name for name in nodes if runs(name))
 
-    async def _scale(self, name: str, pool: NodePool) -> ScaleView | None:
+    async def _scale(self, name: str, pool: CountedPool) -> ScaleView | None:
         kept = self._scales.get(name)
         if kept is not None and kept[1] > self._clock():
             return kept[0]
@@ -115,11 +154,11 @@ class Pools:
 
     async def _foreign(self, cluster: ComputeCluster, pool: NodePool) -> frozenset[str]:
         """Nodes that may go soon and have pods of others. Only those are looked at: one request for each."""
-        if cluster.spec.provider.type != "Scale":
+        if not isinstance(pool, MachinePool) and cluster.spec.provider.type != "Scale":
             return frozenset()
         taken = _taken(self._ledger.holdings(cluster.metadata.name))
         freed = self._ledger.freed_at(cluster.metadata.name)
-        soon = self._clock() - cluster.spec.idle_seconds_before_scale_down + 2.0
+        soon = self._clock() - idle_seconds(cluster, self._ledger.rhythm(cluster.metadata.name)) + 2.0
         candidates = [
             node.metadata.name
             for node in self._nodes(pool).values()
@@ -134,8 +173,9 @@ class Pools:
 
     # -- doing
 
-    async def do(self, action: PoolAction) -> None:
-        """Carry out an action on a pool or its nodes. Raises KubeError and PoolError; a node that is gone is no error."""
+    async def do(self, action: PoolAction) -> float | None:
+        """Carry out an action on a pool or its nodes. Raises KubeError and PoolError; a node that is gone is no error.
+        When to look at what came of it, in seconds since the epoch; None where that is heard of."""
         match action:
             case ScaleTo(cluster, from_replicas, replicas):
                 await self._scale_to(cluster, from_replicas, replicas)
@@ -149,14 +189,35 @@ class Pools:
                 await self._edit(node, partial(_kept, annotation=self._delete_annotation(cluster)))
             case AdoptNode(cluster, node, taint):
                 await self._edit(node, partial(_adopted, cluster=cluster, taint=taint))
+            case LaunchMachines() | TerminateMachines():
+                return await self._order(action)
+        return None
+
+    async def _order(self, order: LaunchMachines | TerminateMachines) -> float | None:
+        """Launch or terminate machines."""
+        cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", order.cluster)
+        if cluster is None:
+            return None
+        pool = self.pool(cluster)
+        if not isinstance(pool, MachinePool):
+            kind = cluster.spec.provider.type
+            raise PoolError("NotScalable", f"a provider of type {kind} launches and terminates no single machines")
+        if isinstance(order, LaunchMachines):
+            return await self._machines.launch(order.cluster, pool, order)
+        return await self._machines.terminate(order.cluster, pool, order)
 
     async def _scale_to(self, name: str, from_replicas: int, replicas: int) -> None:
         cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", name)
         if cluster is None:
             return
         LOG.info("ComputeCluster %s: %d -> %d replicas", name, from_replicas, replicas)
+        pool = self.pool(cluster)
+        if not isinstance(pool, CountedPool):
+            raise PoolError(
+                "NotScalable", f"a provider of type {cluster.spec.provider.type} has no number of nodes to set"
+            )
         try:
-            await self.pool(cluster).scale_to(from_replicas, replicas)
+            await pool.scale_to(from_replicas, replicas)
         finally:
             self._scales.pop(name, None)
 
@@ -251,11 +312,20 @@ class PlainObjects:
     async def get(self, path: str) -> dict[str, Any]:
         return await self._told(self._client.get(path))
 
+    async def list(self, path: str, *, labels: str = "") -> Sequence[dict[str, Any]]:
+        return (await self._told(self._client.list(path, label_selector=labels))).items
+
+    async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._told(self._client.create(path, body))
+
     async def merge(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._told(self._client.patch(path, body))
 
+    async def delete(self, path: str, *, uid: str) -> None:
+        await self._told(self._client.delete(path, uid=uid))
+
     @staticmethod
-    async def _told(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    async def _told(answer: Awaitable[T]) -> T:
         try:
             return await answer
         except KubeError as error:

@@ -24,6 +24,7 @@ from stoker.core import trainingjob as trainingjob_core
 from stoker.core import workspace as workspace_core
 from stoker.core.environment import upkeep
 from stoker.core.plan import Plan
+from stoker.core.times import earliest
 from stoker.core.trainingjob.attempts import finished
 from stoker.core.trainingjob.view import JobView
 from stoker.kube.errors import Conflict, KubeError, Unavailable
@@ -199,6 +200,7 @@ class Reconciler:
         if view is None:
             self._gone(key)
             self._ledger.drop_cluster(key.name)
+            self._pools.forget(key.name)
             return None
         now = self._clock()
         # What it costs us, not how long it took beside others on a busy machine: those must not slow down the pools.
@@ -214,7 +216,7 @@ class Reconciler:
         outcome = await self._executor.do(key, view.cluster, plan)
         if outcome.status_written:
             self._cluster_status_at[key.name] = self._clock() + CLUSTER_STATUS_SECONDS
-        return _earliest(plan, outcome)
+        return earliest(_earliest(plan, outcome), self._pools.due(key.name))
 
     def _gone(self, key: Key) -> None:
         self._answers.forget(key)

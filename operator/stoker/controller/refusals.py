@@ -4,7 +4,7 @@ from stoker.core.plan import Refused, Unavailable
 from stoker.core.reference import BadReference
 from stoker.images.auth import BadCredentials
 from stoker.images.errors import RegistryError, RegistryUnreachable, Unauthorized
-from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized
+from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, PlatformMissing
 from stoker.kube.errors import KubeError, NotFound, Rejected
 from stoker.storage import records, snapshots
 from stoker.storage.objects import BadStoreUrl, StoreError, StoreRefused
@@ -19,6 +19,7 @@ _REFUSED: tuple[tuple[type[Exception], str, str], ...] = (
     (snapshots.SnapshotCorrupt, "SnapshotCorrupt", "push the folder again: `stoker snapshot DIR --push`"),
     (records.BadRecord, "RecordUnreadable", "a person must look at the stored record"),
     (BaseImageNotFound, "BaseImageNotFound", "push the image, or correct the environment's image"),
+    (PlatformMissing, "ArchitectureMismatch", ""),
     (BaseImageUnauthorized, "BaseImageUnauthorized", ""),
     (Unauthorized, "RegistryUnauthorized", ""),
     (BadCredentials, "PullSecretInvalid", "make the Secret anew: `kubectl create secret docker-registry`"),

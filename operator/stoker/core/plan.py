@@ -80,12 +80,13 @@ class RegistryPlace:
 @dataclass(frozen=True, slots=True)
 class KnownImage:
     """An image that a registry's record names. image: pinned by digest. source: workspace | global. size_bytes: of its
-    compressed layers."""
+    compressed layers. signed_by: fingerprint of the key that signed it; empty where none did."""
 
     image: str
     source: str
     lock_key: str = ""
     size_bytes: int = 0
+    signed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ class Lookup:
 class EnvironmentRecord:
     """Which image do the registries have for a specKey? The first of `places` is the namespace's own. Answer: a Lookup;
     that each of them answered 404 is the only miss. refresh: a record of another one does not count in the namespace's
-    own registry; empty takes any. seen: what has changed since it was asked before."""
+    own registry; empty takes any. signed: one of an image that nobody signed does not count there either. seen: what has
+    changed since it was asked before."""
 
     namespace: str
     key: str
@@ -108,17 +110,21 @@ class EnvironmentRecord:
     places: tuple[RegistryPlace, ...]
     refresh: str = ""
     seen: str = ""
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BuildLog:
-    """Copy the log of a build's pod to `environments/<key>/build.log`. Answer: how many bytes it has. moment: when; each
-    copy is of the whole log."""
+    """Copy the log of a try's pod. Answer: how many bytes it has. moment: when, each copy is of the whole log; `end` once
+    it has ended, and then also to a place of its own, named by when the try `began` (RFC 3339). newest: to
+    `environments/<key>/build.log`."""
 
     namespace: str
     key: str
     pod: str
     moment: str
+    began: str
+    newest: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +396,42 @@ class AdoptNode:
     taint: bool = True
 
 
-Action = Ask | Create | Delete | AddOwner | ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode
+@dataclass(frozen=True, slots=True)
+class LaunchMachines:
+    """Have a provider launch machines; the same token again launches nothing more. tier: Dedicated or Spot. atomic: all
+    or none, where the provider can. zone: empty for any."""
+
+    cluster: str
+    token: str
+    count: int
+    instance_type: str
+    tier: str
+    atomic: bool
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateMachines:
+    """Have a provider terminate these machines; one that is gone is as good."""
+
+    cluster: str
+    token: str
+    ids: tuple[str, ...]
+
+
+Action = (
+    Ask
+    | Create
+    | Delete
+    | AddOwner
+    | ScaleTo
+    | MarkForDeletion
+    | TaintLeaving
+    | KeepNode
+    | AdoptNode
+    | LaunchMachines
+    | TerminateMachines
+)
 
 
 @dataclass(frozen=True, slots=True)

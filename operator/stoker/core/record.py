@@ -11,6 +11,8 @@ from stoker.api.trainingjob import CommandJob, TrainingJobSpec
 
 VERSION = 1
 LOG_BYTES = 1 << 30
+#: Of what lay below ./outputs and is no file, the record names so many; seals name all.
+MOST_SKIPPED = 100
 OUTPUTS = "outputs/"
 #: The type of an input that only the command sees.
 SECRET = "secret"
@@ -133,7 +135,22 @@ def result_record(identity: Identity, ending: Ending) -> dict[str, Any]:
             for number, reason, ranks in ending.attempts
         ],
         "outputs": list(_outputs(last[0], last[2])) if last else [],
+        # Left out where there is nothing, as it nearly always is.
+        **({"skipped": skipped} if last and (skipped := _skipped(last[2])) else {}),
     }
+
+
+def _skipped(ranks: Iterable[RankEnd]) -> list[dict[str, Any]]:
+    """What lay below ./outputs and was not stored, for it is no file of the run: links to elsewhere, FIFOs, sockets."""
+    found: list[dict[str, Any]] = []
+    for end in ranks:
+        entries = (end.seal or {}).get("skipped")
+        for entry in entries if isinstance(entries, list | tuple) else ():
+            path = str(entry.get("path") or "") if isinstance(entry, Mapping) else ""
+            if path.startswith(OUTPUTS):
+                told = {"path": path.removeprefix(OUTPUTS), "reason": str(entry.get("reason") or ""), "rank": end.rank}
+                found.append(told)
+    return found[:MOST_SKIPPED]
 
 
 def _who(identity: Identity) -> dict[str, Any]:

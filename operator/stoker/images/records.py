@@ -19,6 +19,7 @@ RECORD_TYPE = "application/vnd.stoker.environment.record.v1+json"
 LOCK_TYPE = "application/vnd.stoker.environment.lock.v1+json"
 SPEC_KEY, DEFINITION_KEY, LOCK_KEY = "dev.stoker.spec-key", "dev.stoker.definition-key", "dev.stoker.lock-key"
 IMAGE_DIGEST, IMAGE_SIZE, REFRESH = "dev.stoker.image-digest", "dev.stoker.image-size", "dev.stoker.refresh"
+SIGNED_BY = "dev.stoker.signed-by"
 REPOSITORY = "environments"
 
 
@@ -41,9 +42,10 @@ class Records:
         *,
         source: str,
         refresh: str = "",
+        signed: bool = False,
     ) -> KnownImage | None:
-        """The image under a specKey; None where there is none, or one of another `refresh` than a given one. source: what
-        to call the place. Raises BadRecord and RegistryError."""
+        """The image under a specKey; None where there is none, or one of another `refresh` than a given one, or of an
+        image that nobody signed where it has to be `signed`. source: what to call the place. Raises BadRecord and RegistryError."""
         client, repository = self._client(place, keyring), f"{place.url}/{REPOSITORY}"
         document = await _record(client, repository, spec_key)
         if document is None:
@@ -54,6 +56,8 @@ class Records:
             return None
         if refresh and told.get(REFRESH, "") != refresh:
             return None
+        if signed and not told.get(SIGNED_BY):
+            return None
         digest = told.get(IMAGE_DIGEST, "")
         if not digest.startswith("sha256:"):
             raise BadRecord(f"{repository}: the record of {spec_key} names no image: {digest!r}")
@@ -61,7 +65,11 @@ class Records:
             return None
         size = told.get(IMAGE_SIZE, "0")
         return KnownImage(
-            f"{repository}@{digest}", source, told.get(LOCK_KEY, ""), int(size) if size.isdecimal() else 0
+            f"{repository}@{digest}",
+            source,
+            told.get(LOCK_KEY, ""),
+            int(size) if size.isdecimal() else 0,
+            told.get(SIGNED_BY, ""),
         )
 
     async def lock(self, place: RegistryPlace, spec_key: str, keyring: Keyring) -> bytes | None:

@@ -7,7 +7,7 @@ look, or it cannot be asked now.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
@@ -25,7 +25,16 @@ MOST_CACHED = 4096
 
 
 class BaseImageNotFound(RegistryError):
-    """The registry answered 404, or the image has nothing for the platform."""
+    """The registry answered 404, or what is there is no image."""
+
+
+class PlatformMissing(RegistryError):
+    """The image is there, and not for the platform. fix: what a person can do."""
+
+    def __init__(self, reference: Reference, platform: str, offered: Iterable[str]) -> None:
+        have = ", ".join(sorted(set(offered))) or "nothing that runs"
+        super().__init__(f"image {reference}: it is there for {have}, and not for {platform}")
+        self.fix = f"use an image for {platform}, or a pool whose instance types have another `architecture`"
 
 
 class BaseImageUnauthorized(RegistryError):
@@ -84,7 +93,7 @@ class Registry:
         platform: `os/architecture[/variant]`. An index is resolved to the platform's manifest even where it was given
         by digest: the digest that a job records is the one that its nodes run. mirrors: as `reference.mirrored` has them;
         a mirror is asked instead, with its own credentials, and the name that comes back stays the one that was asked for.
-        Raises BadReference, BaseImageNotFound, BaseImageUnauthorized and RegistryUnreachable.
+        Raises BadReference, BaseImageNotFound, PlatformMissing, BaseImageUnauthorized and RegistryUnreachable.
         """
         reference = parse(text)
         asked = mirrored(reference, mirrors)
@@ -106,27 +115,36 @@ class Registry:
 
     async def _resolve(self, reference: Reference, platform: str, keyring: Keyring) -> str:
         try:
-            manifest = await self.client(keyring).get_manifest(reference.name, reference.target)
+            return await self._manifest_of(reference, platform, self.client(keyring))
         except Unauthorized as error:
             raise BaseImageUnauthorized(f"image {reference}: {error}", error.fix) from error
         except RegistryUnreachable as error:
             raise RegistryUnreachable(f"image {reference}: {error}", error.retry_at) from error
         except (DigestMismatch, Refused) as error:
             raise self._unreadable(reference, str(error)) from error
-        if manifest is None:
-            raise BaseImageNotFound(f"image {reference}: the registry {reference.registry} has no such image")
-        try:
-            document = manifest.document()
-            if manifest.media_type in INDEX_TYPES or "manifests" in document:
-                return _pick(document, reference, platform)
-        except (msgspec.DecodeError, TypeError, KeyError) as error:
+        except (msgspec.MsgspecError, AttributeError, TypeError, KeyError) as error:
             problem = f"the registry {reference.registry} sent a manifest that cannot be read"
             raise self._unreadable(reference, problem) from error
+
+    async def _manifest_of(self, reference: Reference, platform: str, client: RegistryClient) -> str:
+        """The digest of the platform's manifest."""
+        manifest = await client.get_manifest(reference.name, reference.target)
+        if manifest is None:
+            raise BaseImageNotFound(f"image {reference}: the registry {reference.registry} has no such image")
+        document = manifest.document()
+        if manifest.media_type in INDEX_TYPES or "manifests" in document:
+            return _pick(document, reference, platform)
         if manifest.media_type not in MANIFEST_TYPES and "config" not in document:
             raise BaseImageNotFound(
                 f"image {reference}: the registry offers it only as {manifest.media_type or 'an unknown type'}; "
                 "push it again with a current tool"
             )
+        if (config := (document.get("config") or {}).get("digest")) is not None:
+            content = await client.get_blob(reference.name, str(config))
+            if content is None:
+                problem = f"the registry {reference.registry} has its manifest and lacks its config; push it again"
+                raise self._unreadable(reference, problem)
+            _check(content, reference, platform)
         return manifest.digest
 
     def _unreadable(self, reference: Reference, problem: str) -> RegistryUnreachable:
@@ -134,17 +152,29 @@ class Registry:
 
 
 def _pick(index: Mapping[str, Any], reference: Reference, platform: str) -> str:
-    """The digest of the platform's manifest in an index; raises BaseImageNotFound with what there is instead."""
-    wanted = tuple(platform.split("/"))
+    """The digest of the platform's manifest in an index; raises PlatformMissing with what there is instead."""
     offered = []
     for entry in index["manifests"]:
-        place = entry.get("platform") or {}
-        have = (place.get("os", ""), place.get("architecture", ""), place.get("variant", ""))
-        if have[: len(wanted)] == wanted:
+        have = _place(entry.get("platform") or {})
+        if _fits(have, platform):
             return str(entry["digest"])
         if have[0] not in ("", "unknown"):  # attestations are listed as unknown/unknown
             offered.append("/".join(filter(None, have)))
-    raise BaseImageNotFound(
-        f"image {reference}: it has no {platform}, only {', '.join(sorted(set(offered))) or 'nothing that runs'}; "
-        "use an image for that platform, or a pool of another architecture"
-    )
+    raise PlatformMissing(reference, platform, offered)
+
+
+def _check(config: bytes, reference: Reference, platform: str) -> None:
+    """An image without an index is for the one platform that its config names; some tools leave the name out, and such an
+    image is believed. Raises PlatformMissing."""
+    have = _place(msgspec.json.decode(config, type=dict[str, Any]))
+    if have[1] and not _fits((have[0] or "linux", *have[1:]), platform):
+        raise PlatformMissing(reference, platform, ["/".join(filter(None, have))])
+
+
+def _place(told: Mapping[str, Any]) -> tuple[str, str, str]:
+    return told.get("os") or "", told.get("architecture") or "", told.get("variant") or ""
+
+
+def _fits(have: tuple[str, str, str], platform: str) -> bool:
+    wanted = tuple(platform.split("/"))
+    return have[: len(wanted)] == wanted

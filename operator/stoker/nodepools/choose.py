@@ -1,17 +1,25 @@
-"""The provider of a ComputeCluster."""
+"""The provider of a ComputeCluster: one line for each type."""
+
+from collections.abc import Callable
+from typing import Any
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.nodepools.external import ExternalPool
+from stoker.nodepools.kwok import KwokPool
 from stoker.nodepools.pool import NodePool, ObjectApi
 from stoker.nodepools.scale import ScalePool
 from stoker.nodepools.static import StaticPool
 
+#: Makes a pool of a cluster, the block of its type, and the API server. The CRD's rules see to it that the block is there.
+POOLS: dict[str, Callable[[ComputeCluster, Any, ObjectApi], NodePool]] = {
+    "Static": lambda cluster, block, api: StaticPool(cluster.metadata.name, block),
+    "Kwok": KwokPool,
+    "Scale": lambda cluster, block, api: ScalePool(cluster.metadata.name, block, api),
+    "External": lambda cluster, block, api: ExternalPool(),
+}
+
 
 def pool_of(cluster: ComputeCluster, api: ObjectApi) -> NodePool:
-    """The pool that a cluster's spec describes. The CRD's rules see to it that the block of the type is there."""
-    provider, name = cluster.spec.provider, cluster.metadata.name
-    if provider.type == "Static" and provider.static is not None:
-        return StaticPool(name, provider.static)
-    if provider.type == "Scale" and provider.scale is not None:
-        return ScalePool(name, provider.scale, api)
-    return ExternalPool()
+    """The pool that a cluster's spec describes."""
+    provider = cluster.spec.provider
+    return POOLS[provider.type](cluster, provider.block, api)

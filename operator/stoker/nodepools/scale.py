@@ -4,9 +4,9 @@ Raising its replicas brings nodes. To remove a certain node, it is marked first 
 and then the replicas are lowered.
 """
 
-from stoker.api.computecluster import ScaleProvider
 from stoker.api.kube import Node
 from stoker.api.names import LABEL_COMPUTE
+from stoker.api.providers import ScaleProvider
 from stoker.core.cluster.view import ScaleView
 from stoker.nodepools.pool import ObjectApi, PoolError, ReplicasChanged, has_labels
 

@@ -1,8 +1,8 @@
 """Static: nodes that exist already, known by their labels; never added, never removed."""
 
-from stoker.api.computecluster import StaticProvider
 from stoker.api.kube import Node
 from stoker.api.names import LABEL_COMPUTE
+from stoker.api.providers import StaticProvider
 from stoker.nodepools.pool import cannot_scale, has_labels
 
 

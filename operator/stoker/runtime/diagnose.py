@@ -45,7 +45,7 @@ def diagnose(code: Optional[int], log_tail: str, work: str) -> Diagnosis:
         if match:
             return Diagnosis(
                 "CommandNotFound",
-                "the image has no %r on its PATH; name an image that has it, or give "
+                "there is no %r on PATH; name an image or an environment that has it, or give "
                 "the program's path" % match.group(1),
             )
     if code == 2 or code == 127:

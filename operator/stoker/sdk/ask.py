@@ -88,8 +88,9 @@ def load_one(path: Path, here: Path) -> Document:
         raise BadInput("TARGET", f"cannot read {path}: {error}", "name a readable UTF-8 file") from None
     documents = parse(text, Path(source).as_posix())
     if len(documents) != 1:
-        found = "is empty" if not documents else f"has {len(documents)} documents"
-        raise BadInput("", f"{found}; a run needs one", "keep one job per file", source)
+        if not documents:
+            raise BadInput("", "is empty", "write at least command: ..., or let `stoker init` write one", source)
+        raise BadInput("", f"has {len(documents)} documents; a run needs one", "keep one job per file", source)
     return documents[0]
 
 

@@ -205,11 +205,23 @@ class Server:
         answer = self._do("GET", f"/jobs/{quote(key)}/log", attempt=attempt, rank=rank, offset=offset)
         return answer.body, answer.headers.get("Stoker-Log-Complete") == "true"
 
-    def build_log(self, spec_key: str, offset: int = 0) -> tuple[bytes, int]:
+    def build_log(self, spec_key: str, offset: int = 0, number: int = 0) -> tuple[bytes, int]:
         """Bytes of a build's stored log from an offset on, and how many it has; 0 where there is none. Another try begins
-        a log of its own, which may have fewer."""
-        answer = self._of_environment(f"/environments/{quote(spec_key)}/log", offset=offset)
+        a log of its own, which may have fewer. number: of one of `build_tries`, from 1 on; 0 for the newest."""
+        which = {"try": number} if number else {}
+        answer = self._of_environment(f"/environments/{quote(spec_key)}/log", offset=offset, **which)
         return (b"", 0) if answer is None else (answer.body, int(answer.headers.get("Stoker-Log-Size", "0")))
+
+    def build_tries(self, spec_key: str) -> list[dict[str, Any]]:
+        """The tries whose logs are stored, oldest first: startedAt (RFC 3339; empty while it runs) and size in bytes."""
+        try:
+            found: list[dict[str, Any]] = self._do("GET", f"/environments/{quote(spec_key)}/tries").json()["tries"]
+        except ServerError as error:
+            # A server of before knows the newest log alone.
+            if error.status == 404:
+                return []
+            raise
+        return found
 
     def lock(self, spec_key: str) -> bytes | None:
         """lock.json of the image that was built under a specKey; None where there is none."""

@@ -23,7 +23,7 @@ from stoker.server.requests import rank_path
 from stoker.server.tokens import Caller, Tokens
 from stoker.server.uploads import Uploads
 from stoker.server.workspaces import Place, Workspaces
-from stoker.storage import layout, records, removal
+from stoker.storage import buildlogs, layout, records, removal
 
 EDITOR, VIEWER = "stoker-editor", "stoker-viewer"
 #: Most bytes of a log in one answer; the client asks again from where it ends.
@@ -66,6 +66,7 @@ class PeopleSide:
             Route(base + "/jobs/{key}/file", self.file, methods=["GET"]),
             Route(base + "/jobs/{key}/log", self.log, methods=["GET"]),
             Route(base + "/environments/{key}/log", self.build_log, methods=["GET"]),
+            Route(base + "/environments/{key}/tries", self.build_tries, methods=["GET"]),
             Route(base + "/environments/{key}/lock", self.lock, methods=["GET"]),
         ]
 
@@ -223,15 +224,29 @@ class PeopleSide:
 
     async def build_log(self, request: Request) -> Response:
         """A build's log from an offset on; empty at its end, which may be the end for now. Another build of the same key
-        has a log of its own: Stoker-Log-Size tells that it is shorter."""
-        place, where = await self._place(request), layout.build_log(request.path_params["key"])
-        offset = _number(request, "offset", 0)
+        has a log of its own: Stoker-Log-Size tells that it is shorter. try: the place of one in `tries`, from 1 on; 0 for
+        the newest."""
+        place, key = await self._place(request), request.path_params["key"]
+        offset, number = _number(request, "offset", 0), _number(request, "try", 0)
+        where = layout.build_log(key)
+        if number:
+            tries = await buildlogs.tries(place.store, key)
+            if number > len(tries):
+                raise Refusal(404, "NotFound", f"try={number}: the logs of {len(tries)} tries are stored of {key}")
+            where = tries[number - 1].key
         stored = await place.store.head(where)
         if stored is None:
             raise Refusal(404, "NotFound", f"{where} is not stored: nothing was built here under that key, or not yet")
         content = await place.store.get(where, offset, offset + LOG_BYTES) if offset < stored.size else b""
         headers = {"Stoker-Log-Size": str(stored.size), "Cache-Control": "no-store"}
         return Response(content or b"", 200, headers, "text/plain; charset=utf-8")
+
+    async def build_tries(self, request: Request) -> Response:
+        """The tries whose logs are stored, oldest first; none where nothing was built here."""
+        place = await self._place(request)
+        tries = await buildlogs.tries(place.store, request.path_params["key"])
+        found = [{"startedAt": one.began, "size": one.size} for one in tries]
+        return JSONResponse({"tries": found}, headers={"Cache-Control": "no-store"})
 
     async def lock(self, request: Request) -> Response:
         """The packages of the image that was built under a specKey."""

@@ -29,6 +29,7 @@ SEGMENTS = "logs/.segments/"
 MAX_KEY_BYTES = 1024
 
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
+_TRY_LOG = re.compile(r"/tries/(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z\.log\Z", re.ASCII)
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 _JOB_KEY = re.compile(r"(?P<name>[a-z0-9]([-a-z0-9.]*[a-z0-9])?)-(?P<uid8>[0-9a-f]{8})\Z")
 _RANK_KEY = re.compile(
@@ -118,6 +119,25 @@ def environment_prefix(spec_key: str) -> str:
 def build_log(spec_key: str) -> str:
     """The log of the newest build; raises LayoutError."""
     return environment_prefix(spec_key) + stored.BUILD_LOG
+
+
+def try_log(spec_key: str, began: str) -> str:
+    """The log of one try. began: RFC 3339, in whole seconds of UTC. Raises LayoutError."""
+    key = f"{try_logs(spec_key)}{began.replace('-', '').replace(':', '')}.log"
+    if not _TRY_LOG.search(key):
+        raise LayoutError(f"{began!r} is not a moment such as 2026-01-02T03:04:05Z")
+    return key
+
+
+def began_of(key: str) -> str:
+    """When the try began whose log lies there (RFC 3339); empty for another key."""
+    found = _TRY_LOG.search(key)
+    return "{}-{}-{}T{}:{}:{}Z".format(*found.groups()) if found else ""
+
+
+def try_logs(spec_key: str) -> str:
+    """The folder of all tries' logs; raises LayoutError."""
+    return environment_prefix(spec_key) + stored.TRIES
 
 
 def lock(spec_key: str) -> str:

@@ -190,11 +190,23 @@ class _Scan:
         except UnicodeEncodeError:
             problem = "the link's target is not valid Unicode"
         if problem:
+            if environment := self._virtual_environment(disk_path):
+                raise SnapshotError(
+                    f"{environment}/ is a virtual environment, which runs nowhere else ({path} -> {_shown(target)}); "
+                    f"put the line {environment.rpartition('/')[2]}/ into {self.ignore_file}, or use --ignore"
+                )
             raise SnapshotError(
                 f"{path} -> {_shown(target)}: {problem}; a link must be relative and point into the folder: "
                 f"copy the target here, or ignore the link"
             )
         return target
+
+    def _virtual_environment(self, disk_path: str) -> str:
+        """The folder above a path that is a venv, or empty."""
+        above = disk_path.rpartition("/")[0]
+        while above and not (self.root / above / "pyvenv.cfg").is_file():
+            above = above.rpartition("/")[0]
+        return above
 
 
 def scan(

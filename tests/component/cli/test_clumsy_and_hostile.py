@@ -117,6 +117,30 @@ def test_a_file_with_the_longest_name_is_pulled(cli: Cli) -> None:
     assert ["x" * 255] == [path.name for path in (cli.folder / "got").iterdir()]
 
 
+def test_a_name_with_a_colon_is_pulled(cli: Cli) -> None:
+    """`a:b` was taken for a drive, and kept every file behind it away."""
+    cli.write(t__py="for name in ('a:b.pt', 'z'): open('outputs/' + name, 'w').write(name)")
+    cli("run", "t.py")
+
+    cli("pull", "@last", "got")
+
+    assert ["a:b.pt", "z"] == sorted(path.name for path in (cli.folder / "got").iterdir())
+
+
+def test_a_virtual_environment_in_the_folder_is_told_with_the_line_that_leaves_it_out(cli: Cli) -> None:
+    cli.write(t__py="print('ran')")
+    (cli.folder / ".env" / "bin").mkdir(parents=True)
+    (cli.folder / ".env" / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (cli.folder / ".env" / "bin" / "python").symlink_to("/usr/bin/python3")
+
+    refused = cli("run", "t.py", code=2).stderr
+
+    assert ".env/ is a virtual environment" in refused
+    assert "put the line .env/ into .gitignore" in refused
+    cli.write(__gitignore=".env/\n")
+    assert "ran" in cli("run", "t.py").stdout
+
+
 def test_one_broken_record_does_not_hide_the_others(cli: Cli) -> None:
     cli.write(t__py="")
     broken = cli.json("run", "t.py", "--name", "broken")

@@ -109,6 +109,28 @@ def test_azures_file_a_conda_file_and_our_manifest_have_one_key(cli: Cli) -> Non
     assert 1 == len(keys)
 
 
+def test_a_folder_a_job_file_and_the_environment_in_it_have_one_key(cli: Cli) -> None:
+    cli.write(
+        env__yaml="image: python:3.12-slim\npip: [numpy]\n",
+        job__yaml="command: python t.py\ncode: .\nenvironment: {image: 'python:3.12-slim', pip: [numpy]}\n",
+    )
+    flags = ("--base-digest", DIGEST, "-o", "name")
+
+    keys = {cli("env", "hash", *target, *flags).stdout for target in ((), (".",), ("job.yaml",), ("env.yaml",))}
+
+    assert 1 == len(keys)
+    assert cli("env", "diff", ".", "env.yaml").stdout.startswith("equal: ")
+
+
+def test_a_folder_without_a_job_file_means_the_packages_that_run_would_find(cli: Cli) -> None:
+    cli.write(requirements__txt="numpy\n", job__yaml="command: x\ncode: .\n")
+
+    of_job, of_file = (cli("env", "hash", target, "-o", "name").stdout for target in (".", "requirements.txt"))
+    (cli.folder / "job.yaml").unlink()
+
+    assert of_job == of_file == cli("env", "hash", "-o", "name").stdout
+
+
 def test_the_registry_tells_the_digest_of_the_platform(cli: Cli, registry: str) -> None:
     cli.write(env__yaml=ENVIRONMENT.replace("python:3.12-slim", f"{registry}/ml/base:1"))
 
@@ -150,11 +172,20 @@ def test_a_person_sees_keys_and_what_went_in(cli: Cli) -> None:
         (("env", "hash", "env.yaml", "--image", "b:1"), "--image: env.yaml names a base of its own"),
         (("env", "hash", "bad.txt"), "bad.txt:2: pip[1]: '../x' is a path on a machine"),
         (("env", "hash", "none.yaml"), "does not exist"),
+        (("env", "hash", "empty"), "empty has none of job.yaml, job.yml, conda.yaml"),
+        (("env", "hash", "named.yaml"), "names Environment/torch of the cluster; see its keys: stoker env show torch"),
+        (("env", "hash", "job.yaml", "--image", "b:1"), "--image: job.yaml names a base of its own"),
         (("env", "hsah"), "did you mean hash?"),
     ],
 )
 def test_what_cannot_be_meant_is_told(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
-    cli.write(env__yaml=ENVIRONMENT, bad__txt="numpy\n../x\n")
+    (cli.folder / "empty").mkdir()
+    cli.write(
+        env__yaml=ENVIRONMENT,
+        bad__txt="numpy\n../x\n",
+        named__yaml="command: x\nenvironment: torch\n",
+        job__yaml="command: x\nenvironment: {image: a}\n",
+    )
 
     assert words in cli(*arguments, code=2).stderr
 

@@ -76,6 +76,50 @@ def test_the_exit_code_is_the_jobs_own(cli: Cli, text: str, code: int, reason: s
     assert words in record["message"]
 
 
+def test_a_job_file_without_code_is_told_so_before_it_runs(cli: Cli) -> None:
+    cli.write(train__py="", job__yaml="command: python train.py\n")
+
+    told = cli("run", code=2).stderr
+
+    assert "job.yaml names no code; this folder is code: ." in told
+    assert "names no code" not in cli("run", "train.py").stderr
+
+
+def test_a_command_that_does_not_exist_is_told_in_words_that_fit_a_laptop(cli: Cli) -> None:
+    cli.write(job__yaml="command: trian --fast\n")
+
+    record = cli.json("run", code=127)
+
+    assert "CommandNotFound" == record["reason"]
+    assert "there is no 'trian' on PATH; name an image or an environment that has it" in record["message"]
+
+
+def test_the_runs_of_a_pool_are_not_none_when_no_cluster_can_be_asked(cli: Cli) -> None:
+    told = cli("ls", "--compute", "gpu", code=125)
+
+    assert "no kubeconfig" in told.stderr
+    assert "" == told.stdout
+
+
+def test_an_empty_job_file_is_told_what_is_wanted(cli: Cli) -> None:
+    cli.write(job__yaml="")
+
+    assert "job.yaml: is empty; write at least command: ..." in cli("run", code=2).stderr
+
+
+def test_what_is_no_file_and_was_not_saved_is_said(cli: Cli) -> None:
+    """A link to a model elsewhere once went missing without a word."""
+    cli.write(t__py="import os; os.symlink('/etc/hostname', 'outputs/best.pt'); os.mkfifo('outputs/pipe')")
+
+    record = cli.json("run", "t.py")
+
+    assert ["best.pt", "pipe"] == [one["path"] for one in record["skipped"]]
+    assert record["skipped"] == cli.json("show", "@last")["skipped"]
+    link = "not saved: outputs/best.pt: a link that leads out of the working directory (/etc/hostname)"
+    assert link in cli("show", "@last").stdout
+    assert link in cli("run", "t.py").stderr
+
+
 def test_a_missing_entry_file_is_named(cli: Cli) -> None:
     cli.write(train__py="", job__yaml="command: python trian.py\ncode: .\n")
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from rattler.package import BuildString
 
 from lab import packages
 from stoker.core.environment import keys
-from tests.support import environments, registries
+from tests.support import environments
 from tests.support.environments import Built, build, push_base, request
 from tests.support.registries import RunningRegistry
 
@@ -20,18 +20,6 @@ DEPENDENCIES = ["native-conda", "pip", "post-link-conda", "python 3.11.*", "tiny
 MIXED = {"channels": ["lab"], "dependencies": DEPENDENCIES}
 PIP = {"requirements": ["numpy", "stoker-source", "stoker-tiny"]}
 ROOT = keys.PREFIX.lstrip("/")
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[packages.Packages]:
-    with packages.serving(packages.ensure(lambda line: None)) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    with registries.registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

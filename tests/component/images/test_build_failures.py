@@ -6,11 +6,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from lab import packages
 from stoker.core.environment.request import MOST_RESULT_BYTES, BuildResult
@@ -20,30 +18,8 @@ from tests.support.environments import build, push_base, request
 from tests.support.registries import RunningRegistry
 
 
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    return packages.ensure(lambda line: None)
-
-
-@pytest.fixture(scope="module")
-def served(folder: Path) -> Iterator[packages.Packages]:
-    with packages.serving(folder) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    with registries.registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def base(registry: RunningRegistry) -> str:
-    return push_base(registry)
-
-
 def test_a_file_that_is_not_the_one_that_the_index_names_is_refused(
-    registry: RunningRegistry, base: str, folder: Path, tmp_path: Path
+    registry: RunningRegistry, base: str, package_folder: Path, tmp_path: Path
 ) -> None:
     changed = tmp_path / "index"
     (changed / "files").mkdir(parents=True)
@@ -59,9 +35,9 @@ def test_a_file_that_is_not_the_one_that_the_index_names_is_refused(
 
 
 def test_an_index_that_asks_for_a_password_is_named_with_the_fix(
-    registry: RunningRegistry, base: str, folder: Path, tmp_path: Path
+    registry: RunningRegistry, base: str, package_folder: Path, tmp_path: Path
 ) -> None:
-    with packages.serving(folder, login="user:secret") as served:
+    with packages.serving(package_folder, login="user:secret") as served:
         built = build(request(registry, base, served, pip={"requirements": ["stoker-tiny"]}), tmp_path)
 
     assert (1, "IndexUnauthorized") == (built.code, built.result.reason)
@@ -70,9 +46,9 @@ def test_an_index_that_asks_for_a_password_is_named_with_the_fix(
 
 
 def test_credentials_of_an_index_are_used_and_left_nowhere(
-    registry: RunningRegistry, base: str, folder: Path, tmp_path: Path
+    registry: RunningRegistry, base: str, package_folder: Path, tmp_path: Path
 ) -> None:
-    with packages.serving(folder, login="user:word-of-pass") as served:
+    with packages.serving(package_folder, login="user:word-of-pass") as served:
         netrc = tmp_path / "netrc"
         netrc.write_text("machine 127.0.0.1 login user password word-of-pass\n")
         netrc.chmod(0o600)

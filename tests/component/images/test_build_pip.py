@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -19,23 +18,6 @@ from tests.support.registries import RunningRegistry
 
 SCIENCE = ("lightgbm", "numpy", "pandas", "scikit-learn", "stoker-tiny==1.0")
 LAYOUT = Layout(keys.PREFIX, "3.11")
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[packages.Packages]:
-    with packages.serving(packages.ensure(lambda line: None)) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    with registries.registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def base(registry: RunningRegistry) -> str:
-    return push_base(registry)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Records are found in a real registry in two requests, and only what is not there is a miss."""
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import msgspec
 import pytest
@@ -71,6 +72,20 @@ async def test_a_record_names_its_image_and_keeps_its_lock(running: RunningRegis
 
     assert KnownImage(f"{place.url}/environments@{digest}", "workspace", LOCK, 7) == found
     assert CONTENT == await records_of(known).lock(place, SPEC, running.keyring)
+
+
+async def test_a_record_of_an_image_that_nobody_signed_is_a_miss_where_images_are_signed(
+    running: RunningRegistry, known: Registry
+) -> None:
+    bare, signed = place_of(running, "bare"), place_of(running, "signed")
+    await put(known.client(running.keyring), bare)
+    await put(known.client(running.keyring), signed, signed_by="sha256:1")
+    look = partial(records_of(known).find, spec_key=SPEC, definition_key=DEFINITION, keyring=running.keyring)
+
+    assert None is await look(bare, source="workspace", signed=True)
+    assert (await look(bare, source="workspace")) is not None
+    found = await look(signed, source="workspace", signed=True)
+    assert "sha256:1" == (found.signed_by if found else "")
 
 
 @pytest.mark.parametrize(

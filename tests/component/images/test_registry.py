@@ -14,7 +14,7 @@ from stoker.images import connections
 from stoker.images.auth import Credential, Keyring
 from stoker.images.client import INDEX_TYPES, MANIFEST_TYPES
 from stoker.images.errors import RegistryUnreachable
-from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, Registry
+from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, PlatformMissing, Registry
 
 AMD64 = "linux/amd64"
 
@@ -28,6 +28,7 @@ class FakeRegistry:
 
     def __init__(self) -> None:
         self.manifests: dict[str, tuple[bytes, str]] = {}
+        self.blobs: dict[str, bytes] = {}
         self.auth = "none"
         self.answers: list[int] = []
         self.asked: list[str] = []
@@ -39,6 +40,12 @@ class FakeRegistry:
         self.manifests[tag] = self.manifests[digest_of(content)] = (content, media_type)
         return digest_of(content)
 
+    def push_image(self, tag: str, **config: str) -> str:
+        """An image without an index."""
+        content = json.dumps(config).encode()
+        self.blobs[digest_of(content)] = content
+        return self.push(tag, {"config": {"digest": digest_of(content), "size": len(content)}})
+
     def push_index(self, tag: str, **platforms: str) -> str:
         entries = [
             {"digest": digest, "platform": dict(zip(("os", "architecture"), place.split("_"), strict=True))}
@@ -49,6 +56,7 @@ class FakeRegistry:
     async def start(self) -> web.AppRunner:
         app = web.Application()
         app.router.add_get("/v2/{name:.*}/manifests/{target}", self._manifest)
+        app.router.add_get("/v2/{name:.*}/blobs/{digest}", self._blob)
         app.router.add_get("/token", self._token)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
@@ -71,6 +79,10 @@ class FakeRegistry:
         if found is None:
             return web.Response(status=404)
         return web.Response(body=found[0], content_type=found[1])
+
+    async def _blob(self, request: web.Request) -> web.Response:
+        found = self.blobs.get(request.match_info["digest"])
+        return web.Response(status=404) if found is None else web.Response(body=found)
 
     async def _token(self, request: web.Request) -> web.Response:
         self.tokens += 1
@@ -113,10 +125,70 @@ async def test_an_index_becomes_the_manifest_of_the_platform(fake: FakeRegistry,
         assert (await client.resolve(reference, "linux/arm64")).endswith(other)
 
 
-async def test_a_platform_that_is_not_there_is_not_found(fake: FakeRegistry, client: Registry) -> None:
-    fake.push_index("1", linux_arm64=fake.push("a", {"config": {}}), unknown_unknown="sha256:0")
+async def test_an_image_for_other_platforms_is_told_with_those(fake: FakeRegistry, client: Registry) -> None:
+    one, two = fake.push("a", {"config": {}}), fake.push("b", {"config": {"b": 1}})
+    fake.push_index("1", linux_arm64=one, windows_amd64=two, unknown_unknown="sha256:0")
 
-    with pytest.raises(BaseImageNotFound, match="no linux/amd64, only linux/arm64"):
+    with pytest.raises(PlatformMissing, match="there for linux/arm64, windows/amd64, and not for linux/amd64") as told:
+        await client.resolve(f"{fake.host}/team/train:1", AMD64)
+
+    assert "use an image for linux/amd64, or a pool" in told.value.fix
+
+
+@pytest.mark.parametrize(
+    ("config", "platform"),
+    [
+        ({"os": "linux", "architecture": "amd64"}, AMD64),
+        ({"os": "linux", "architecture": "arm64", "variant": "v8"}, "linux/arm64"),
+        ({"architecture": "amd64"}, AMD64),
+        ({"os": "linux"}, AMD64),
+        ({}, "linux/arm64"),
+    ],
+)
+async def test_an_image_without_an_index_is_for_the_platform_that_its_config_names(
+    fake: FakeRegistry, client: Registry, config: dict[str, str], platform: str
+) -> None:
+    """`crane append` names none: such an image is taken for any."""
+    digest = fake.push_image("1", **config)
+
+    assert (await client.resolve(f"{fake.host}/team/train:1", platform)).endswith(digest)
+
+
+@pytest.mark.parametrize(
+    ("config", "have"),
+    [
+        ({"os": "linux", "architecture": "arm64", "variant": "v8"}, "linux/arm64/v8"),
+        ({"os": "windows", "architecture": "amd64"}, "windows/amd64"),
+    ],
+)
+async def test_an_image_without_an_index_for_another_platform_is_told_with_it(
+    fake: FakeRegistry, client: Registry, config: dict[str, str], have: str
+) -> None:
+    digest = fake.push_image("1", **config)
+
+    for reference in (f"{fake.host}/team/train:1", f"{fake.host}/team/train@{digest}"):
+        with pytest.raises(PlatformMissing, match=f"there for {have}, and not for linux/amd64"):
+            await client.resolve(reference, AMD64)
+
+
+async def test_an_image_without_its_config_is_not_taken_for_good(fake: FakeRegistry, client: Registry) -> None:
+    fake.push_image("1", architecture="amd64")
+    fake.blobs.clear()
+
+    with pytest.raises(RegistryUnreachable, match="lacks its config"):
+        await client.resolve(f"{fake.host}/team/train:1", AMD64)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"manifests": [7]}, {"manifests": [{"platform": {"os": "linux", "architecture": "amd64"}}]}, {"config": 7}],
+)
+async def test_a_manifest_that_makes_no_sense_is_waited_for(
+    fake: FakeRegistry, client: Registry, document: dict[str, Any]
+) -> None:
+    fake.push("1", document)
+
+    with pytest.raises(RegistryUnreachable, match="cannot be read"):
         await client.resolve(f"{fake.host}/team/train:1", AMD64)
 
 

@@ -41,12 +41,6 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    with registries.registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
     """A registry that asks for a password."""
     with registries.registry(tmp_path_factory.mktemp("closed"), password=True) as found:
@@ -59,12 +53,6 @@ def daemon(
 ) -> Iterator[str]:
     with buildkits.buildkit(tmp_path_factory.mktemp("bk"), plain=(registry.address, closed.address)) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[packages.Packages]:
-    with packages.serving(packages.ensure(lambda line: None)) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from stoker.api.computecluster import ScaleProvider
+from stoker.api.providers import ScaleProvider
 from stoker.nodepools.pool import PoolError, ReplicasChanged
 from stoker.nodepools.scale import ScalePool
 from tests.component.nodepools.contract import Contract, Json

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.api.computecluster import StaticProvider
+from stoker.api.providers import StaticProvider
 from stoker.nodepools.static import StaticPool
 from tests.component.nodepools.contract import Contract
 

@@ -7,6 +7,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -380,12 +381,18 @@ SPEC_KEY = "a" * 64
 BUILT = f"{TEAM}/environments/{SPEC_KEY}"
 
 
-def test_viewers_read_what_a_build_said_and_which_packages_it_chose(served: Served) -> None:
-    kept = {layout.build_log(SPEC_KEY): b"solve 12 packages\ndone\n", layout.lock(SPEC_KEY): b'{"packages": []}'}
-    for key, content in kept.items():
+def leave(served: Served, content: dict[str, bytes]) -> None:
+    """Stores what a build leaves."""
+    for key, text in content.items():
         path = served.store("team").path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        path.write_bytes(text)
+
+
+def test_viewers_read_what_a_build_said_and_which_packages_it_chose(served: Served) -> None:
+    leave(
+        served, {layout.build_log(SPEC_KEY): b"solve 12 packages\ndone\n", layout.lock(SPEC_KEY): b'{"packages": []}'}
+    )
 
     whole = served.call("GET", f"{BUILT}/log", token="team-stoker-viewer")
     rest = served.call("GET", f"{BUILT}/log?offset=18", token="team-stoker-viewer")
@@ -396,9 +403,32 @@ def test_viewers_read_what_a_build_said_and_which_packages_it_chose(served: Serv
     assert b'{"packages": []}' == served.call("GET", f"{BUILT}/lock", token="team-stoker-viewer").body
 
 
+def test_the_log_of_each_try_is_read_by_its_place(served: Served) -> None:
+    """The newest try is told once, whether it goes on or has ended."""
+    first, second = "2026-01-02T03:04:05Z", "2026-01-02T03:05:05Z"
+    leave(served, {layout.try_log(SPEC_KEY, first): b"no route\n", layout.build_log(SPEC_KEY): b"no room\n"})
+
+    def tries() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = served.call("GET", f"{BUILT}/tries", token="team-stoker-viewer").json["tries"]
+        return found
+
+    def read(number: int) -> bytes:
+        return served.call("GET", f"{BUILT}/log?try={number}", token="team-stoker-viewer").body
+
+    assert [{"startedAt": first, "size": 9}, {"startedAt": "", "size": 8}] == tries()
+    leave(served, {layout.try_log(SPEC_KEY, second): b"no room\n"})
+    assert [{"startedAt": first, "size": 9}, {"startedAt": second, "size": 8}] == tries()
+    assert [b"no room\n", b"no route\n", b"no room\n"] == [read(number) for number in (0, 1, 2)]
+    leave(served, {layout.build_log(SPEC_KEY): b"another"})
+    assert [b"no route\n", b"no room\n", b"another"] == [read(number) for number in (1, 2, 3)]
+    assert 404 == served.call("GET", f"{BUILT}/log?try=4", token="team-stoker-viewer").status
+
+
 def test_what_was_not_built_here_has_no_log(served: Served) -> None:
     for what in ("log", "lock"):
         answer = served.call("GET", f"{BUILT}/{what}", token="team-stoker-viewer")
         assert (404, "NotFound") == (answer.status, answer.reason)
         assert 403 == served.call("GET", f"{BUILT}/{what}", token="other-stoker-viewer").status
         assert 400 == served.call("GET", f"{TEAM}/environments/x/{what}", token="team-stoker-viewer").status
+    assert {"tries": []} == served.call("GET", f"{BUILT}/tries", token="team-stoker-viewer").json
+    assert 403 == served.call("GET", f"{BUILT}/tries", token="other-stoker-viewer").status

@@ -26,7 +26,23 @@ def test_commands_import_no_cluster_client(arguments: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["init", "run", "ls", "show", "logs", "why", "cancel", "pull", "rm", "gc", "snapshot", "doctor", "completion"],
+    [
+        "init",
+        "run",
+        "ls",
+        "show",
+        "logs",
+        "why",
+        "cancel",
+        "pull",
+        "rm",
+        "gc",
+        "snapshot",
+        "env",
+        "registry",
+        "doctor",
+        "completion",
+    ],
 )
 def test_every_command_has_help_with_examples(command: str) -> None:
     done = subprocess.run(
@@ -35,3 +51,11 @@ def test_every_command_has_help_with_examples(command: str) -> None:
 
     assert "stoker " + command in done.stdout
     assert "Examples:" in done.stdout
+
+
+def test_without_a_command_there_is_the_help_and_nothing_else() -> None:
+    done = subprocess.run([sys.executable, "-m", "stoker.cli"], capture_output=True, text=True)
+
+    assert 2 == done.returncode
+    assert done.stderr.startswith("Usage: stoker ")
+    assert "see `stoker --help`" not in done.stderr

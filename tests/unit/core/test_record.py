@@ -117,5 +117,22 @@ def test_a_result_lists_ranks_and_outputs() -> None:
     assert (told["startedAt"], told["exitCode"]) == (None, 3)
 
 
+def test_a_result_names_what_was_no_file_and_only_the_first_of_many() -> None:
+    many = [{"path": f"outputs/{number:03}", "reason": "a FIFO"} for number in range(101)]
+    few = [
+        {"path": "logs/x", "reason": "a FIFO"},
+        {"path": "outputs/best.pt", "reason": "a link that leads nowhere (x)"},
+    ]
+
+    def told(*skipped: list[dict[str, str]]) -> dict[str, Any]:
+        ranks = tuple(RankEnd(rank, {**build.seal(), "skipped": one}) for rank, one in enumerate(skipped))
+        ending = Ending("Completed", "Completed", "", 0, attempts=((1, "Completed", ranks),))
+        return record.result_record(Identity("iris", "team", build.UID, build.KEY, build.stamp(0)), ending)
+
+    assert [{"path": "best.pt", "reason": "a link that leads nowhere (x)", "rank": 1}] == told([], few)["skipped"]
+    assert record.MOST_SKIPPED == len(told(many)["skipped"])
+    assert "skipped" not in told([])
+
+
 def test_a_record_is_written_in_one_way() -> None:
     assert record.encode({"b": 1, "a": "ü"}) == '{\n  "a": "ü",\n  "b": 1\n}\n'

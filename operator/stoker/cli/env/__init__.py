@@ -15,6 +15,16 @@ COMMANDS = {
 }
 
 
-@click.group(cls=Commands, package="stoker.cli.env", table=COMMANDS)
+@click.group(
+    cls=Commands,
+    package="stoker.cli.env",
+    table=COMMANDS,
+    epilog="""\b
+Examples:
+  stoker env hash             the keys of what `stoker run` takes in this folder
+  stoker env build torch      wait for the image of Environment/torch, and show its build
+  stoker env show torch
+""",
+)
 def env() -> None:
     """Environments: images named by what is in them, found or built."""

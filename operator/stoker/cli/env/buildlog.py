@@ -10,10 +10,10 @@ from stoker.sdk.wayin import Server
 PAUSE_SECONDS = 1.0
 
 
-def pieces(server: Server, spec_key: str) -> Iterator[bytes]:
-    """What is stored now."""
+def pieces(server: Server, spec_key: str, number: int = 0) -> Iterator[bytes]:
+    """What is stored now. number: of one of the tries that are kept; 0 for the newest."""
     offset = 0
-    while piece := server.build_log(spec_key, offset)[0]:
+    while piece := server.build_log(spec_key, offset, number)[0]:
         offset += len(piece)
         yield piece
 

@@ -15,21 +15,22 @@ Examples:
   stoker env diff a.yaml b.yaml --exit-code    ends with 1 where they differ, for scripts
 """
 )
-@click.argument("one", metavar="A", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.argument("other", metavar="B", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("one", metavar="A", type=click.Path(path_type=Path, exists=True))
+@click.argument("other", metavar="B", type=click.Path(path_type=Path, exists=True))
 @click.option("--image", metavar="IMAGE", help="Base image of a file that names none.")
 @click.option("--exit-code", is_flag=True, help="End with 1 where they differ.")
 @common
 def diff(common: Common, one: Path, other: Path, image: str | None, exit_code: bool) -> int:
-    """Say in which inputs the environments in files A and B differ. No registry is asked.
+    """Say in which inputs the environments in A and B differ: files of environments or jobs, or folders. No registry is
+    asked.
 
     What is written otherwise and means the same (order, blanks, comments, spelling of names) is no difference.
     """
     from stoker.core.environment import keys
     from stoker.core.environment.difference import differences
-    from stoker.sdk.definitions import of_file
+    from stoker.sdk.definition_in import definition_in
 
-    left, right = (of_file(path, str(path), image or "", only_if_missing=True) for path in (one, other))
+    left, right = (definition_in(path, common.here, image or "", only_if_missing=True) for path in (one, other))
     found = differences(left, right)
     value = {
         "equal": not found,

@@ -19,13 +19,14 @@ PLATFORMS = ("linux/amd64", "linux/arm64")
 @click.command(
     epilog="""\b
 Examples:
+  stoker env hash                                        what `stoker run` takes in this folder
   stoker env hash environment.yaml                       an Environment, or Azure ML's environment file
   stoker env hash conda.yaml --image python:3.12-slim    a conda file or requirements.txt, and its base
   stoker env hash env.yaml --base-digest sha256:1f2e...  no registry is asked
   stoker env hash env.yaml -o json                       for programs
 """
 )
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, exists=True), required=False)
 @click.option("--image", metavar="IMAGE", help="Base image of a file that names none.")
 @click.option(
     "--platform", type=click.Choice(PLATFORMS), default=PLATFORMS[0], show_default=True, help="Of specKey and stepsKey."
@@ -40,9 +41,10 @@ Examples:
 )
 @common
 def hash(
-    common: Common, file: Path, image: str | None, platform: str, base_digest: str | None, insecure: tuple[str, ...]
+    common: Common, file: Path | None, image: str | None, platform: str, base_digest: str | None, insecure: tuple[str, ...]
 ) -> None:  # fmt: skip
-    """Print the keys of the environment in FILE, and what went into them.
+    """Print the keys of the environment in FILE, and what went into them. A job's file, or a folder (else the current one),
+    means what `stoker run` takes from it.
 
     definitionKey is the content's name everywhere, on a laptop too. specKey is what a registry is asked for: the same with
     the base's digest and the platform. stepsKey names the base with its docker steps. lockKey is known once the packages
@@ -51,9 +53,9 @@ def hash(
     if base_digest is not None and not re.fullmatch(r"sha256:[0-9a-f]{64}", base_digest):
         raise BadInput("--base-digest", f"{base_digest!r} is not a digest", "write sha256:<64 hex digits>")
     from stoker.core.environment import keys
-    from stoker.sdk.definitions import of_file
+    from stoker.sdk.definition_in import definition_in
 
-    definition = of_file(file, str(file), image or "")
+    definition = definition_in(file or common.here, common.here, image or "")
     base = _base(common, definition, platform, base_digest, frozenset(insecure))
     steps = keys.steps_key(definition.steps, definition.context_digest, base, platform) if base else None
     value = {

@@ -53,6 +53,7 @@ def _print(value: Mapping[str, Any]) -> None:
             ("image", image.get("image")), ("source", image.get("source")), ("specKey", image.get("specKey")),
             ("lockKey", image.get("lockKey")),
             ("size", human_bytes(image["sizeBytes"]) if image.get("sizeBytes") else ""),
+            ("signed by", image.get("signedBy")),
             ("built in", f"{image['buildSeconds']} s" if image.get("buildSeconds") else ""),
         )  # fmt: skip
         for label, text in facts:

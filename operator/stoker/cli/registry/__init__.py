@@ -8,6 +8,11 @@ from stoker.cli.group import Commands
 COMMANDS = {"load": ("load", "Put the images of an OCI layout into a registry.")}
 
 
-@click.group(cls=Commands, package="stoker.cli.registry", table=COMMANDS)
+@click.group(
+    cls=Commands,
+    package="stoker.cli.registry",
+    table=COMMANDS,
+    epilog="\b\nExamples:\n  stoker registry load ./layout registry.example.com/base",
+)
 def registry() -> None:
     """Registries: bring images where no network reaches."""

@@ -24,6 +24,10 @@ BACK_OFF = (10.0, 60.0)
 AGAIN_SECONDS = 3600.0
 #: What another try does not mend while the builder's settings are the same.
 OF_THE_BUILDER = frozenset({"OutOfMemory", "DiskFull", "Timeout", "NoBuilderAvailable"})
+#: What a person mends in a Secret, where the operator does not look: tried again after so long, in seconds; the last one
+#: holds for all that follow.
+OF_A_SECRET = frozenset({"SigningKeyNotFound", "SigningKeyInvalid"})
+SECRET_BACK_OFF = (60.0, 300.0, 3600.0)
 CONTAINER = "build"
 _DISK = re.compile(r"ephemeral[- ]storage|emptydir|disk", re.IGNORECASE)
 _OOM_EXIT = 137
@@ -75,12 +79,13 @@ class Standing:
         return self.last is not None and self.last.result is not None and not self.last.result.reason
 
 
-def label(spec_key: str, refresh: str = "") -> str:
+def label(spec_key: str, refresh: str = "", signing_secret: str = "") -> str:
     """What names a build: the same for all who want the same image. With another `refresh` the packages are chosen anew,
-    so it is another build."""
-    if not refresh:
+    and with another Secret another key signs, so it is another build."""
+    words = [spec_key, refresh, *([signing_secret] if signing_secret else [])]
+    if not any(words[1:]):
         return keys.short(spec_key)
-    return keys.short(hashlib.sha256(f"{spec_key}\n{refresh}".encode()).hexdigest())
+    return keys.short(hashlib.sha256("\n".join(words).encode()).hexdigest())
 
 
 def job_name(build: str, number: int) -> str:
@@ -114,6 +119,9 @@ def standing(build: Build, builder_digest: str, forgotten_before: float = 0.0) -
     if last.result.reason in OF_THE_BUILDER:
         changed = last.job.metadata.annotations.get(names.ANNOTATION_BUILDER) != builder_digest
         return Standing(last, last.number + 1, 0.0 if changed else None)
+    if last.result.reason in OF_A_SECRET:
+        wait = SECRET_BACK_OFF[min(last.number, len(SECRET_BACK_OFF)) - 1]
+        return Standing(last, last.number + 1, ended + wait)
     if not last.result.transient:
         return Standing(last, last.number + 1, None)
     row = last.number % TRIES

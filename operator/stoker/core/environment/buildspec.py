@@ -18,6 +18,7 @@ from stoker.core.environment.request import (
     INDEX_AUTH_FILE,
     REGISTRY_AUTH_DIRECTORY,
     REQUEST_VARIABLE,
+    SIGNING_DIRECTORY,
     BuildRequest,
     Context,
 )
@@ -104,6 +105,7 @@ def request(plan: BuildPlan) -> BuildRequest:
         addresses=dict(means.addresses),
         refresh=plan.refresh,
         buildkit=plan.buildkit,
+        signing=means.signing_secret,
         prefix=keys.PREFIX,
         bytecode=plan.bytecode,
     )
@@ -169,6 +171,8 @@ def _mounted(plan: BuildPlan) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]
     if means.index_secret:
         folder, _, file = INDEX_AUTH_FILE.rpartition("/")
         yield _secret("index", means.index_secret, "netrc", folder, file)
+    if means.signing_secret:
+        yield _signing(means.signing_secret)
     if plan.secrets:
         sources = [
             {"secret": {"name": one.secret_ref.name, "items": [{"key": one.secret_ref.key, "path": one.id}]}}
@@ -184,3 +188,14 @@ def _secret(name: str, secret: str, key: str, folder: str, file: str) -> tuple[d
         "secret": {"secretName": secret, "items": [{"key": key, "path": file}], "defaultMode": 0o440},
     }
     return volume, {"name": name, "mountPath": folder, "readOnly": True}
+
+
+def _signing(secret: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Optional, so that the builder starts and says what is missing, where a pod would wait without a word."""
+    items = [{"key": key, "path": key} for key in ("cosign.key", "cosign.password")]
+    volume = {"secretName": secret, "items": items, "defaultMode": 0o440, "optional": True}
+    return {"name": "signing", "secret": volume}, {
+        "name": "signing",
+        "mountPath": SIGNING_DIRECTORY,
+        "readOnly": True,
+    }

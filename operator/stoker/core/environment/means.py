@@ -34,14 +34,16 @@ class Builder:
 class Means:
     """registry: the namespace's own, where built images go; None: nothing can be found or built. trusted: read only, in
     order. index_secret: Secret whose key `netrc` has the credentials of package indexes. service_account: whose cloud
-    identity builds have. buildkit: `tcp://host:port` of a daemon of one's own. insecure: `host:port` of other registries
-    that speak http. addresses: (host of a registry, `host:port` where pods connect instead)."""
+    identity builds have. signing_secret: Secret with whose key built images are signed; empty: they are not. buildkit:
+    `tcp://host:port` of a daemon of one's own. insecure: `host:port` of other registries that speak http. addresses:
+    (host of a registry, `host:port` where pods connect instead)."""
 
     registry: RegistryPlace | None = None
     trusted: tuple[RegistryPlace, ...] = ()
     mirrors: Mirrors = field(default_factory=Mirrors)
     index_secret: str = ""
     service_account: str = ""
+    signing_secret: str = ""
     buildkit: str = ""
     insecure: tuple[str, ...] = ()
     addresses: tuple[tuple[str, str], ...] = ()

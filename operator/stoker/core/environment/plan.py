@@ -104,7 +104,7 @@ def _image(environment: Environment, platform: str, found: Resolution) -> Resolv
     return ResolvedImage(
         platform=platform, spec_key=found.spec_key, base=found.base, lock_key=image.lock_key,
         digest=pinned.partition("@")[2], image=pinned, size_bytes=image.size_bytes,
-        source="built" if same else image.source,
+        source="built" if same else image.source, signed_by=image.signed_by,
         build_seconds=former.build_seconds if same and former is not None else image.build_seconds,
     )  # fmt: skip
 

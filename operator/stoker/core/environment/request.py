@@ -16,6 +16,8 @@ REQUEST_VARIABLE = "STOKER_BUILD"
 REGISTRY_AUTH_DIRECTORY = "/var/run/stoker/registries"
 #: File with the credentials of package indexes, in netrc's format, where the Workspace names a Secret with one.
 INDEX_AUTH_FILE = "/var/run/stoker/index/netrc"
+#: Folder with the key that images are signed with, where the Workspace names a Secret with one.
+SIGNING_DIRECTORY = "/var/run/stoker/signing"
 #: What Kubernetes keeps of a termination message, in bytes.
 MOST_RESULT_BYTES = 4096
 
@@ -47,6 +49,7 @@ class BuildRequest(Spec, kw_only=True):
     other registries of that form, only read; what they hold is taken from there. insecure: `host:port` that speak http.
     addresses: host of a registry -> `host:port` that is connected to instead.
     refresh: the Environment's `refresh`, kept with the record. buildkit: address of a daemon, empty for none.
+    signing: name of the Secret with whose key the image is signed, empty for none.
     prefix: where the packages go, an absolute path. bytecode: whether modules are compiled.
     """
 
@@ -67,6 +70,7 @@ class BuildRequest(Spec, kw_only=True):
     addresses: dict[str, str] = msgspec.field(default_factory=dict)
     refresh: str = ""
     buildkit: str = ""
+    signing: str = ""
     prefix: str
     bytecode: bool = True
 

@@ -67,13 +67,14 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class Image:
     """An environment's image on one platform. source: given | workspace | global | built. size_bytes: of its compressed
-    layers; build_seconds: of the build that made it; both 0 where unknown."""
+    layers; build_seconds: of the build that made it; both 0 where unknown. signed_by: fingerprint of the key."""
 
     image: str
     source: str
     lock_key: str = ""
     size_bytes: int = 0
     build_seconds: int = 0
+    signed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class _Keys:
         self.files = files
         self.definition_key = keys.definition_key(defined)
         self.spec_key = keys.spec_key(defined, base, platform)
-        self.label = builds.label(self.spec_key, refresh)
+        self.label = builds.label(self.spec_key, refresh, means.signing_secret)
 
     @property
     def told(self) -> dict[str, str]:
@@ -234,7 +235,13 @@ def _found_or_built(
     told: dict[str, Any] = {**found.told, "standing": standing}
     made = standing.last.job.metadata.uid if standing.made and standing.last else ""
     question = EnvironmentRecord(
-        wanted.namespace, found.spec_key, found.definition_key, means.places, found.refresh, made
+        wanted.namespace,
+        found.spec_key,
+        found.definition_key,
+        means.places,
+        found.refresh,
+        made,
+        bool(means.signing_secret),
     )
     answer = trail.ask(question)
     while isinstance(answer, Found) and _is_stale(answer.value, standing, now):
@@ -260,7 +267,9 @@ def _image(known: KnownImage, standing: Standing) -> Image:
     # The record comes a moment before the build's own end.
     built = standing.last is not None and known.source == "workspace"
     seconds = standing.last.seconds if built and standing.last else 0
-    return Image(known.image, "built" if built else known.source, known.lock_key, known.size_bytes, seconds)
+    return Image(
+        known.image, "built" if built else known.source, known.lock_key, known.size_bytes, seconds, known.signed_by
+    )
 
 
 def _waiting(

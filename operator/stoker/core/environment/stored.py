@@ -2,6 +2,8 @@
 
 ENVIRONMENTS = "environments/"
 BUILD_LOG = "build.log"
+#: Below it each try's own log, once it has ended: named by when it began, so that names sort by time.
+TRIES = "tries/"
 LOCK = "lock.json"
 
 

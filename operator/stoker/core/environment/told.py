@@ -20,9 +20,12 @@ _FIXES = {
     "HashMismatch": "the index sent another file than the hash says: correct the hash, or see who changed the file",
     "DockerStepFailed": "correct the named step",
     "BaseImageNotFound": "push the base image, or correct its name",
+    "ArchitectureMismatch": "use a base image for the platform of the pool's nodes, or a pool of another architecture",
     "BaseImageUnauthorized": "name a Secret that may read the base image in imagePullSecrets",
     "PushDenied": "see that the registry's Secret may push to it (spec.registry.secretRef of Workspace/default)",
     "RepositoryMissing": "create the repository in the registry",
+    "SigningKeyNotFound": "create the Secret that spec.signing.secretRef of Workspace/default names, or take that setting out",
+    "SigningKeyInvalid": "mend the Secret that spec.signing.secretRef of Workspace/default names",
     "OutOfMemory": "raise builder.resources.limits.memory in the chart's values; it is then built again",
     "DiskFull": "raise ephemeral-storage in builder.resources of the chart's values; it is then built again",
     "Timeout": "raise builder.timeoutSeconds in the chart's values, or take packages out; it is then built again",
@@ -82,6 +85,9 @@ def failed(title: str, standing: Standing, place: str) -> Answer:
     if standing.next_at is None:
         return Refused(result.reason, message, _FIXES.get(result.reason, _LOG))
     again = times.rfc3339(standing.next_at)
+    at_once = f"{_fix(result.reason)}; `stoker env build --again` tries it at once"
+    if result.reason in builds.OF_A_SECRET:
+        return Refused(result.reason, f"{message}; it is tried again at {again}", at_once)
     if last.number % builds.TRIES:
         return Unavailable(
             result.reason, f"{message}; Job {name} failed, the next try is at {again}", _fix(result.reason)
@@ -89,7 +95,7 @@ def failed(title: str, standing: Standing, place: str) -> Answer:
     return Refused(
         result.reason,
         f"{message}; {builds.TRIES} tries failed, the next one is at {again}",
-        f"{_fix(result.reason)}; `stoker env build --again` tries it at once",
+        at_once,
     )
 
 

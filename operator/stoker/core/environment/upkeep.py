@@ -69,14 +69,16 @@ def plan(view: UpkeepView, now: float) -> Plan[None]:
 
 def _questions(view: UpkeepView, one: Try, now: float, *, last: bool) -> list[Question]:
     key = one.job.metadata.annotations.get(names.ANNOTATION_SPEC_KEY, "")
-    if not key or not last or one.pod is None:
+    if not key or one.pod is None:
         return []
-    pod = one.pod.metadata.name
+    pod, began = one.pod.metadata.name, times.rfc3339(one.started_at)
     if one.result is None:
         started = any(status.state.running is not None for status in one.pod.status.container_statuses)
-        return [BuildLog(view.namespace, key, pod, str(int(now // LOG_EVERY)))] if started else []
-    asked: list[Question] = [BuildLog(view.namespace, key, pod, "end")] if one.pod.spec.node_name else []
-    if not one.result.reason and view.registry is not None:
+        moment = str(int(now // LOG_EVERY))
+        return [BuildLog(view.namespace, key, pod, moment, began)] if started and last else []
+    # Also of a try that another one has followed: the operator may have been away meanwhile.
+    asked: list[Question] = [BuildLog(view.namespace, key, pod, "end", began, last)] if one.pod.spec.node_name else []
+    if last and not one.result.reason and view.registry is not None:
         asked.append(LockCopy(view.namespace, key, view.registry, one.job.metadata.uid))
     return asked
 

@@ -18,6 +18,9 @@ LOCK_TYPE = "application/vnd.stoker.environment.lock.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 SBOM_TYPE = "application/spdx+json"
 PROVENANCE_TYPE = "application/vnd.in-toto+json"
+#: Kinds of in-toto statements: cosign's words for them are `slsaprovenance1` and `spdxjson`.
+PROVENANCE_PREDICATE = "https://slsa.dev/provenance/v1"
+SBOM_PREDICATE = "https://spdx.dev/Document"
 _EMPTY = b"{}"
 
 
@@ -30,8 +33,8 @@ class Made:
     size: int
 
 
-def record(request: BuildRequest, lock: Lock, made: Made) -> bytes:
-    """The record's manifest."""
+def record(request: BuildRequest, lock: Lock, made: Made, signed_by: str = "") -> bytes:
+    """The record's manifest. signed_by: fingerprint of the key that signed the image; empty where none did."""
     content = encode(lock)
     return _artifact(
         RECORD_TYPE,
@@ -44,15 +47,19 @@ def record(request: BuildRequest, lock: Lock, made: Made) -> bytes:
             "dev.stoker.image-digest": made.digest,
             "dev.stoker.image-size": str(made.size),
             "dev.stoker.refresh": request.refresh,
+            **({"dev.stoker.signed-by": signed_by} if signed_by else {}),
         },
     )
 
 
-async def put_record(client: RegistryClient, request: BuildRequest, lock: Lock, made: Made, place: str) -> None:
+async def put_record(
+    client: RegistryClient, request: BuildRequest, lock: Lock, made: Made, place: str, signed_by: str = ""
+) -> None:
     """Stores the record under the spec's key; a later solve of the same spec (`refresh`) replaces it."""
     await push_bytes(client, place, encode(lock))
     await push_bytes(client, place, _EMPTY)
-    await client.put_manifest(place, f"spec-{short(request.spec_key)}", record(request, lock, made), MANIFEST_TYPE)
+    content = record(request, lock, made, signed_by)
+    await client.put_manifest(place, f"spec-{short(request.spec_key)}", content, MANIFEST_TYPE)
 
 
 async def put_papers(
@@ -119,31 +126,44 @@ def provenance(request: BuildRequest, lock: Lock, made: Made, builder: str, plac
     ]
     if base_digest:
         materials.insert(0, {"uri": f"oci://{base_name}", "digest": {"sha256": base_digest.removeprefix("sha256:")}})
+    predicate = {
+        "buildDefinition": {
+            "buildType": "https://stoker.dev/environment-build/v1",
+            "externalParameters": {
+                "definitionKey": request.definition_key,
+                "specKey": request.spec_key,
+                "platform": request.platform,
+                "base": request.base,
+                "steps": list(request.steps),
+                "conda": request.conda,
+                "pip": request.pip,
+            },
+            "internalParameters": {
+                "lockKey": made.lock_key,
+                "prefix": lock.prefix,
+                "layerFormat": lock.layer_format,
+            },
+            "resolvedDependencies": materials,
+        },
+        "runDetails": {"builder": {"id": builder or "https://stoker.dev/builder"}},
+    }
+    return _statement(made, place, PROVENANCE_PREDICATE, predicate)
+
+
+def statements(request: BuildRequest, lock: Lock, made: Made, builder: str, place: str) -> dict[str, bytes]:
+    """What can be attested of an image: predicate type -> in-toto statement."""
+    return {
+        PROVENANCE_PREDICATE: provenance(request, lock, made, builder, place),
+        SBOM_PREDICATE: _statement(made, place, SBOM_PREDICATE, msgspec.Raw(sbom(lock, made))),
+    }
+
+
+def _statement(made: Made, place: str, kind: str, predicate: Any) -> bytes:
     statement = {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": place, "digest": {"sha256": made.digest.removeprefix("sha256:")}}],
-        "predicateType": "https://slsa.dev/provenance/v1",
-        "predicate": {
-            "buildDefinition": {
-                "buildType": "https://stoker.dev/environment-build/v1",
-                "externalParameters": {
-                    "definitionKey": request.definition_key,
-                    "specKey": request.spec_key,
-                    "platform": request.platform,
-                    "base": request.base,
-                    "steps": list(request.steps),
-                    "conda": request.conda,
-                    "pip": request.pip,
-                },
-                "internalParameters": {
-                    "lockKey": made.lock_key,
-                    "prefix": lock.prefix,
-                    "layerFormat": lock.layer_format,
-                },
-                "resolvedDependencies": materials,
-            },
-            "runDetails": {"builder": {"id": builder or "https://stoker.dev/builder"}},
-        },
+        "predicateType": kind,
+        "predicate": predicate,
     }
     return msgspec.json.encode(statement, order="sorted")
 

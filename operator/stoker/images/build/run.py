@@ -14,18 +14,20 @@ from stoker import __version__
 from stoker.core.environment import keys
 from stoker.core.environment.lock import Lock, layer_format, pins
 from stoker.core.environment.request import INDEX_AUTH_FILE, BuildRequest, BuildResult
-from stoker.images import steps
+from stoker.images import signatures, steps
 from stoker.images.assemble import Assembly, assemble
 from stoker.images.build import record
 from stoker.images.build.log import Log
 from stoker.images.build.prober import probe_base
 from stoker.images.build.registries import as_build_failures, keyring
+from stoker.images.build.signer import signing_key
 from stoker.images.build.solve import Solved, solve_conda, solve_pip
 from stoker.images.build.sources import BUILDER_VARIABLE, Workshop
 from stoker.images.client import RegistryClient
 from stoker.images.compose import BaseImage, ConfigChanges, Image, compose
 from stoker.images.connections import Connections
 from stoker.images.packagestore import PackageStore
+from stoker.images.signingkey import SigningKey
 from stoker.images.transfer import load_base, move, put_image
 
 LOCK_LABEL = "dev.stoker.lock-key"
@@ -33,6 +35,8 @@ LOCK_LABEL = "dev.stoker.lock-key"
 
 async def run(request: BuildRequest, scratch: Path, log: Log) -> BuildResult:
     """Makes the image and its record. Raises BuildFailed, and OSError where the scratch folder is full."""
+    # First of all: an hour of building is no use where nothing can be signed.
+    key = signing_key(request.signing) if request.signing else None
     if (auth := Path(INDEX_AUTH_FILE)).exists():
         # uv, aiohttp and rattler all look there.
         os.environ["NETRC"] = str(auth)
@@ -43,22 +47,24 @@ async def run(request: BuildRequest, scratch: Path, log: Log) -> BuildResult:
         async with aiohttp.ClientSession(trust_env=True) as session:
             with as_build_failures(request):
                 client = RegistryClient(connections, keyring())
-                return await Build(request, client, session, scratch, log).run()
+                return await Build(request, client, session, scratch, log, key).run()
     finally:
         await connections.close()
 
 
 class Build:
-    """The state of one build while it runs. seconds: by stage."""
+    """The state of one build while it runs. seconds: by stage. key: that signs the image; None: nobody does."""
 
     def __init__(
-        self, request: BuildRequest, client: RegistryClient, session: aiohttp.ClientSession, scratch: Path, log: Log
-    ) -> None:
+        self, request: BuildRequest, client: RegistryClient, session: aiohttp.ClientSession, scratch: Path, log: Log,
+        key: SigningKey | None = None,
+    ) -> None:  # fmt: skip
         self._request = request
         self._client = client
         self._session = session
         self._scratch = scratch
         self._log = log
+        self._key = key
         self._place = environments(request.registry)
         self.seconds: dict[str, float] = {}
         self._sent = 0
@@ -82,8 +88,10 @@ class Build:
         made = await self._find(lock_key)
         if made is None:
             made = await self._make(base, solved, lock, lock_key)
+        # Before the record: what is found by its spec is signed, and has its attestations.
+        signed_by = await self._sign(lock, made)
         with self._timed("record"):
-            await record.put_record(self._client, request, lock, made, self._place)
+            await record.put_record(self._client, request, lock, made, self._place, signed_by)
         self._log.fact("done", f"{self._place}@{made.digest}  {made.size / 1e6:.1f} MB, {self._sent / 1e6:.1f} MB sent")
         return BuildResult(
             image=f"{self._place}@{made.digest}",
@@ -168,6 +176,18 @@ class Build:
             self._sent += sent
             said.append(f"{len(image.layers)} layers, {sent} bytes for the image itself")
         return made
+
+    async def _sign(self, lock: Lock, made: record.Made) -> str:
+        """The fingerprint of the key that has signed the image; empty for none."""
+        if self._key is None:
+            return ""
+        with self._timed("sign") as said:
+            anew = await signatures.sign(self._client, self._place, made.digest, self._key)
+            builder = os.environ.get(BUILDER_VARIABLE, "")
+            told = record.statements(self._request, lock, made, builder, self._place)
+            await signatures.attest(self._client, self._place, made.digest, told, self._key)
+            said.append(f"by the key {self._key.fingerprint}" + ("" if anew else ", as before"))
+        return self._key.fingerprint
 
     async def _assemble(self, solved: Solved) -> Assembly:
         with self._timed("packages") as said:

@@ -141,6 +141,10 @@ def _base(error: str) -> BuildFailed:
             f"the base image may not be pulled: {error}; name a pull secret for its registry in imagePullSecrets",
             where="image",
         )
+    if "no match for platform" in error:
+        return BuildFailed(
+            "ArchitectureMismatch", f"the base image is not for the platform of the nodes: {error}", where="image"
+        )
     if error.endswith("not found"):
         return BuildFailed("BaseImageNotFound", f"the base image is not there: {error}", where="image")
     return BuildFailed("RegistryUnreachable", f"the base image cannot be pulled now: {error}", transient=True)

@@ -34,7 +34,7 @@ def plan(**members: Any) -> BuildPlan:
 FULL = replace(
     env.MEANS,
     mirrors=Mirrors(pypi="https://packages.example.com/simple", conda={"conda-forge": "https://packages.example.com/forge"}),
-    index_secret="indexes", service_account="builder", insecure=("plain.example.com:5000",),
+    index_secret="indexes", service_account="builder", signing_secret="cosign", insecure=("plain.example.com:5000",),
     addresses=(("registry.example.com", "registry.ml.svc:5000"),),
     builder=replace(env.BUILDER, pull_secrets=("mine",), node_selector={"role": "builds"},
                     tolerations=({"key": "builds", "operator": "Exists"},)),
@@ -85,6 +85,19 @@ def test_the_request_says_all_that_the_builder_needs() -> None:
     assert {"registry.example.com": "registry.ml.svc:5000"} == asked.addresses
     assert ("again", build.PINNED, {"requirements": ["numpy==2.1"]}) == (asked.refresh, asked.base, asked.pip)
     assert "https://s/z" == (asked.context.url if asked.context else None)
+
+
+def test_the_signing_key_is_a_file_of_the_build_alone_and_of_no_other_key_of_its_secret() -> None:
+    """Optional, so that the builder says what is missing where the kubelet would only wait."""
+    made = replace(plan(), means=FULL)
+    (volume,) = [one for one in pod_of(made)["volumes"] if one["name"] == "signing"]
+    (mount,) = [one for one in pod_of(made)["containers"][0]["volumeMounts"] if one["name"] == "signing"]
+
+    assert {"cosign.key", "cosign.password"} == {item["key"] for item in volume["secret"]["items"]}
+    assert ("cosign", True) == (volume["secret"]["secretName"], volume["secret"]["optional"])
+    assert ("/var/run/stoker/signing", True) == (mount["mountPath"], mount["readOnly"])
+    assert "cosign" == request_of(made).signing
+    assert "signing" not in [one["name"] for one in pod_of(plan())["volumes"]]
 
 
 def test_a_text_that_looks_like_a_variable_stays_what_it_is() -> None:

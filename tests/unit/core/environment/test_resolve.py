@@ -142,6 +142,34 @@ def test_failures_are_remembered(results: Any, reason: str, next_try: int | None
     ]
 
 
+@pytest.mark.parametrize("reason", ["SigningKeyNotFound", "SigningKeyInvalid"])
+def test_a_signing_key_that_a_person_must_mend_is_told_at_once_and_tried_again(reason: str) -> None:
+    """The operator does not see the Secret, so it cannot know when it was mended."""
+    failed = BuildResult(reason=reason, message="Secret cosign: no key", transient=True)
+    once, twice = missed(failed, at=20.0), missed(failed, failed, at=30.0)
+
+    assert isinstance(once.answer, Refused)
+    assert (reason, ()) == (once.answer.reason, once.actions)
+    assert "spec.signing.secretRef of Workspace/default" in once.answer.fix
+    assert f"it is tried again at {build.stamp(15 + 60)}" in once.answer.message
+    assert f"it is tried again at {build.stamp(25 + 300)}" in twice.answer.message
+    assert [f"env-{LABEL[:24]}-2"] == [one.manifest["metadata"]["name"] for one in missed(failed, at=76.0).actions]
+
+
+def test_another_signing_secret_is_another_build_and_an_unsigned_image_no_hit() -> None:
+    means = replace(env.MEANS, signing_secret="cosign")
+    question = env.record_question(WANTED, means=means)
+    (asks,) = asked(resolved(WANTED, env.answers(WANTED), means=means))
+    assert (question, True) == (asks, question.signed)
+
+    known = {**env.answers(WANTED), question: env.miss()}
+    (create,) = resolved(WANTED, known, {LABEL: env.tried(LABEL, MADE)}, means=means).actions
+    assert isinstance(create, Create)
+    assert f"env-{LABEL[:24]}-1" != create.manifest["metadata"]["name"]
+    signed = resolved(WANTED, {**known, question: env.hit(signed_by="sha256:1")}, means=means)
+    assert Found(Image(BUILT, "workspace", LOCK, 12_000_000, 0, "sha256:1")) == signed.answer
+
+
 def test_three_failed_tries_are_followed_by_another_an_hour_later() -> None:
     assert f"the next one is at {build.stamp(35 + 3600)}" in missed(LOST, LOST, LOST).answer.message
     assert 1 == len(missed(LOST, LOST, LOST, at=3700.0).actions)

@@ -50,6 +50,22 @@ def test_at_the_end_the_whole_log_and_the_lock_are_kept() -> None:
     assert LockCopy(build.NAMESPACE, KEY, env.PLACE, "job-1") == lock
 
 
+def test_each_try_keeps_a_log_of_its_own_and_the_newest_one_is_the_build_s() -> None:
+    """Also of tries that ended while no operator looked."""
+    lost = BuildResult(reason="RegistryUnreachable", message="no route", transient=True)
+    logs = [
+        one for one in asked(upkeep(env.tried("x", lost, lost, running=True), at=40.0)) if isinstance(one, BuildLog)
+    ]
+
+    assert [("end", build.stamp(10), False), ("end", build.stamp(20), False)] == [
+        (one.moment, one.began, one.newest) for one in logs[:2]
+    ]
+    assert (3, build.stamp(30), True) == (len(logs), logs[2].began, logs[2].newest)
+    assert "end" != logs[2].moment
+    (first, second) = (one for one in asked(upkeep(env.tried("x", lost, lost), at=26.0)) if isinstance(one, BuildLog))
+    assert (False, True) == (first.newest, second.newest)
+
+
 def test_a_failed_build_has_a_log_and_no_lock() -> None:
     (log,) = asked(upkeep(env.tried("x", BuildResult(reason="PipUnsatisfiable"))))
 

@@ -50,7 +50,7 @@ QUESTIONS: tuple[Question, ...] = (
     SnapshotEntries("team", build.SNAPSHOT),
     SnapshotUrl("team", build.SNAPSHOT, 3600, "env-x-1"),
     EnvironmentRecord("team", "a" * 64, "b" * 64, (RegistryPlace("registry.example.com/ml/team", "push"),)),
-    BuildLog("team", "a" * 64, "env-x-1-abcde", "end"),
+    BuildLog("team", "a" * 64, "env-x-1-abcde", "end", build.stamp(1)),
     LockCopy("team", "a" * 64, RegistryPlace("registry.example.com/ml/team")),
     Recorded("team", build.KEY, CANARY),
     NameHolder("team", "iris", build.KEY, build.T0),

@@ -86,17 +86,18 @@ def test_a_lost_node_fails_the_run_with_its_name_and_goes() -> None:
     assert world.nodes == {}
 
 
-def test_a_job_that_waits_for_the_user_says_so_at_once_and_only_once() -> None:
+@pytest.mark.parametrize("reason", ["BaseImageNotFound", "ArchitectureMismatch"])
+def test_a_job_that_waits_for_the_user_says_so_at_once_and_only_once_and_starts_nothing(reason: str) -> None:
     world = world_of(nodes=1, ready=1)
     question = ImageDigest("team", build.IMAGE, "linux/amd64")
-    world.refusals[question] = Refused("BaseImageNotFound", f"{build.IMAGE}: not found", "push it")
+    world.refusals[question] = Refused(reason, f"{build.IMAGE}: not for us", "push it")
 
     world.run(300)
 
     assert world.writes == [("status", "iris: Preparing")]
     waiting = world.jobs[build.UID].status.waiting
     assert waiting is not None
-    assert (waiting.reason, waiting.fix) == ("BaseImageNotFound", "push it")
+    assert (waiting.reason, waiting.fix) == (reason, "push it")
 
 
 def test_a_finished_job_whose_spec_changes_does_nothing() -> None:

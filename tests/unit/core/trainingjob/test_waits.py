@@ -81,6 +81,7 @@ ANSWERS = [
     (CODE, Refused("SnapshotNotFound", "no such snapshot"), "SnapshotNotFound", True),
     (CODE, Unavailable("SnapshotUnavailable", "store away"), "SnapshotUnavailable", False),
     (IMAGE, Refused("BaseImageNotFound", "404"), "BaseImageNotFound", True),
+    (IMAGE, Refused("ArchitectureMismatch", "for linux/arm64"), "ArchitectureMismatch", True),
     (IMAGE, Refused("BaseImageUnauthorized", "401"), "BaseImageUnauthorized", True),
     (IMAGE, Unavailable("RegistryUnreachable", "no route"), "RegistryUnreachable", False),
     (Recorded(build.NAMESPACE, build.KEY), Unavailable("StorageUnavailable", "503"), "StorageUnavailable", False),

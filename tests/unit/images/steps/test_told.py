@@ -52,6 +52,7 @@ def failed(line: int, error: str, tail: str = "") -> tuple[str, str, str, bool]:
         (3, 'process "x" did not complete successfully: exit code: 137', ("OutOfMemory", "dockerSteps[1]")),
         (7, 'failed to compute cache key: "/x": not found', ("DockerStepFailed", "dockerSteps[3]")),
         (1, "registry.example.com/base: not found", ("BaseImageNotFound", "image")),
+        (1, "base: no match for platform in manifest: not found", ("ArchitectureMismatch", "image")),
         (1, "unexpected status: 401 Unauthorized", ("BaseImageUnauthorized", "image")),
         (
             1,

@@ -1,0 +1,123 @@
+"""Who brings and removes a pool's nodes: one block for each type of provider.
+
+A new one is a class here, its member in `Provider`, and its type in `ProviderType`.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from stoker.api.common import Labels
+from stoker.api.schema import Rule, Spec, field, rules
+
+
+class StaticProvider(Spec):
+    """Nodes that exist already and are never added or removed."""
+
+    node_selector: Annotated[
+        Labels, field("Labels of the nodes; they need not carry Stoker's taint.", min_length=1, max_length=16)
+    ]
+
+
+class ScaleProvider(Spec):
+    """Any object with a /scale subresource (Cluster API's MachineDeployment, for one)."""
+
+    api_version: Annotated[str, field("apiVersion of the object.", min_length=1, max_length=253)]
+    kind: Annotated[str, field("Kind of the object.", min_length=1, max_length=63)]
+    name: Annotated[str, field("Name of the object.", min_length=1, max_length=253)]
+    node_selector: Annotated[
+        Labels, field("Labels by which the object's nodes are known.", min_length=1, max_length=16)
+    ]
+    namespace: Annotated[str | None, field("Namespace of the object; missing: cluster-scoped.", max_length=63)] = None
+    delete_annotation: Annotated[
+        str, field("Annotation set on a Node to say that this one goes when replicas are lowered.", max_length=253)
+    ] = "cluster.x-k8s.io/delete-machine"
+
+
+class KwokFault(Spec):
+    """A kind of machine that the simulated provider does not give."""
+
+    instance_type: Annotated[str, field("Name of the instance type.", min_length=1, max_length=63)]
+    fault: Annotated[
+        Literal["Capacity", "Quota", "Throttled", "Auth", "Config", "Transient"], field("Why it is refused.")
+    ]
+    message: Annotated[str, field("The provider's words.", max_length=256)] = "refused by the pool's spec"
+
+
+class KwokProvider(Spec):
+    """Simulated machines: Node objects that kwok brings to life, and the troubles of a cloud on demand. For tests."""
+
+    boot_seconds: Annotated[
+        int, field("How long after its launch a machine becomes ready, in seconds.", ge=0, le=86400)
+    ] = 0
+    device_seconds: Annotated[
+        int,
+        field("How long after that its devices (resources with a slash in the name) show, in seconds.", ge=0, le=86400),
+    ] = 0
+    capacity: Annotated[
+        int | None,
+        field("Most machines that can be had; launches beyond are refused for lack of capacity.", ge=0, le=10000),
+    ] = None
+    launch_faults: Annotated[
+        tuple[KwokFault, ...],
+        field("Types whose launches are refused.", max_length=32, list_map_key="instanceType"),
+    ] = ()
+    preempt_after_seconds: Annotated[
+        int | None,
+        field("How long after its launch a Spot machine gets notice that it is taken back, in seconds.", ge=0),
+    ] = None
+    notice_seconds: Annotated[
+        int, field("How long after that notice the machine goes, in seconds.", ge=0, le=86400)
+    ] = 120
+
+
+class ExternalProvider(Spec):
+    """Nodes that the cluster's own autoscaler brings; Stoker creates pods and owns no node."""
+
+    node_selector: Annotated[Labels, field("Labels that the pods ask for.", max_length=16)] = msgspec.field(
+        default_factory=dict
+    )
+
+
+ProviderType = Literal["Static", "Kwok", "Scale", "External"]
+#: What to write for a type whose block has members that must be given.
+_EXAMPLES = {"Static": "provider.static.nodeSelector", "Scale": "provider.scale", "Kwok": "provider.kwok: {}"}
+
+
+def block_rule(kind: str, block: str) -> Rule:
+    """The rule that a block is there when the type is this one, and only then."""
+    return Rule(
+        f"(self.type == '{kind}') == has(self.{block})",
+        f"type {kind} has the block provider.{block}, and no other type has it",
+        f"set type to the block that is there, or write {_EXAMPLES.get(kind, f'provider.{block}')}",
+        at=f".{block}",
+    )
+
+
+#: Types whose block must be there, and the block's name.
+BLOCKS = {"Static": "static", "Kwok": "kwok", "Scale": "scale"}
+
+
+@rules(
+    *(block_rule(kind, block) for kind, block in BLOCKS.items()),
+    Rule(
+        "self.type == 'External' || !has(self.external)",
+        "the block provider.external belongs to type External",
+        "set type to External or remove the block",
+        at=".external",
+    ),
+)
+class Provider(Spec):
+    """Who brings and removes the nodes."""
+
+    type: Annotated[ProviderType, field("Which block below applies.")]
+    static: Annotated[StaticProvider | None, field("The block of type Static.")] = None
+    kwok: Annotated[KwokProvider | None, field("The block of type Kwok.")] = None
+    scale: Annotated[ScaleProvider | None, field("The block of type Scale.")] = None
+    external: Annotated[ExternalProvider | None, field("The block of type External.")] = None
+
+    @property
+    def block(self) -> Spec | None:
+        """The block of the type; None where the type needs none and has none."""
+        block: Spec | None = getattr(self, BLOCKS.get(self.type, self.type.lower()))
+        return block

@@ -1,0 +1,201 @@
+"""Orders to a provider of single machines are carried out, and what came of them is in the next view of the pool."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from stoker.api.computecluster import ComputeCluster
+from stoker.api.names import API_VERSION
+from stoker.controller.answers import Answers
+from stoker.controller.executor import Executor, Outcome
+from stoker.controller.gate import AlwaysOpen, NotLeading
+from stoker.controller.ledger import Ledger
+from stoker.controller.machines import BUSY_LIST_SECONDS, LIST_SECONDS
+from stoker.controller.pools import Pools
+from stoker.core.cluster.machines import LaunchFailure
+from stoker.core.cluster.view import ClusterView
+from stoker.core.plan import LaunchMachines, Plan, ScaleTo, TerminateMachines
+from stoker.kube import client as client_module
+from stoker.kube.events import Recorder
+from stoker.kube.resources import COMPUTE_CLUSTERS
+from stoker.kube.store import Key, Store
+from stoker.nodepools.pool import PoolError
+from tests.support.fake_api import FakeApi, Fault
+
+KEY = Key("ComputeCluster", "", "cpu")
+PATH = COMPUTE_CLUSTERS.path(name="cpu")
+NODES = "/api/v1/nodes"
+LAUNCH = LaunchMachines("cpu", "cpu-1", 2, "std", "Dedicated", atomic=False)
+
+
+class Closed(AlwaysOpen):
+    @property
+    def open(self) -> bool:
+        return False
+
+
+class Bench:
+    """Pools and an executor over a fake API server with one ComputeCluster of type Kwok."""
+
+    def __init__(self, api: FakeApi, gate: Any = None) -> None:
+        self.api, self.now = api, 1000.0
+        self.store, self.client = Store(), api.client()
+        self.answers = Answers(self._answer, lambda key: None, AlwaysOpen(), self.clock)
+        self.pools = Pools(self.store, Ledger(self.store, lambda key: None), self.client, self.clock)
+        self.executor = Executor(
+            self.client, self.store, self.answers, self.pools, Recorder(self.client, "test", self.clock),
+            gate or AlwaysOpen(), lambda key: None, self.clock,
+        )  # fmt: skip
+
+    def clock(self) -> float:
+        return self.now
+
+    @staticmethod
+    async def _answer(question: Any) -> Any:
+        raise AssertionError(f"nobody asks {question}")
+
+    async def cluster(self, provider: dict[str, Any]) -> None:
+        spec = {
+            "provider": provider, "maxInstances": 5, "allowedNamespaces": {},
+            "instanceTypes": [{"name": "std", "resources": {"cpu": "8"}}],
+        }  # fmt: skip
+        await self.api.put(PATH, apiVersion=API_VERSION, kind="ComputeCluster", spec=spec)
+        self.store.put("ComputeCluster", await self.client.get(PATH, ComputeCluster))
+
+    async def do(self, *actions: Any) -> Outcome:
+        return await self.executor.do(KEY, self.store.get(*KEY), Plan(actions))
+
+    async def view(self) -> ClusterView:
+        found = await self.pools.view("cpu")
+        assert found is not None
+        return found
+
+    async def machines(self) -> list[str]:
+        found = (await self.view()).machines
+        assert found is not None
+        return [machine.id for machine in found.machines]
+
+    def lists(self) -> int:
+        return self.api.requests.count(
+            ("GET", NODES, {"labelSelector": "stoker.dev/compute=cpu,stoker.dev/machine", "limit": "500"})
+        )
+
+
+@pytest.fixture
+async def api(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApi]:
+    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", 0.001)
+    fake = FakeApi()
+    await fake.start()
+    yield fake
+    await fake.stop()
+
+
+@pytest.fixture
+async def bench(api: FakeApi) -> AsyncIterator[Bench]:
+    found = Bench(api)
+    await found.cluster({"type": "Kwok", "kwok": {}})
+    yield found
+    await found.answers.close()
+    await found.client.close()
+
+
+async def test_what_was_launched_is_in_the_next_view(bench: Bench) -> None:
+    assert [] == await bench.machines()
+    outcome = await bench.do(LAUNCH)
+
+    assert bench.now + BUSY_LIST_SECONDS == outcome.look_again_at
+    assert ["cpu-1-0", "cpu-1-1"] == await bench.machines()
+    view = await bench.view()
+    assert view.scale is None
+    assert view.machines is not None
+    assert view.machines.capabilities.atomic
+
+
+async def test_a_launch_that_fails_is_told_to_the_next_plan_at_once(bench: Bench) -> None:
+    faults = [{"instanceType": "std", "fault": "Quota", "message": "no more than 0 of these"}]
+    await bench.cluster({"type": "Kwok", "kwok": {"launchFaults": faults}})
+    outcome = await bench.do(LAUNCH)
+
+    expected = LaunchFailure("cpu-1", "Quota", "SimulatedQuota", "no more than 0 of these", bench.now, 0)
+    assert bench.now == outcome.look_again_at
+    assert (expected,) == (await bench.view()).launch_failures
+
+
+async def test_a_failure_is_kept_while_the_launch_is_meant_and_survives_another_spec(bench: Bench) -> None:
+    await bench.cluster({"type": "Kwok", "kwok": {"capacity": 1}})
+    await bench.do(LAUNCH)
+    await bench.cluster({"type": "Kwok", "kwok": {"capacity": 2}})
+    assert [("cpu-1", 1)] == [(one.token, one.launched) for one in (await bench.view()).launch_failures]
+
+    await bench.do(LAUNCH)
+    assert () == (await bench.view()).launch_failures, "it has come whole meanwhile"
+
+
+async def test_what_was_terminated_is_gone_from_the_next_view(bench: Bench) -> None:
+    await bench.do(LAUNCH)
+    await bench.machines()
+    await bench.do(TerminateMachines("cpu", "cpu-2", ("cpu-1-0",)))
+
+    assert ["cpu-1-1"] == await bench.machines()
+
+
+async def test_a_steady_pool_is_listed_now_and_then(bench: Bench) -> None:
+    await bench.machines()
+    await bench.machines()
+    assert 1 == bench.lists()
+    assert bench.now + LIST_SECONDS == bench.pools.due("cpu")
+
+    bench.now += LIST_SECONDS
+    await bench.machines()
+    assert 2 == bench.lists()
+
+
+async def test_a_pool_with_machines_that_boot_is_listed_soon(bench: Bench) -> None:
+    await bench.cluster({"type": "Kwok", "kwok": {"bootSeconds": 86400}})
+    await bench.do(LAUNCH)
+    bench.api.objects[f"{NODES}/cpu-1-0"]["metadata"]["creationTimestamp"] = "2999-01-01T00:00:00Z"
+    await bench.machines()
+
+    assert bench.now + BUSY_LIST_SECONDS == bench.pools.due("cpu")
+
+
+async def test_a_pool_that_cannot_be_listed_says_why(bench: Bench) -> None:
+    bench.api.fail("GET", Fault(403, "Forbidden", "nodes is forbidden"))
+    found = (await bench.view()).machines
+
+    assert found is not None
+    assert ("Forbidden", "nodes is forbidden") == found.problem
+
+
+async def test_a_pool_that_is_counted_launches_no_machines(bench: Bench) -> None:
+    await bench.cluster({"type": "Static", "static": {"nodeSelector": {"a": "b"}}})
+    with pytest.raises(PoolError, match="type Static launches and terminates no single machines"):
+        await bench.do(LAUNCH)
+    assert (await bench.view()).machines is None
+    assert bench.pools.due("cpu") is None
+
+
+async def test_a_pool_of_machines_has_no_number_to_set(bench: Bench) -> None:
+    with pytest.raises(PoolError, match="type Kwok has no number of nodes to set"):
+        await bench.do(ScaleTo("cpu", 0, 1))
+
+
+async def test_who_does_not_lead_orders_nothing(api: FakeApi) -> None:
+    closed = Bench(api, Closed())
+    await closed.cluster({"type": "Kwok", "kwok": {}})
+    with pytest.raises(NotLeading):
+        await closed.do(LAUNCH)
+
+    assert [] == closed.api.seen("POST")
+    await closed.answers.close()
+    await closed.client.close()
+
+
+async def test_a_cluster_that_has_gone_is_forgotten(bench: Bench) -> None:
+    await bench.do(LAUNCH)
+    bench.store.remove("ComputeCluster", bench.store.get(*KEY))
+    bench.pools.forget("cpu")
+
+    assert await bench.pools.view("cpu") is None
+    assert bench.pools.due("cpu") is None
