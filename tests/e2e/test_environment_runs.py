@@ -29,6 +29,8 @@ SPECS: Mapping[str, Mapping[str, Any]] = {
 }
 KINDS = pytest.mark.parametrize("kind", sorted(SPECS))
 NOBODY = 65534
+#: For both builds side by side, which compile 80 MB of packages each.
+BUILD_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def seen(stoker: Stoker, cpu: str) -> Mapping[str, Seen]:
 
 
 def asked(stoker: Stoker, kind: str, code: str, pool: str) -> Seen:
+    stoker.until("environment", f"runs-{kind}", is_ready, seconds=BUILD_SECONDS)
     ended = stoker.finished(f"facts-{kind}")
     log = stoker.cli("logs", f"facts-{kind}").stdout
     assert "Completed" == ended["phase"], log
@@ -65,6 +68,11 @@ def asked(stoker: Stoker, kind: str, code: str, pool: str) -> Seen:
     shown = stoker.cli("env", "show", f"runs-{kind}", "--lock").stdout
     status = stoker.get("environment", f"runs-{kind}")["status"]
     return Seen(facts(log), facts(pod), json.loads(shown), status)
+
+
+def is_ready(seen: dict[str, Any]) -> bool:
+    conditions = (seen.get("status") or {}).get("conditions", ())
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def environment(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
