@@ -133,7 +133,7 @@ async def _read(session: aiohttp.ClientSession, url: str) -> bytes:
 class PythonContent:
     """The files of one build, by path in the image."""
 
-    builder_bound = False
+    bound = False
 
     def __init__(self, entries: Entries, modules: list[tuple[str, str]], compiler: Compiler | None) -> None:
         self._entries = entries

@@ -382,6 +382,40 @@ def test_a_python_of_the_base_that_is_too_old_for_packages_is_passed_over(
     assert [keys.PREFIX] * 2 == said
 
 
+def test_a_wheel_is_one_layer_whosever_the_python_is_unless_it_has_headers(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """They lie beside those of the environment's own Python, and apart where the Python is the base's."""
+    folder = tmp_path / "index"
+    (folder / "files").mkdir(parents=True)
+    packages.make_wheel(folder / "files", "plain", "1.0", {"plain.py": ""})
+    packages.make_wheel(folder / "files", "bringing", "1.0", {"bringing.py": ""}, data={"headers/it.h": "#define IT\n"})
+    packages.write_index(folder)
+    no_python = {name: content for name, content in environments.FILES.items() if "python" not in name}
+    bare = push_base(registry, "bases/bare", no_python, ("PATH=/usr/bin",))
+    told, roots = [], []
+    with packages.serving(folder) as other:
+        for below in (base, bare):
+            wanted = request(
+                registry,
+                below,
+                other,
+                pip={"requirements": ["plain", "bringing"]},
+                registry=f"{registry.address}/shared",
+            )
+            mirrors = msgspec.structs.replace(wanted.mirrors, python=served.pythons)
+            built = build(msgspec.structs.replace(wanted, mirrors=mirrors), tmp_path)
+            assert 0 == built.code, built.log
+            told.append(next(line for line in built.log.splitlines() if line.startswith("packages")))
+            roots.append(environments.unpack(registry, built.result.image, tmp_path / f"root-{len(roots)}"))
+
+    assert "0 layers found, 3 made" in told[0], "both wheels and the frame"
+    assert "1 layers found, 2 made" in told[1], "the plain wheel; the other one and a Python"
+    assert ["site/python3.11/bringing/it.h", "python3.11/bringing/it.h"] == [
+        str(found.relative_to(root / "opt/stoker/env/include")) for root in roots for found in root.rglob("it.h")
+    ]
+
+
 def test_a_package_that_wants_another_python_is_told_with_both_versions(
     registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
 ) -> None:
