@@ -23,6 +23,11 @@ SIGNED_BY = "dev.stoker.signed-by"
 REPOSITORY = "environments"
 
 
+def record_tag(spec_key: str) -> str:
+    """Under which the record of a specKey lies."""
+    return f"spec-{short(spec_key)}"
+
+
 class BadRecord(RegistryError):
     """What lies under a record's tag is none, or is of something else; the message names the place."""
 
@@ -88,7 +93,7 @@ class Records:
 
 
 async def _record(client: RegistryClient, repository: str, spec_key: str) -> dict[str, Any] | None:
-    manifest = await client.get_manifest(repository, f"spec-{short(spec_key)}")
+    manifest = await client.get_manifest(repository, record_tag(spec_key))
     if manifest is None:
         return None
     try:
