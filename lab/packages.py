@@ -103,7 +103,7 @@ def make_own(files: Path) -> None:
             scripts={"stoker-tiny": "stoker_tiny:main"},
             data={"data/share/stoker-tiny/notes.txt": "notes\n", "scripts/stoker-tiny-old": "#!python\nprint('old')\n"},
         )
-    _make_source(files, "stoker-source", "1.0")
+    make_source(files, "stoker-source", "1.0")
 
 
 def make_wheel(
@@ -144,7 +144,7 @@ import base64, hashlib, zipfile
 
 
 def build_wheel(directory, config_settings=None, metadata_directory=None):
-    stem = "{stem}"
+{first}    stem = "{stem}"
     members = {{
         "{module}.py": "BUILT = True\\n",
         stem + ".dist-info/METADATA": "Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n",
@@ -162,14 +162,17 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 """
 
 
-def _make_source(files: Path, name: str, version: str) -> None:
-    """A source distribution whose build backend lies inside and needs nothing (PEP 517, backend-path)."""
+def make_source(files: Path, name: str, version: str, *, first: str = "") -> None:
+    """A source distribution whose build backend lies inside and needs nothing (PEP 517, backend-path). first: a line of
+    Python that it runs before anything else."""
     module = name.replace("-", "_")
     stem = f"{module}-{version}"
     members = {
         "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
         f'[project]\nname = "{name}"\nversion = "{version}"\n',
-        "backend.py": _BACKEND.format(stem=stem, module=module, name=name, version=version),
+        "backend.py": _BACKEND.format(
+            stem=stem, module=module, name=name, version=version, first=f"    {first}\n" if first else ""
+        ),
         "PKG-INFO": f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n",
     }
     with tarfile.open(files / f"{stem}.tar.gz", "w:gz") as archive:

@@ -146,6 +146,15 @@ class Retention(Spec):
         int | None, field("Keep the newest so many finished runs of each experiment.", ge=0, le=1000000)
     ] = None
     keep_days: Annotated[int | None, field("Keep runs that ended within so many days.", ge=0, le=36500)] = None
+    environment_days: Annotated[
+        int | None,
+        field(
+            "How long after its last use the image of an environment stays that no job, Environment or stored run names; "
+            "missing: 30 days. `stoker env gc` removes them, the operator by itself does not.",
+            ge=0,
+            le=36500,
+        ),
+    ] = None
 
 
 class WorkspaceSpec(Spec):

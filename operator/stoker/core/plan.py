@@ -41,12 +41,14 @@ class InputFiles:
 
 @dataclass(frozen=True, slots=True)
 class ImageDigest:
-    """What does an image reference mean on a platform? Answer: the reference pinned by digest."""
+    """What does an image reference mean on a platform? Answer: the reference pinned by digest. seen: what has changed since
+    it was asked before."""
 
     namespace: str
     reference: str
     platform: str
     pull_secrets: tuple[str, ...] = ()
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True)

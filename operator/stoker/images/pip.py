@@ -16,7 +16,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from stoker.core.environment.lock import Package
-from stoker.images.failure import BuildFailed
+from stoker.images.failure import BuildFailed, disk_full, killed, out_of_memory
 
 #: Old names of manylinux platforms, by the glibc that they stand for.
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
@@ -147,7 +147,8 @@ async def solve(
             child.kill()
             await child.wait()
     if child.returncode != 0:
-        raise failure(err.decode(errors="replace"), requirements)
+        said = err.decode(errors="replace")
+        raise out_of_memory("uv") if killed(child.returncode, said) else failure(said, requirements)
     document = tomllib.loads(out.decode())
     ranks = {tag: rank for rank, tag in reversed(list(enumerate(target.tags())))}
     return sorted((_chosen(entry, ranks, target) for entry in document.get("packages", ())), key=lambda one: one.name)
@@ -159,7 +160,7 @@ def failure(words: str, requirements: Sequence[str]) -> BuildFailed:
     words = re.sub(r"^error: ", "", words).replace("×", "").replace("╰─▶", "").strip()
     words = hide_credentials(words)
     if "No space left on device" in words:
-        return BuildFailed("DiskFull", words, transient=True)
+        return disk_full(words)
     if re.search(r"\b(401|403)\b|Unauthorized|Forbidden", words):
         return BuildFailed(
             "IndexUnauthorized",

@@ -12,9 +12,10 @@ from stoker.images.build import known, record
 from stoker.images.build.prober import probe_base
 from stoker.images.build.solve import Solved, solve_conda, solve_pip
 from stoker.images.build.sources import Workshop
-from stoker.images.build.work import BUILDER_VARIABLE, LOCK_LABEL, Work, lock_key_of
+from stoker.images.build.work import BUILDER_VARIABLE, Work, lock_key_of
 from stoker.images.compose import BaseImage, ConfigChanges, compose
 from stoker.images.packagestore import PackageStore
+from stoker.images.recordnames import LOCK_KEY
 from stoker.images.transfer import load_base, move, put_image
 
 
@@ -102,7 +103,7 @@ async def _assemble(work: Work, solved: Solved) -> Assembly:
 
 def changes(solved: Solved | None, lock_key: str) -> ConfigChanges:
     """What the environment changes in how a container starts."""
-    labels = ((LOCK_LABEL, lock_key),)
+    labels = ((LOCK_KEY, lock_key),)
     if solved is None:
         return ConfigChanges(labels=labels)
     prefix = solved.layout.prefix

@@ -5,8 +5,9 @@ import msgspec
 from stoker.core.environment import keys
 from stoker.core.environment.lock import Lock
 from stoker.images.build import record
-from stoker.images.build.work import LOCK_LABEL, Work, lock_key_of
+from stoker.images.build.work import Work, lock_key_of
 from stoker.images.compose import BaseImage, Image
+from stoker.images.recordnames import LOCK_KEY
 from stoker.images.together import together
 from stoker.images.transfer import put_image
 
@@ -48,6 +49,6 @@ async def _image(work: Work, place: str, tag: str, lock_key: str) -> Image | Non
     if config is None:
         return None
     decoded = msgspec.json.decode(config)
-    if ((decoded.get("config") or {}).get("Labels") or {}).get(LOCK_LABEL) != lock_key:
+    if ((decoded.get("config") or {}).get("Labels") or {}).get(LOCK_KEY) != lock_key:
         return None
     return Image(config, manifest.content, BaseImage(place, manifest.digest, document, decoded).layers)

@@ -16,7 +16,6 @@ from stoker.images.client import RegistryClient
 
 #: Digest of the image that this runs in, or whatever else names its tools.
 BUILDER_VARIABLE = "STOKER_BUILDER_IMAGE"
-LOCK_LABEL = "dev.stoker.lock-key"
 
 
 @dataclass
