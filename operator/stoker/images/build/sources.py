@@ -13,6 +13,7 @@ from stoker.core.environment.lock import Package
 from stoker.images import python
 from stoker.images.assemble import Source
 from stoker.images.build.solve import Solved
+from stoker.images.build.work import BUILDER_VARIABLE
 from stoker.images.compiling import Compiler, compiles_for
 from stoker.images.contents import Content, Ready, WheelContent
 from stoker.images.fetch import Fetcher
@@ -22,8 +23,6 @@ from stoker.images.venv import skeleton
 if TYPE_CHECKING:
     from stoker.images.condapack import CondaPackages
 
-#: Digest of the image that this runs in, or whatever else names its tools.
-BUILDER_VARIABLE = "STOKER_BUILDER_IMAGE"
 #: Stability classes: what changes least lies lowest, so that most nodes have it already.
 INTERPRETER, CONDA, COMPILED, PURE, SOURCE = range(5)
 
