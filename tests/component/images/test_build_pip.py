@@ -10,7 +10,8 @@ import pytest
 import uv
 
 from lab import packages
-from stoker.core.environment import keys, lock
+from stoker.core.environment import keys
+from stoker.core.environment.request import Mirrors
 from stoker.images.wheel import Layout
 from tests.support import environments, registries
 from tests.support.environments import Built, build, push_base, request
@@ -36,13 +37,6 @@ def root(registry: RunningRegistry, science: Built, tmp_path_factory: pytest.Tem
     return environments.unpack(registry, science.result.image, tmp_path_factory.mktemp("root"))
 
 
-def lock_of(registry: RunningRegistry, built: Built, spec_key: str) -> lock.Lock:
-    place = built.result.image.partition("@")[0]
-
-    record = environments.manifest_of(registry, f"{place}@spec-{keys.short(spec_key)}")
-    return lock.decode(environments.blob(registry, place, record["layers"][0]["digest"]))
-
-
 def run_in(root: Path, *code: str) -> str:
     """Runs code with the environment's packages and nothing else of this machine but the interpreter."""
     site = f"{root}{LAYOUT.site_packages}"
@@ -60,7 +54,7 @@ def test_the_root_is_what_an_ordinary_install_of_the_same_lock_leaves(
     """Left aside, and nothing else: bytecode and its lines in RECORD, what installers write about themselves, the
     frame of the venv, and scripts: they name the prefix, and each installer has its own words for console scripts."""
     wanted = request(registry, base, served, pip={"requirements": list(SCIENCE)})
-    pinned = [f"{one.name}=={one.version}" for one in lock_of(registry, science, wanted.spec_key).packages]
+    pinned = [f"{one.name}=={one.version}" for one in environments.lock_of(registry, science, wanted.spec_key).packages]
     ordinary = tmp_path / "env"
     uv_command = [uv.find_uv_bin(), "--no-config", "--quiet"]
     subprocess.run([*uv_command, "venv", "--python", sys.executable, str(ordinary)], check=True)
@@ -85,6 +79,8 @@ def test_the_root_is_what_an_ordinary_install_of_the_same_lock_leaves(
         "bin/python",
         "bin/python3",
         "bin/python3.11",
+        "bin/pip",
+        "bin/pip3",
     }
     activation = {
         name for name in expected if name.startswith("bin/activate") or name in ("bin/deactivate.bat", "bin/pydoc.bat")
@@ -125,7 +121,9 @@ def test_the_list_of_packages_is_the_lock(
     registry: RunningRegistry, science: Built, root: Path, base: str, served: packages.Packages
 ) -> None:
     wanted = request(registry, base, served, pip={"requirements": list(SCIENCE)})
-    locked = sorted((one.name, one.version) for one in lock_of(registry, science, wanted.spec_key).packages)
+    locked = sorted(
+        (one.name, one.version) for one in environments.lock_of(registry, science, wanted.spec_key).packages
+    )
 
     said = run_in(
         root,
@@ -165,6 +163,14 @@ def test_modules_are_compiled_and_python_takes_the_bytecode(root: Path) -> None:
     )
 
     assert "True 1" == said.strip()
+
+
+def test_packages_own_tests_are_there_as_sources(root: Path) -> None:
+    site = root / LAYOUT.site_packages.lstrip("/")
+
+    assert (site / "pandas/tests/test_common.py").exists()
+    assert (site / "pandas/core/__pycache__/frame.cpython-311.pyc").exists()
+    assert not (site / "pandas/tests/__pycache__").exists()
 
 
 def test_path_and_virtual_env_name_the_environment(registry: RunningRegistry, science: Built) -> None:
@@ -222,6 +228,47 @@ def test_the_same_set_in_another_repository_sends_nothing_but_documents(
     assert science.result.image.partition("@")[2] == other.result.image.partition("@")[2]
     assert other.result.uploaded_bytes < 20_000
     environments.unpack(registry, other.result.image, tmp_path / "root")
+
+
+def test_what_a_trusted_registry_has_on_record_is_taken_over_without_solving(
+    registry: RunningRegistry, base: str, served: packages.Packages, science: Built, tmp_path: Path
+) -> None:
+    """There is no index to solve with."""
+    known = request(registry, base, served, pip={"requirements": list(SCIENCE)})
+    elsewhere = msgspec.structs.replace(
+        known,
+        registry=f"{registry.address}/beside",
+        trusted=(f"{registry.address}/team",),
+        mirrors=Mirrors(pypi="http://127.0.0.1:9/simple"),
+    )
+    asking_anew = msgspec.structs.replace(elsewhere, refresh="1", registry=f"{registry.address}/anew")
+
+    taken = build(elsewhere, tmp_path)
+    refreshed = build(asking_anew, tmp_path)
+
+    assert 0 == taken.code, taken.log
+    assert science.result.image.partition("@")[2] == taken.result.image.partition("@")[2]
+    assert "solve" not in taken.log
+    place = taken.result.image.partition("@")[0]
+    assert environments.manifest_of(registry, f"{place}@spec-{keys.short(known.spec_key)}")["annotations"]
+    assert "IndexUnreachable" == refreshed.result.reason
+
+
+def test_a_record_of_other_layers_is_not_taken_over(
+    registry: RunningRegistry, base: str, served: packages.Packages, science: Built, tmp_path: Path
+) -> None:
+    known = request(registry, base, served, pip={"requirements": list(SCIENCE)})
+    without_bytecode = msgspec.structs.replace(
+        known,
+        registry=f"{registry.address}/sources",
+        trusted=(f"{registry.address}/team",),
+        bytecode=False,
+        mirrors=Mirrors(pypi="http://127.0.0.1:9/simple"),
+    )
+
+    built = build(without_bytecode, tmp_path)
+
+    assert "IndexUnreachable" == built.result.reason
 
 
 def test_a_spec_with_a_known_lock_leaves_its_record_only(
@@ -330,6 +377,111 @@ def test_a_base_without_python_gets_one_of_the_environments_own(
     )
     assert [f"{keys.PREFIX} 3", "tiny 2.0"] == said
     assert [f"PATH={keys.PREFIX}/bin:/usr/bin"] == environments.config_of(registry, built.result.image)["config"]["Env"]
+
+
+def test_pip_is_the_bases_told_to_work_on_the_environment_unless_the_list_brings_one(
+    registry: RunningRegistry, root: Path, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """On PATH the base's own would be next, which sees other packages than the environment's Python."""
+    wanted = request(registry, base, served, pip={"requirements": ["pip", "stoker-tiny==1.0"]})
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    other = environments.unpack(registry, built.result.image, tmp_path / "root")
+    for name in ("pip", "pip3"):
+        of_the_base = (root / "opt/stoker/env/bin" / name).read_text().splitlines()
+        assert f'exec /usr/local/bin/python3.11 -m pip --python {keys.PREFIX}/bin/python "$@"' == of_the_base[-1]
+        assert f"#!{keys.PREFIX}/bin/python" == (other / "opt/stoker/env/bin" / name).read_text().splitlines()[0]
+
+
+def test_the_first_python_of_the_base_that_packages_support_is_the_environments(
+    registry: RunningRegistry, served: packages.Packages, tmp_path: Path
+) -> None:
+    """Whichever version it is; the builder's own has no part in it but for bytecode."""
+    newer = {**{k: v for k, v in environments.FILES.items() if "python" not in k}, "usr/bin/python3.12": b"no program"}
+    env = ("PATH=/usr/bin",)
+    wanted = request(
+        registry, push_base(registry, "bases/newer", newer, env), served, pip={"requirements": ["stoker-tiny==1.0"]}
+    )
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    assert "3.12" == environments.lock_of(registry, built, wanted.spec_key).python
+    prefix = environments.unpack(registry, built.result.image, tmp_path / "root") / "opt/stoker/env"
+    assert "/usr/bin/python3.12" == os.readlink(prefix / "bin/python")
+    assert (prefix / "lib/python3.12/site-packages/stoker_tiny/__init__.py").is_file()
+    assert "home = /usr/bin" in (prefix / "pyvenv.cfg").read_text()
+
+
+def test_a_python_of_the_base_that_is_too_old_for_packages_is_passed_over(
+    registry: RunningRegistry, served: packages.Packages, tmp_path: Path
+) -> None:
+    old = {**{k: v for k, v in environments.FILES.items() if "python" not in k}, "usr/bin/python3.7": b"no program"}
+    base = push_base(registry, "bases/old", old, ("PATH=/usr/bin",))
+
+    built = build(request(registry, base, served, pip={"requirements": ["stoker-tiny==1.0"]}), tmp_path)
+
+    assert 0 == built.code, built.log
+    root = environments.unpack(registry, built.result.image, tmp_path / "root")
+    # What python -m venv and conda give too: whichever of the names a script asks for, it is not the base's.
+    said = environments.at_its_prefix(
+        root, *(f"{keys.PREFIX}/bin/{name} -I -c 'import sys; print(sys.prefix)'" for name in ("python", "python3"))
+    )
+    assert [keys.PREFIX] * 2 == said
+
+
+def test_a_wheel_is_one_layer_whosever_the_python_is_unless_it_has_headers(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """They lie beside those of the environment's own Python, and apart where the Python is the base's."""
+    folder = tmp_path / "index"
+    (folder / "files").mkdir(parents=True)
+    packages.make_wheel(folder / "files", "plain", "1.0", {"plain.py": ""})
+    packages.make_wheel(folder / "files", "bringing", "1.0", {"bringing.py": ""}, data={"headers/it.h": "#define IT\n"})
+    packages.write_index(folder)
+    no_python = {name: content for name, content in environments.FILES.items() if "python" not in name}
+    bare = push_base(registry, "bases/bare", no_python, ("PATH=/usr/bin",))
+    told, roots = [], []
+    with packages.serving(folder) as other:
+        for below in (base, bare):
+            wanted = request(
+                registry,
+                below,
+                other,
+                pip={"requirements": ["plain", "bringing"]},
+                registry=f"{registry.address}/shared",
+            )
+            mirrors = msgspec.structs.replace(wanted.mirrors, python=served.pythons)
+            built = build(msgspec.structs.replace(wanted, mirrors=mirrors), tmp_path)
+            assert 0 == built.code, built.log
+            told.append(next(line for line in built.log.splitlines() if line.startswith("packages")))
+            roots.append(environments.unpack(registry, built.result.image, tmp_path / f"root-{len(roots)}"))
+
+    assert "0 layers found, 3 made" in told[0], "both wheels and the frame"
+    assert "1 layers found, 2 made" in told[1], "the plain wheel; the other one and a Python"
+    assert ["site/python3.11/bringing/it.h", "python3.11/bringing/it.h"] == [
+        str(found.relative_to(root / "opt/stoker/env/include")) for root in roots for found in root.rglob("it.h")
+    ]
+
+
+def test_a_package_that_wants_another_python_is_told_with_both_versions(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    (folder / "files").mkdir(parents=True)
+    packages.make_wheel(folder / "files", "wants-newer", "1.0", {"wants_newer.py": ""}, python=">=3.13")
+    packages.write_index(folder)
+    with packages.serving(folder) as other:
+        built = build(request(registry, base, other, pip={"requirements": ["wants-newer"]}), tmp_path)
+
+    assert (1, "PipUnsatisfiable", "pip.requirements[0]: wants-newer") == (
+        built.code, built.result.reason, built.result.where,
+    )  # fmt: skip
+    assert "3.11.7" in built.result.message
+    assert "3.13" in built.result.message
+    assert "conda" in built.result.message, "says how to get another Python"
 
 
 def test_a_registry_is_connected_to_at_its_address_and_keeps_its_name(

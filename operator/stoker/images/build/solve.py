@@ -3,22 +3,26 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from stoker.core.environment.lock import Lock, Package, layer_format
 from stoker.core.environment.request import BuildRequest
-from stoker.images import conda, pip, python
-from stoker.images.conda import Channels, CondaSolution
+from stoker.images import pip, python
 from stoker.images.failure import BuildFailed
 from stoker.images.probe import Interpreter, Probe
 from stoker.images.source import buildable
 from stoker.images.wheel import Layout
+
+if TYPE_CHECKING:
+    from stoker.images.conda import Channels, CondaSolution
 
 #: Python that an environment gets when nothing says which: bytecode for it can be made here.
 DEFAULT_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -35,8 +39,8 @@ class Solved:
     target: pip.Target
     interpreter: Interpreter | None = None
     indexes: pip.Indexes = field(default_factory=pip.Indexes)
-    conda: CondaSolution | None = None
-    channels: Channels | None = None
+    conda: "CondaSolution | None" = None
+    channels: "Channels | None" = None
 
 
 def pip_indexes(request: BuildRequest, lines: Sequence[str] = ()) -> tuple[pip.Indexes, tuple[str, ...]]:
@@ -80,9 +84,9 @@ async def solve_pip(request: BuildRequest, probe: Probe, scratch: Path, session:
 
 
 async def pip_packages(
-    request: BuildRequest, target: pip.Target, scratch: Path, constraints: tuple[str, ...] = ()
+    request: BuildRequest, target: pip.Target, scratch: Path, provided: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[Package], pip.Indexes]:
-    """What the definition's pip part needs. constraints: what a conda part has brought already."""
+    """What the definition's pip part needs. provided: what a conda part has brought already, name -> version."""
     wanted = request.pip or {}
     lines = (*wanted.get("index", ()), *wanted.get("options", ()))
     indexes, options = pip_indexes(request, lines)
@@ -91,7 +95,8 @@ async def pip_packages(
         target,
         indexes,
         scratch,
-        constraints=(*wanted.get("constraints", ()), *constraints),
+        constraints=wanted.get("constraints", ()),
+        provided=provided,
         buildable=buildable(target),
         options=options,
     )
@@ -111,9 +116,12 @@ async def solve_conda(request: BuildRequest, probe: Probe, scratch: Path, cuda: 
 
     cuda: version that the base brings, or empty.
     """
+    # Most environments have no conda part, and its solver takes as long to load as all the rest.
+    from stoker.images import conda
+
     glibc = glibc_of(request, probe)
     wanted = request.conda or {}
-    channels = Channels(wanted.get("channels", ()), request.mirrors.conda)
+    channels = conda.Channels(wanted.get("channels", ()), request.mirrors.conda)
     dependencies = tuple(wanted.get("dependencies", ()))
     solve = partial(conda.solve, channels=channels, platform=request.platform, glibc=glibc, scratch=scratch, cuda=cuda)
     solution = await solve(dependencies)
@@ -125,9 +133,9 @@ async def solve_conda(request: BuildRequest, probe: Probe, scratch: Path, cuda: 
     target = pip.Target(request.platform, solution.python, glibc)
     packages, indexes = list(solution.packages), pip.Indexes()
     if request.pip:
-        constraints = tuple(f"{name}=={version}" for name, version in solution.provided.items())
-        found, indexes = await pip_packages(request, target, scratch, constraints)
-        packages += [one for one in found if one.name not in solution.provided]
+        provided = await conda.distributions(solution, channels)
+        found, indexes = await pip_packages(request, target, scratch, provided)
+        packages += found
     lock = Lock(
         platform=request.platform,
         python=solution.python,
