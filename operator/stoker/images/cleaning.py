@@ -15,7 +15,8 @@ from stoker.core.environment import cleaning
 from stoker.core.environment.cleaning import ENVIRONMENTS, PACKAGES, Manifest, Needs, Plan, Verdict
 from stoker.core.environment.needed import Plain, needs_of
 from stoker.images.client import RegistryClient, fallback_tag
-from stoker.images.records import IMAGE_DIGEST, LOCK_KEY, RECORD_TYPE, SPEC_KEY, BadRecord
+from stoker.images.recordnames import IMAGE_DIGEST, LOCK_KEY, RECORD_TYPE, SPEC_KEY
+from stoker.images.records import BadRecord
 from stoker.images.together import together
 from stoker.storage import uses
 from stoker.storage.objects import ObjectStore
@@ -56,18 +57,18 @@ class Cleaned:
 
 
 class Cleaning:
-    """Of one registry. url: its `host/path`. store: of the namespace whose registry it is, where last uses are noted. others:
-    stores of the namespaces that share it. grace: seconds after the last use. clock: seconds since the epoch."""
+    """Of one registry. url: its `host/path`. stores: of the namespaces that use it, by name; the first is where last uses are
+    noted. grace: seconds after the last use. clock: seconds since the epoch."""
 
     def __init__(
-        self, client: RegistryClient, url: str, objects: Objects, store: ObjectStore, others: Sequence[ObjectStore] = (),
+        self, client: RegistryClient, url: str, objects: Objects, stores: Mapping[str, ObjectStore],
         grace: float = cleaning.KEEP_DAYS * cleaning.DAY, clock: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self._client = client
         self._url = url.rstrip("/")
         self._objects = objects
-        self._store = store
-        self._stores = (store, *others)
+        self._stores = dict(stores)
+        self._store = next(iter(self._stores.values()))
         self._grace = grace
         self._clock = clock
         self._needs = Needs()
@@ -79,7 +80,7 @@ class Cleaning:
         stock = await take_stock(self._client, self._url)
         used: dict[str, float] = {}
         runs: dict[str, frozenset[str]] = {}
-        for store in self._stores:
+        for store in self._stores.values():
             for word, at in (await uses.last_uses(store)).items():
                 used[word] = max(at, used.get(word, at))
             runs |= await uses.words_of_runs(store)
@@ -114,7 +115,7 @@ class Cleaning:
         now = time.monotonic()
         if self._newest is not None and self._newest[0] is look and now - self._newest[2] < holds:
             return self._newest[1]
-        self._needs = needs_of(await self._objects(), look.runs)
+        self._needs = needs_of(await self._objects(), look.runs, self._stores)
         plan = cleaning.plan(look.stock, self._needs, look.used, self._grace, look.at)
         self._newest = look, plan, now
         return plan
@@ -131,9 +132,11 @@ class Cleaning:
         for verdict in cleaning.removal_order(plan.going):
             records = tuple(digest for digest in verdict.digests if (verdict.repository, digest) in finds)
             # First nobody finds it any more, then its papers go, which may keep it from being deleted.
-            for digest in (*records, *verdict.papers, *verdict.digests[len(records) :]):
+            digests = (*records, *verdict.papers, *verdict.digests[len(records) :])
+            for digest in digests:
                 # A job may have started, and a build may have begun, since anyone looked.
-                now = await self._plan(look, 0.0 if verdict.kind in _PULLED else _HOLDS_SECONDS)
+                anew = verdict.kind in _PULLED and (digest == digests[0] or digest not in verdict.papers)
+                now = await self._plan(look, 0.0 if anew else _HOLDS_SECONDS)
                 if now.held:
                     return Cleaned(tuple(removed), tuple(stays), now.held)
                 if why := _why_not(verdict, now):
@@ -153,7 +156,9 @@ class Cleaning:
 
 def _why_not(verdict: Verdict, now: Plan) -> str:
     """Why a unit stays after all; empty where it may go."""
-    same = next((one for one in now.verdicts if one.digests == verdict.digests and one.tags == verdict.tags), None)
+    same = next(
+        (one for one in now.verdicts if (one.repository, one.digests) == (verdict.repository, verdict.digests)), None
+    )
     if same is None:
         return "it is another one by now"
     return "" if same.goes else same.reason

@@ -18,13 +18,12 @@ _PAGE = "500"
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """url: the registry's `host/path`. insecure: it speaks http. storage: URL of the namespace's store. others: (namespace,
-    URL of its store) of those that share the registry. days: the grace that the Workspace says."""
+    """url: the registry's `host/path`. insecure: it speaks http. stores: (namespace, URL of its store), the registry's own
+    namespace first, then those that use it too. days: the grace that the Workspace says."""
 
     url: str
     insecure: bool
-    storage: str
-    others: tuple[tuple[str, str], ...]
+    stores: tuple[tuple[str, str], ...]
     days: int | None
 
 
@@ -50,26 +49,31 @@ def ground(cluster: Cluster, registry: str | None, storage: str | None) -> Groun
             "take it out of there first"
         )
     insecure = bool(said.get("insecure")) or url.partition("/")[0] in (chart.get("insecureRegistries") or "").split(",")
-    others = []
-    for namespace in sharers(url, spaces, cluster.namespace):
-        if not (found := _storage(spaces[namespace], chart, namespace)):
+    stores = [(cluster.namespace, store)]
+    for namespace in sharers(url, spaces, cluster.namespace, chart.get("registryUrl") or ""):
+        if not (found := _storage(spaces.get(namespace) or {}, chart, namespace)):
             raise StokerError(
                 f"nothing is removed: namespace {namespace} uses {url} too, and where its runs are stored is not known; "
                 "set spec.storage.url of its Workspace"
             )
-        others.append((namespace, found))
+        stores.append((namespace, found))
     days = (own.get("retention") or {}).get("environmentDays")
-    return Ground(url, insecure, store, tuple(others), days)
+    return Ground(url, insecure, tuple(stores), days)
 
 
-def sharers(url: str, workspaces: Mapping[str, Plain], own: str) -> list[str]:
-    """The other namespaces that push to a registry, or run what is in it. workspaces: namespace -> spec."""
+def sharers(url: str, workspaces: Mapping[str, Plain], own: str, default: str) -> list[str]:
+    """The other namespaces that push to a registry, or run what is in it. workspaces: namespace -> spec. default: below which
+    those that name no registry have one under their own name; empty for none."""
 
     def uses(spec: Plain) -> bool:
         places = [spec.get("registry") or {}, *(spec.get("globalRegistries") or ())]
         return any(str(place.get("url", "")).strip("/") == url for place in places)
 
-    return sorted(namespace for namespace, spec in workspaces.items() if namespace != own and uses(spec))
+    found = {namespace for namespace, spec in workspaces.items() if uses(spec)}
+    parent, _, name = url.rpartition("/")
+    if default and parent == default.strip("/") and not (workspaces.get(name) or {}).get("registry"):
+        found.add(name)
+    return sorted(found - {own})
 
 
 def objects(kube: Kube) -> dict[str, Sequence[Plain]]:

@@ -113,7 +113,7 @@ class _Work:
         try:
             cleaning = Cleaning(
                 RegistryClient(connections, keyring()), place.url, lambda: asyncio.to_thread(objects, kube),
-                open_store(place.storage), [open_store(url) for _, url in place.others], self._grace,
+                {namespace: open_store(url) for namespace, url in place.stores}, self._grace,
             )  # fmt: skip
             return await what(cleaning)
         finally:

@@ -6,7 +6,7 @@ sends them.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from stoker.api.names import FINISHED, LABEL_BUILD
@@ -24,15 +24,19 @@ KINDS = {
 _HEX64 = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
-def needs_of(objects: Mapping[str, Iterable[Plain]], runs: Mapping[str, Iterable[str]]) -> Needs:
-    """objects: kind -> its objects, whole. runs: key of a stored run -> what its record names, in hex."""
+def needs_of(
+    objects: Mapping[str, Iterable[Plain]], runs: Mapping[str, Iterable[str]], namespaces: Collection[str]
+) -> Needs:
+    """objects: kind -> its objects, whole. runs: key of a stored run -> what its record names, in hex. namespaces: which look
+    images up in the registry, so that it matters whether their objects are settled."""
     named = {word: f"run {key}" for key, words in sorted(runs.items()) for word in words}
     unsettled: list[str] = []
     for kind in reversed(KINDS):  # what a person made is told before what was made of it
         for one in objects.get(kind, ()):
             title = f"{kind} {one['metadata']['namespace']}/{one['metadata']['name']}"
             named |= dict.fromkeys(words_in(json.dumps(one)), title)
-            if (why := _why_unsettled(kind, one)) is not None:
+            looks = one["metadata"]["namespace"] in namespaces
+            if looks and (why := _why_unsettled(kind, one)) is not None:
                 unsettled.append(f"{title} {why}")
     return Needs(named, tuple(sorted(unsettled)))
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from stoker.core.environment.cleaning import Needs
 from stoker.core.environment.needed import needs_of, words_in
 
 DIGEST, KEY = "a" * 64, "b" * 64
@@ -15,18 +16,22 @@ def made(name: str = "one", spec: Any = None, labels: Any = None, **status: Any)
     return {"metadata": metadata, "spec": spec or {}, "status": status}
 
 
+def needs(objects: dict[str, list[Any]], runs: Any = None) -> Needs:
+    return needs_of(objects, runs or {}, {"team"})
+
+
 def test_a_digest_anywhere_in_an_object_is_named_by_it() -> None:
     pod = made("iris-0", {"containers": [{"image": f"registry/environments@sha256:{DIGEST}"}]})
     job = made("iris", environment={"specKey": KEY, "image": f"registry/environments@sha256:{DIGEST}"})
 
-    assert {DIGEST: "Pod team/iris-0"} == needs_of({"Pod": [pod]}, {}).named
+    assert {DIGEST: "Pod team/iris-0"} == needs({"Pod": [pod]}).named
     assert {DIGEST: "TrainingJob team/iris", KEY: "TrainingJob team/iris"} == (
-        needs_of({"Pod": [pod], "TrainingJob": [job]}, {}).named
+        needs({"Pod": [pod], "TrainingJob": [job]}).named
     )
 
 
 def test_a_stored_run_names_what_its_record_does() -> None:
-    assert {DIGEST: "run iris-0123abcd"} == needs_of({}, {"iris-0123abcd": [DIGEST]}).named
+    assert {DIGEST: "run iris-0123abcd"} == needs({}, {"iris-0123abcd": [DIGEST]}).named
 
 
 @pytest.mark.parametrize(("text", "expected"), [(f"x{DIGEST}y", {DIGEST}), (DIGEST + "a", set()), (DIGEST[1:], set())])
@@ -50,7 +55,7 @@ WAITING = " has not said yet which image it uses"
     ],
 )  # fmt: skip
 def test_a_job_that_has_not_said_its_image_is_unsettled(job: dict[str, Any], expected: tuple[str, ...]) -> None:
-    assert expected == needs_of({"TrainingJob": [job]}, {}).unsettled
+    assert expected == needs({"TrainingJob": [job]}).unsettled
 
 
 @pytest.mark.parametrize(
@@ -65,13 +70,21 @@ def test_a_job_that_has_not_said_its_image_is_unsettled(job: dict[str, Any], exp
     ],
 )  # fmt: skip
 def test_an_environment_is_settled_once_its_status_is_of_its_spec(environment: dict[str, Any], settled: bool) -> None:
-    assert settled == (needs_of({"Environment": [environment]}, {}).unsettled == ())
+    assert settled == (needs({"Environment": [environment]}).unsettled == ())
 
 
 def test_a_build_that_runs_is_unsettled_and_other_jobs_are_not() -> None:
     label = {"stoker.dev/environment-build": "x"}
     ended = made("ended", labels=label, conditions=[{"type": "Complete", **NOW_TRUE}])
 
-    found = needs_of({"Job": [made("build", labels=label), ended, made("other")]}, {})
+    found = needs({"Job": [made("build", labels=label), ended, made("other")]}, {})
 
     assert ("Job team/build builds an image",) == found.unsettled
+
+
+def test_who_never_looks_into_the_registry_need_not_have_said_anything() -> None:
+    job = made(environment={"image": DIGEST})
+    elsewhere = {**job, "metadata": {**job["metadata"], "namespace": "other"}, "status": {}}
+
+    assert () == needs({"TrainingJob": [elsewhere]}).unsettled
+    assert {DIGEST: "TrainingJob team/one"} == needs_of({"TrainingJob": [job]}, {}, ()).named
