@@ -28,6 +28,24 @@ class InstanceType(Spec):
         msgspec.structs.force_setattr(self, "resources", as_text(self.resources))
 
 
+class ScaleUp(Spec):
+    """How long the pool waits for nodes."""
+
+    ready_seconds: Annotated[
+        int,
+        field("How long a new node may take until it is ready, in seconds; after that it is unusable.", ge=1, le=86400),
+    ] = 900
+    partial_hold_seconds: Annotated[
+        int,
+        field(
+            "How long free nodes are kept for a gang whose other nodes have jobs, in seconds; after that they go like any "
+            "idle node, and the gang keeps its place in the line.",
+            ge=0,
+            le=86400,
+        ),
+    ] = 600
+
+
 class NamespaceSelector(Spec):
     """Which namespaces may use the pool; empty means all."""
 
@@ -70,6 +88,17 @@ class ComputeClusterSpec(Spec):
     idle_seconds_before_scale_down: Annotated[
         int, field("How long a node may be idle before it goes, in seconds.", ge=0, le=604800)
     ] = 120
+    idle_policy: Annotated[
+        Literal["Fixed", "Learned"],
+        field(
+            "Fixed: a node goes after idleSecondsBeforeScaleDown. Learned: after the time that would have cost least in the "
+            "pool's own past, boots counted as waste; as long as a boot takes until ten pauses between jobs are known."
+        ),
+    ] = "Fixed"
+    max_idle_seconds: Annotated[
+        int, field("Longest idle time that idlePolicy Learned may choose, in seconds.", ge=0, le=604800)
+    ] = 3600
+    scale_up: Annotated[ScaleUp, field("How long the pool waits for nodes.")] = ScaleUp()
     node_reserve: Annotated[
         Resources, field("What a whole-node job leaves free for the node's own daemons.", max_length=16)
     ] = msgspec.field(default_factory=lambda: {"cpu": "200m", "memory": "256Mi"})
@@ -99,6 +128,19 @@ class Problem(Spec):
     since: Annotated[str, field("Since when (RFC 3339).", max_length=40)] = ""
 
 
+class LearnedIdle(Spec, omit_defaults=False):
+    """What idlePolicy Learned has learned, written at most once an hour."""
+
+    at: Annotated[str, field("When this was written (RFC 3339).", max_length=40)] = ""
+    idle_seconds: Annotated[int, field("How long a node may be idle, in seconds.")] = 0
+    boot_seconds: Annotated[int, field("How long a node takes from being asked for until it can take a job.")] = 0
+    pauses: Annotated[int, field("Pauses between two uses of a node that were seen.")] = 0
+    memory: Annotated[
+        str,
+        field("For the operator itself: how often pauses of which length came, and the last boots.", max_length=8192),
+    ] = ""
+
+
 class ComputeClusterStatus(Spec):
     """What is seen of the pool."""
 
@@ -112,6 +154,7 @@ class ComputeClusterStatus(Spec):
         msgspec.field(default_factory=dict)
     )
     problems: Annotated[tuple[Problem, ...], field("The 20 oldest problems.", max_length=20)] = ()
+    learned: Annotated[LearnedIdle | None, field("What idlePolicy Learned has learned.")] = None
 
 
 @resource(

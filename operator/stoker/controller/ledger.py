@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from stoker.api.kube import BatchJob, Pod
 from stoker.core.cluster.assign import TURN
+from stoker.core.cluster.learned import Rhythm
 from stoker.core.cluster.view import ClusterPlan, Demand, Holding
 from stoker.core.trainingjob import holdings
 from stoker.core.trainingjob.attempts import attempt_of
@@ -35,6 +36,8 @@ class Ledger:
         self._stale: set[str] = set()
         self._freed_at: dict[str, Mapping[str, float]] = {}
         self._first: dict[str, tuple[tuple[str, int], ...]] = {}  # cluster -> (uid, attempt)
+        self._kept_since: dict[str, Mapping[tuple[str, int], float]] = {}
+        self._rhythm: dict[str, Rhythm] = {}
 
     # -- told by the planning of jobs
 
@@ -89,6 +92,14 @@ class Ledger:
         """For whom the pool's last plan kept nodes, in its order."""
         return self._first.get(cluster, ())
 
+    def kept_since(self, cluster: str) -> Mapping[tuple[str, int], float]:
+        """Since when nodes are kept for each of them."""
+        return self._kept_since.get(cluster, {})
+
+    def rhythm(self, cluster: str) -> Rhythm | None:
+        """What the pool's last plan knew of how its jobs come and go; None before its first."""
+        return self._rhythm.get(cluster)
+
     def holdings(self, cluster: str) -> tuple[Holding, ...]:
         """Nodes that attempts have: by children, by pods, and by assignments that have no child yet."""
         self._refresh()
@@ -108,6 +119,8 @@ class Ledger:
         """Take over what the plan of a pool says, and wake the jobs for which it says something new."""
         self._freed_at[cluster] = plan.freed_at
         self._first[cluster] = plan.first
+        self._kept_since[cluster] = plan.kept_since
+        self._rhythm[cluster] = plan.rhythm
         for uid, demand in self._demands.get(cluster, {}).items():
             placement = _placement(plan, uid, demand.attempt)
             if placement is None:
@@ -124,6 +137,8 @@ class Ledger:
         """The pool has gone: nobody is placed there any more. The wishes stay, should it come again."""
         self._freed_at.pop(cluster, None)
         self._first.pop(cluster, None)
+        self._kept_since.pop(cluster, None)
+        self._rhythm.pop(cluster, None)
         for uid in self._demands.get(cluster, {}):
             self._placements.pop(uid, None)
 

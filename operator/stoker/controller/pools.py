@@ -13,6 +13,7 @@ from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, TAINT_COMPUTE, TAINT_
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.controller.machines import Machines
+from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import MachinesView
 from stoker.core.cluster.view import ClusterView, Holding, ScaleView
 from stoker.core.plan import (
@@ -97,6 +98,8 @@ class Pools:
             occupied=foreign | self._with_our_pods(nodes),
             scale=scale,
             first=self._ledger.first(name),
+            kept_since=self._ledger.kept_since(name),
+            rhythm=self._ledger.rhythm(name),
             weights=self._weights(),
             machines=machines,
             launch_failures=self._machines.failures(name),
@@ -155,7 +158,7 @@ class Pools:
             return frozenset()
         taken = _taken(self._ledger.holdings(cluster.metadata.name))
         freed = self._ledger.freed_at(cluster.metadata.name)
-        soon = self._clock() - cluster.spec.idle_seconds_before_scale_down + 2.0
+        soon = self._clock() - idle_seconds(cluster, self._ledger.rhythm(cluster.metadata.name)) + 2.0
         candidates = [
             node.metadata.name
             for node in self._nodes(pool).values()

@@ -20,14 +20,17 @@ _HIGHEST_FIRST: tuple[Priority, ...] = ("High", "Medium", "Low")
 
 @dataclass(slots=True)
 class Assigned:
-    """What came out. nodes: of each gang that is whole. waits: of each that is not. needed: nodes kept for gangs that
-    wait, by name. growth: nodes to be added for them. first: the gangs that wait and have nodes kept, in order. behind: of the gangs
-    that wait for their turn, whom they wait behind."""
+    """What came out. nodes: of each gang that is whole. waits: of each that is not. needed: nodes promised to gangs whose
+    other nodes are being brought, by name. saved: nodes kept for a gang whose other nodes have jobs. growth: nodes to be
+    added. first: the gangs that wait and have nodes kept, in order. behind: of the gangs that wait for their turn, whom
+    they wait behind. wanted: nodes that jobs have, are given, or come next to."""
 
     nodes: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     waits: dict[Key, Wait] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
+    saved: dict[Key, frozenset[str]] = field(default_factory=dict)
     growth: int = 0
+    wanted: int = 0
     first: list[Key] = field(default_factory=list)
     behind: dict[Key, "_First"] = field(default_factory=dict)
 
@@ -122,7 +125,7 @@ def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, .
     return kept
 
 
-def assign(view: ClusterView, pool: Pool, kept: dict[Key, tuple[str, ...]]) -> Assigned:
+def assign(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]]) -> Assigned:
     """Serve every demand that has no nodes yet."""
     assigned = Assigned(nodes=dict(kept))
     bound = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound}
@@ -148,6 +151,7 @@ def assign(view: ClusterView, pool: Pool, kept: dict[Key, tuple[str, ...]]) -> A
             key = (demand.uid, demand.attempt)
             if key in assigned.nodes or (assigned.first and assigned.first[-1] == key):
                 running[demand.namespace] += demand.count
+    assigned.wanted = sum(running.values())
     _line_up(view, wanting, assigned, running)
     return assigned
 
@@ -229,7 +233,7 @@ def _give(view: ClusterView, stock: _Stock, demand: Demand, assigned: Assigned, 
         return
     assigned.waits[key] = _problem(view) or _full(view, demand)
     # The first in line keeps what is free until its gang is whole: a stream of small jobs must not starve it.
-    assigned.needed |= {node.name for node in (*stock.free, *stock.preparing)}
+    assigned.saved[key] = frozenset(node.name for node in (*stock.free, *stock.preparing))
     stock.free, stock.preparing, stock.unseen, stock.room = [], [], 0, 0
     stock.first = _First(demand, running[demand.namespace], key in view.first)
     assigned.first.append(key)
@@ -254,7 +258,7 @@ def _reserve(view: ClusterView, stock: _Stock, demand: Demand, assigned: Assigne
     )
 
 
-def _stocks(view: ClusterView, pool: Pool, kept: dict[Key, tuple[str, ...]]) -> dict[str, _Stock]:
+def _stocks(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]]) -> dict[str, _Stock]:
     taken = {name for nodes in kept.values() for name in nodes}
     stocks = {kind.name: _Stock([], []) for kind in view.cluster.spec.instance_types}
     for node in sorted(pool.nodes.values(), key=_preference):

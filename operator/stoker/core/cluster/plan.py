@@ -5,7 +5,8 @@ size the pool for what they miss.
 """
 
 from stoker.api import names
-from stoker.core.cluster import assign, resize, status
+from stoker.core.cluster import assign, status
+from stoker.core.cluster.decide import decide
 from stoker.core.cluster.pool import Pool, see
 from stoker.core.cluster.view import ClusterPlan, ClusterView
 from stoker.core.plan import Action, AdoptNode, Plan
@@ -21,29 +22,22 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
     in_use = frozenset(name for h in view.holdings if h.bound and not h.ending for name in h.nodes)
     bare = see(view, in_use, bound, now)
     usable = frozenset(node.name for node in bare.of("Idle"))
-    kept = assign.carried(view, usable)
-    assigned = assign.assign(view, bare, kept)
-    given = frozenset(name for nodes in assigned.nodes.values() for name in nodes)
-    held = frozenset(node.name for node in bare.of("Running"))
-    needed = held | given | frozenset(assigned.needed)
-    sizing = resize.resize(view, bare, needed, assigned.growth, now)
-    shown = status.status_of(view, bare, assigned, sizing.replicas, now)
+    made = decide(view, bare, assign.carried(view, usable), now)
+    shown = status.status_of(view, bare, made, now)
     booting = [node.ready_by for node in bare.nodes.values() if node.ready_by is not None]
-    wakes = [moment for moment in (sizing.wake_at, *booting) if moment is not None and moment > now]
+    wakes = [moment for moment in (made.wake_at, *booting) if moment is not None and moment > now]
     return ClusterPlan(
         plan=Plan(
-            (*_adopt(view, bare), *sizing.actions),
+            (*_adopt(view, bare), *made.sizing.actions),
             None if shown == view.cluster.status else shown,
             min(wakes, default=None),
         ),
-        assignments=assigned.nodes,
-        waits=assigned.waits,
-        first=tuple(assigned.first),
-        freed_at={
-            node.name: node.free_since
-            for node in bare.nodes.values()
-            if node.free_since is not None and node.name not in given
-        },
+        assignments=made.assigned.nodes,
+        waits=made.assigned.waits,
+        first=tuple(made.assigned.first),
+        freed_at=made.freed_at,
+        kept_since=made.kept_since,
+        rhythm=made.rhythm,
     )
 
 

@@ -12,8 +12,6 @@ from stoker.core.cluster.view import ClusterView
 
 State = Literal["Idle", "Running", "Preparing", "Unusable", "Leaving"]
 
-#: A node that is not ready this long after it appeared will not be, in seconds.
-BOOT_PATIENCE = 900.0
 #: A node whose readiness changed no later than this after it appeared was never ready, in seconds.
 BOOT_SETTLES = 60.0
 #: What a node says of itself when it is short of something: its kubelet evicts pods and refuses new ones meanwhile.
@@ -103,7 +101,7 @@ def _node(view: ClusterView, node: Node, replicas: int | None, held: bool, now: 
     since, marked = _leaving_since(node), _marked(view, node)
     counted_out = marked is not None and replicas is not None and marked > replicas
     counted_out = counted_out or node.metadata.deletion_timestamp is not None
-    trouble, ready_by = _trouble(node, kind, now)
+    trouble, ready_by = _trouble(node, kind, view.cluster.spec.scale_up.ready_seconds, now)
     state: State
     if counted_out:
         state = "Leaving"
@@ -120,10 +118,12 @@ def _node(view: ClusterView, node: Node, replicas: int | None, held: bool, now: 
     )  # fmt: skip
 
 
-def _trouble(node: Node, kind: InstanceType | None, now: float) -> tuple[tuple[str, str] | None, float | None]:
-    """Why a node cannot take a job, and until when it may still be booting."""
+def _trouble(
+    node: Node, kind: InstanceType | None, patience: float, now: float
+) -> tuple[tuple[str, str] | None, float | None]:
+    """Why a node cannot take a job, and until when it may still be booting: `patience` after it appeared."""
     name, created = node.metadata.name, times.seconds(node.metadata.creation_timestamp)
-    boots_until = (created if created is not None else now) + BOOT_PATIENCE
+    boots_until = (created if created is not None else now) + patience
     booting = boots_until if now < boots_until else None
     if node.spec.unschedulable:
         return ("NodeCordoned", f"node {name} is cordoned; `kubectl uncordon {name}` gives it back"), None

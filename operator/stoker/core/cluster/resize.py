@@ -23,14 +23,18 @@ class Resize:
     wake_at: float | None = None
 
 
-def resize(view: ClusterView, pool: Pool, needed: frozenset[str], growth: int, now: float) -> Resize:
+def resize(
+    view: ClusterView, pool: Pool, needed: frozenset[str], growth: int, idle_seconds: float, now: float
+) -> Resize:
     """One decision: grow for the gangs that wait, or let go what has been idle for long enough.
 
-    needed: nodes that a gang has or is promised. growth: nodes to be added for gangs.
+    needed: nodes that a gang has or is promised. growth: nodes to be added for gangs. idle_seconds: how long is enough.
     """
     if pool.replicas is None:
         return Resize(replicas=len(pool.nodes))
-    going = _going(view, pool, needed, now)
+    free = _free(view, pool, needed)
+    going = _going(view, pool, free, idle_seconds, now)
+    wake_at = _wake(pool, free, idle_seconds, now)
     keeping = tuple(
         KeepNode(view.cluster.metadata.name, node.name)
         for node in pool.nodes.values()
@@ -39,9 +43,9 @@ def resize(view: ClusterView, pool: Pool, needed: frozenset[str], growth: int, n
     wanted = _grown(view, pool, growth)
     if wanted > pool.replicas:
         scale = ScaleTo(view.cluster.metadata.name, pool.replicas, wanted)
-        return Resize((*keeping, scale), wanted, _wake(view, pool, needed, now))
+        return Resize((*keeping, scale), wanted, wake_at)
     leaving, lowered = _leave(view, pool, [pool.nodes[name] for name in going], now)
-    return Resize((*keeping, *leaving), lowered, _wake(view, pool, needed, now))
+    return Resize((*keeping, *leaving), lowered, wake_at)
 
 
 def _grown(view: ClusterView, pool: Pool, growth: int) -> int:
@@ -55,15 +59,14 @@ def _grown(view: ClusterView, pool: Pool, growth: int) -> int:
     return max(pool.replicas, min([wanted, *(mark - 1 for mark in marks)]))
 
 
-def _going(view: ClusterView, pool: Pool, needed: frozenset[str], now: float) -> list[str]:
-    """The nodes that may go now, by name: unusable ones first, then the longest idle."""
-    idle = view.cluster.spec.idle_seconds_before_scale_down
+def _going(view: ClusterView, pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> list[str]:
+    """Those of the free nodes that may go now, by name: unusable ones first, then the longest idle."""
     counted = [node for node in pool.nodes.values() if not node.counted_out]
     surplus = len(counted) + pool.unseen - view.cluster.spec.max_instances
     spare = sum(1 for node in counted if node.state in ("Idle", "Running")) - view.cluster.spec.min_instances
     going: list[str] = []
-    for node in sorted(_free(view, pool, needed), key=_leaving_order):
-        expired = node.free_since is not None and now >= node.free_since + idle
+    for node in sorted(free, key=_leaving_order):
+        expired = node.free_since is not None and now >= node.free_since + idle_seconds
         if not expired and len(going) >= surplus:
             continue
         if node.state == "Idle":
@@ -99,8 +102,7 @@ def _leaving_order(node: PoolNode) -> tuple[bool, float, str]:
     return node.state != "Unusable", node.free_since or 0.0, node.name
 
 
-def _wake(view: ClusterView, pool: Pool, needed: frozenset[str], now: float) -> float | None:
-    idle = view.cluster.spec.idle_seconds_before_scale_down
-    moments = [node.free_since + idle for node in _free(view, pool, needed) if node.free_since is not None]
+def _wake(pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> float | None:
+    moments = [node.free_since + idle_seconds for node in free if node.free_since is not None]
     moments += [n.leaving_since + LAST_LOOK_AFTER for n in pool.nodes.values() if n.leaving_since is not None]
     return min((moment for moment in moments if moment > now), default=None)

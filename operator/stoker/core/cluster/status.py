@@ -3,18 +3,23 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from stoker.api.computecluster import ComputeClusterStatus, NodeCounts, Problem
+from stoker.api.computecluster import ComputeClusterStatus, LearnedIdle, NodeCounts, Problem
 from stoker.core import times
+from stoker.core.cluster import learned
 from stoker.core.cluster.assign import Assigned
+from stoker.core.cluster.decide import Decision
 from stoker.core.cluster.pool import Pool, kind_of, shortfall
 from stoker.core.cluster.view import ClusterView
 from stoker.core.conditions import Fact, kstatus, stamped
 
 _MOST_PROBLEMS, _MOST_REASONS = 20, 32
+#: What a pool has learned is written at most so often, in seconds.
+_LEARNED_SECONDS = 3600.0
 
 
-def status_of(view: ClusterView, pool: Pool, assigned: Assigned, replicas: int, now: float) -> ComputeClusterStatus:
-    """The whole status. replicas: nodes wanted after this plan."""
+def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> ComputeClusterStatus:
+    """The whole status, as after this decision."""
+    assigned, replicas = made.assigned, made.sizing.replicas
     external = view.cluster.spec.provider.type == "External"
     given = {name for nodes in assigned.nodes.values() for name in nodes}
     states = Counter("Running" if name in given else node.state for name, node in pool.nodes.items())
@@ -37,6 +42,24 @@ def status_of(view: ClusterView, pool: Pool, assigned: Assigned, replicas: int, 
         nodes=counts,
         waiting_jobs=_waiting(assigned),
         problems=_problems(view, pool, now),
+        learned=_learned(view, made, now),
+    )
+
+
+def _learned(view: ClusterView, made: Decision, now: float) -> LearnedIdle | None:
+    if view.cluster.spec.idle_policy != "Learned":
+        return None
+    kept, rhythm = view.cluster.status.learned, made.rhythm
+    at = times.seconds(kept.at) if kept is not None else None
+    memory = learned.written(rhythm)
+    if kept is not None and (memory == kept.memory or (at is not None and now < at + _LEARNED_SECONDS)):
+        return kept
+    return LearnedIdle(
+        at=times.rfc3339(now),
+        idle_seconds=round(made.idle_seconds),
+        boot_seconds=round(learned.boot_seconds(rhythm)),
+        pauses=rhythm.seen,
+        memory=memory,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from stoker.api.computecluster import ComputeCluster, ComputeClusterStatus
 from stoker.api.kube import Node
 from stoker.api.trainingjob import Priority
+from stoker.core.cluster.learned import Rhythm
 from stoker.core.cluster.machines import LaunchFailure, MachinesView
 from stoker.core.plan import Plan
 
@@ -62,7 +63,8 @@ class ClusterView:
     have not ended, are no DaemonSet's, and are not ours while being deleted (those are holdings), by name: never to be
     removed. Re-listed from the API server once a node has the leaving taint. demands: in no order. freed_at: when each node lost its
     last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now. first: (job uid,
-    attempt) of those for which the last plan kept nodes, in its order. weights: by namespace, what its Workspace says;
+    attempt) of those for which the last plan kept nodes, in its order; kept_since: since when, for each of them. rhythm: how
+    the pool's jobs come and go; None: read from the status what it keeps. weights: by namespace, what its Workspace says;
     missing: 1. machines: what a provider of single machines lists; None on a pool of another kind. launch_failures: the
     last answer to each launch that failed, by its token, until its intent has gone from the status.
     """
@@ -75,6 +77,8 @@ class ClusterView:
     occupied: frozenset[str] = frozenset()
     scale: ScaleView | None = None
     first: tuple[tuple[str, int], ...] = ()
+    kept_since: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    rhythm: Rhythm | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
     machines: MachinesView | None = None
     launch_failures: tuple[LaunchFailure, ...] = ()
@@ -94,7 +98,7 @@ class ClusterPlan:
     """What to do with the pool, and which jobs get which nodes.
 
     assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
-    gangs only. waits: the same keys -> why not yet. freed_at, first: to be kept for the next view.
+    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm: to be kept for the next view.
     """
 
     plan: Plan[ComputeClusterStatus]
@@ -102,3 +106,5 @@ class ClusterPlan:
     waits: Mapping[tuple[str, int], Wait] = field(default_factory=dict)
     freed_at: Mapping[str, float] = field(default_factory=dict)
     first: tuple[tuple[str, int], ...] = ()
+    kept_since: Mapping[tuple[str, int], float] = field(default_factory=dict)
+    rhythm: Rhythm = field(default_factory=Rhythm)

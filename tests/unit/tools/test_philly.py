@@ -1,0 +1,23 @@
+"""What the learned idle time is worth on real jobs: the bounds that docs/benchmarks gives for the whole trace."""
+
+from pathlib import Path
+
+import pytest
+
+from tools import replay
+
+PHILLY = Path(replay.__file__).parent / "data/philly-4vc.csv"
+
+
+@pytest.mark.parametrize(("boot", "most"), [(180.0, 1.20), (1800.0, 1.37)])
+def test_the_learned_time_stays_near_the_optimum(boot: float, most: float) -> None:
+    report = replay.replay(PHILLY, boot, None, pools=("vc1", "vc3", "vc4"))
+
+    assert report["costRatio"] <= most
+    assert report["starved"] == 0
+
+
+def test_under_a_cap_of_half_the_peak_nothing_starves_and_nothing_is_kept_in_vain() -> None:
+    report = replay.replay(PHILLY, 300.0, None, cap=replay.Cap(part=0.5), pools=("vc3",))
+
+    assert (report["starved"], report["overHeldNodeHours"]) == (0, 0.0)
