@@ -38,8 +38,8 @@ class Build(Spec):
     bytecode: Annotated[
         bool,
         field(
-            "Whether modules are compiled when the image is made: a larger image, and a first import that is quicker. No "
-            "part of the key: an image that exists stays as it is."
+            "Whether modules are compiled when the image is made, all but those in folders called test or tests: a larger "
+            "image, and a first import that is quicker. No part of the key: an image that exists stays as it is."
         ),
     ] = True
 

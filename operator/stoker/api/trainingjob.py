@@ -190,7 +190,12 @@ class EnvVarSource(Spec):
 class EnvVar(Spec):
     """One environment variable of the command."""
 
-    name: Annotated[str, field("Name.", min_length=1, max_length=256, pattern=_VARIABLE)]
+    name: Annotated[
+        str,
+        field(
+            "A letter or `_`, then letters, digits, `_`, `.` and `-`.", min_length=1, max_length=256, pattern=_VARIABLE
+        ),
+    ]
     value: Annotated[str, field("Value, taken as it is.", max_length=32768)] = ""
     value_from: Annotated[
         EnvVarSource | None,

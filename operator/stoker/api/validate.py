@@ -160,6 +160,9 @@ def _bounds(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
             yield Problem(path, value, f"{value!r} does not fit {schema['pattern']}", f"write {schema['description']}")
 
 
+_ONE = {"characters": "character", "items": "item", "entries": "entry"}
+
+
 def _lengths(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
     suffix, unit = ("Length", "characters") if isinstance(value, str) else ("Items", "items")
     if isinstance(value, Mapping):
@@ -167,9 +170,14 @@ def _lengths(schema: Schema, value: Any, path: str) -> Iterator[Problem]:
     low, high = schema.get(f"min{suffix}"), schema.get(f"max{suffix}")
     if low is not None and len(value) < low:
         message = "is empty" if not value else f"has {len(value)} {unit}, fewer than {low}"
-        yield Problem(path, None, message, f"write at least {low}")
+        yield Problem(path, None, message, f"write at least {low} {unit if low > 1 else _ONE[unit]}")
     if high is not None and len(value) > high:
-        yield Problem(path, None, f"has {len(value)} {unit}, more than {high}", f"write at most {high}")
+        yield Problem(
+            path,
+            None,
+            f"has {len(value)} {unit}, more than {high}",
+            f"write at most {high} {unit if high > 1 else _ONE[unit]}",
+        )
 
 
 def _broken(schema: Schema, value: Any, former: Any, path: str, found: list[Problem]) -> Iterator[Problem]:

@@ -19,9 +19,9 @@ from stoker.controller.pools import Pools
 from stoker.controller.views import Views
 from stoker.controller.workspaces import Workspaces
 from stoker.core import cluster as cluster_core
-from stoker.core import environment as environment_core
 from stoker.core import trainingjob as trainingjob_core
 from stoker.core import workspace as workspace_core
+from stoker.core.environment import plan as environment_core
 from stoker.core.environment import upkeep
 from stoker.core.plan import Plan
 from stoker.core.times import earliest

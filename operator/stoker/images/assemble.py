@@ -2,18 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from stoker.core.environment.layering import Part, Unit, fold, split
 from stoker.images.compiling import CPUS
 from stoker.images.contents import Content
 from stoker.images.layers import Layer, merge, write_layer
 from stoker.images.packagestore import PackageStore, StoredLayer
-
-T = TypeVar("T")
+from stoker.images.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +74,8 @@ class _Maker:
         missing = [unit for unit in units if found[unit.key] is None]
         if missing and self._prepare is not None:
             await self._prepare([part for unit in missing for part in unit.parts])
+        # What takes longest first, so that nothing large is left for one processor alone at the end.
+        missing.sort(key=lambda unit: -sum(part.size for part in unit.parts))
         opened = await together(map(self._open, missing))
         for unit, (bound, owned) in zip(missing, opened, strict=True):
             files[bound.key] = owned
@@ -131,14 +131,3 @@ class _Maker:
         self._result.made += 1
         self._result.sent += sent
         return stored
-
-
-async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order; the first failure ends the others and is raised as it is."""
-    tasks: list[asyncio.Task[T]] = []
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks.extend(group.create_task(one) for one in work)
-    except BaseExceptionGroup as failures:
-        raise next(iter(failures.exceptions)) from None
-    return [task.result() for task in tasks]

@@ -1,45 +1,68 @@
-"""Compiles modules for their places in an image. Runs by itself, in a fresh interpreter for each package.
+"""Compiles modules for their places in an image. Runs by itself and serves one job after the other, each in a fork of its own.
 
-Input, as JSON on stdin: {"archive": zip or "", "out": folder, "modules": [[member, path in the image], ...]}. Output: file
-`<index>.pyc` for each module that compiles; what does not (Python 2, templates) is left out, as pip leaves it out.
+A job is a line of JSON on stdin: {"archive": zip or "", "out": file, "modules": [[member, path in the image], ...]}. The
+answer is a line of JSON on stdout: {"sizes": [...]}, bytes of each module's code as they lie in `out` one after the other, 0
+for what does not compile (Python 2, templates: pip leaves it out too); or {"error": "..."}.
 
-A fresh interpreter, because `marshal` writes whether an object is shared with anything else that is alive: the same
-module compiled in a busy process has other bytes. The bytecode says that its source is not to be looked at
-(unchecked-hash, PEP 552): sources in an image do not change, and their times are all one.
+`marshal` writes whether an object is shared with anything else that is alive: the same module compiled in a busy process has
+other bytes. So each job begins in the same process, which has done nothing yet: it only waits and forks. The bytecode says
+that its source is not to be looked at (unchecked-hash, PEP 552): sources in an image do not change, and their times are all one.
 """
 
 import importlib._bootstrap_external as loader
 import importlib.util
 import json
+import os
 import sys
 import warnings
 import zipfile
 
 
-def compile_all(archive: str, out: str, modules: "list[list[str]]") -> int:
-    """Returns how many were compiled."""
-    warnings.simplefilter("ignore")
+def compile_all(archive: str, out: str, modules: "list[list[str]]") -> "list[int]":
+    """Returns the sizes."""
     opened = zipfile.ZipFile(archive) if archive else None
-    done = 0
-    for index, (member, path) in enumerate(modules):
-        if opened is not None:
-            source = opened.read(member)
-        else:
-            with open(member, "rb") as file:
-                source = file.read()
-        try:
-            code = compile(source, path, "exec", dont_inherit=True, optimize=0)
-        except (SyntaxError, ValueError, UnicodeDecodeError, RecursionError, MemoryError):
-            continue
-        content = loader._code_to_hash_pyc(  # type: ignore[attr-defined]
-            code, importlib.util.source_hash(source), False
-        )
-        with open(f"{out}/{index}.pyc", "wb") as file:
-            file.write(content)
-        done += 1
-    return done
+    sizes = []
+    with open(out, "wb") as compiled:
+        for member, path in modules:
+            if opened is not None:
+                source = opened.read(member)
+            else:
+                with open(member, "rb") as file:
+                    source = file.read()
+            try:
+                code = compile(source, path, "exec", dont_inherit=True, optimize=0)
+            except (SyntaxError, ValueError, UnicodeDecodeError, RecursionError, MemoryError):
+                sizes.append(0)
+                continue
+            content = loader._code_to_hash_pyc(  # type: ignore[attr-defined]
+                code, importlib.util.source_hash(source), False
+            )
+            sizes.append(compiled.write(content))
+    return sizes
+
+
+def do(line: bytes) -> None:
+    """One job, in a process of its own."""
+    answer: dict[str, object]
+    try:
+        job = json.loads(line)
+        answer = {"sizes": compile_all(job["archive"], job["out"], job["modules"])}
+    except Exception as error:  # whatever it is, the builder says it
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)
+
+
+def serve() -> None:
+    warnings.simplefilter("ignore")
+    for line in sys.stdin.buffer:
+        if (child := os.fork()) == 0:
+            do(line)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            # It died and said nothing.
+            print(json.dumps({"error": f"ended with {os.waitstatus_to_exitcode(status)}"}), flush=True)
 
 
 if __name__ == "__main__":
-    job = json.load(sys.stdin)
-    compile_all(job["archive"], job["out"], job["modules"])
+    serve()

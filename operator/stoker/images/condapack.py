@@ -173,7 +173,7 @@ class CondaContent:
         self._layout = layout
         self._compiler = compiler
         self._root = layout.prefix.lstrip("/")
-        self._code: asyncio.Task[Mapping[str, Path]] | None = None
+        self._code: asyncio.Task[Mapping[str, File]] | None = None
         document = json.loads(meta.read_text())
         self._entries: dict[str, File | Link | Folder] = {}
         for path in document.get("files") or ():
@@ -212,7 +212,7 @@ class CondaContent:
 
     async def entries(self) -> Entries:
         code = await self._code if self._code is not None else {}
-        made = {cache_from_source(path, optimization="").lstrip("/"): File.at(file) for path, file in code.items()}
+        made = {cache_from_source(path, optimization="").lstrip("/"): file for path, file in code.items()}
         return self._entries | made
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stoker.images.compiling import Compiler
-from stoker.images.layers import Entries
+from stoker.images.layers import Entries, File
 from stoker.images.wheel import InstalledWheel, Layout
 
 
@@ -52,7 +52,7 @@ class WheelContent:
 
     def __init__(self, path: Path, layout: Layout, compiler: Compiler | None) -> None:
         self._wheel = InstalledWheel(path, layout)
-        self._code: asyncio.Task[Mapping[str, Path]] | None = None
+        self._code: asyncio.Task[Mapping[str, File]] | None = None
         if compiler is not None:
             modules = [(module.member, module.path) for module in self._wheel.modules]
             self._code = asyncio.create_task(compiler.compile(path, modules))

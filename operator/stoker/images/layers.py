@@ -5,12 +5,12 @@ folder once and before what lies in it. Only additions: no whiteouts.
 """
 
 import hashlib
-import io
 import tarfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import zstandard
 
@@ -19,14 +19,16 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+zstd"
 MTIME = 315619200
 LEVEL = 3
 _BLOCK = 1 << 20
+#: What fits into the fields of a plain header: bytes of a file, and owners.
+_USTAR_SIZES, _USTAR_OWNERS = 1 << 33, 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """content: the bytes, or what opens them; then size says how many there are. owner: uid and gid. mode: permission bits;
+    """content: the bytes, or what gives them in blocks; then size says how many there are. owner: uid and gid. mode: permission bits;
     None: 755 for what is executable, else 644."""
 
-    content: bytes | Callable[[], IO[bytes]]
+    content: bytes | Callable[[], Iterable[bytes]]
     size: int
     executable: bool = False
     owner: tuple[int, int] = (0, 0)
@@ -35,11 +37,18 @@ class File:
     @classmethod
     def at(cls, path: Path, *, executable: bool = False) -> "File":
         """A file of this machine, read when it is written into the layer."""
-        return cls(lambda: open(path, "rb"), path.stat().st_size, executable)
+        return cls(partial(blocks, path), path.stat().st_size, executable)
 
     @classmethod
     def of(cls, content: bytes, *, executable: bool = False) -> "File":
         return cls(content, len(content), executable)
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """A file's content."""
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            yield block
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +88,15 @@ def write_layer(entries: Entries, out: Path, *, root: str, created_by: str = "")
     The folders above it are the base's: one of them may be a symbolic link there, which an entry would replace.
     """
     with open(out, "wb") as file:
-        packed = _Tee(file)
-        compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-        with compressor.stream_writer(cast(IO[bytes], packed), closefd=False) as stream:
-            plain = _Tee(stream)
-            with tarfile.TarFile(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT, copybufsize=_BLOCK) as tar:
-                for path, entry in sorted(_with_parents(entries, root).items()):
-                    _add(tar, path, entry)
-    return Layer(LAYER_TYPE, packed.digest, packed.size, plain.digest, created_by)
+        packing = _Packing(file)
+        for path, entry in sorted(_with_parents(entries, root).items()):
+            packing.write(header(path, entry))
+            if isinstance(entry, File):
+                _write_content(packing, path, entry)
+        packing.write(bytes(2 * tarfile.BLOCKSIZE))
+        packing.write(bytes(-packing.plain_size % tarfile.RECORDSIZE))
+        packing.finish()
+    return Layer(LAYER_TYPE, packing.digest, packing.size, packing.diff_id, created_by)
 
 
 def _with_parents(entries: Entries, root: str) -> dict[str, File | Link | Folder]:
@@ -100,46 +110,88 @@ def _with_parents(entries: Entries, root: str) -> dict[str, File | Link | Folder
     return everything
 
 
-def _add(tar: tarfile.TarFile, path: str, entry: File | Link | Folder) -> None:
-    header = tarfile.TarInfo(path)
-    header.mtime, (header.uid, header.gid) = MTIME, entry.owner
+def header(path: str, entry: File | Link | Folder) -> bytes:
+    """What `tarfile` writes ahead of an entry in its PAX format, in a tenth of the time for the names that most have."""
+    kind, size, link, mode = tarfile.REGTYPE, 0, "", 0
     match entry:
         case Folder():
-            header.type, header.mode = tarfile.DIRTYPE, entry.mode
-            tar.addfile(header)
+            kind, mode = tarfile.DIRTYPE, entry.mode
         case Link(target):
-            header.type, header.linkname, header.mode = tarfile.SYMTYPE, target, 0o777
-            tar.addfile(header)
-        case File(content, size, executable):
-            header.size = size
-            header.mode = entry.mode if entry.mode is not None else 0o755 if executable else 0o644
-            with io.BytesIO(content) if isinstance(content, bytes) else content() as stream:
-                tar.addfile(header, stream)
+            kind, mode, link = tarfile.SYMTYPE, 0o777, target
+        case File(_, size, executable):
+            mode = entry.mode if entry.mode is not None else 0o755 if executable else 0o644
+    name = f"{path}/" if kind == tarfile.DIRTYPE else path
+    plain = name.isascii() and link.isascii() and max(len(name), len(link)) <= tarfile.LENGTH_NAME
+    if plain and size < _USTAR_SIZES and max(entry.owner) < _USTAR_OWNERS:
+        return _ustar(name, kind, mode, entry.owner, size, link)
+    other = tarfile.TarInfo(path)
+    other.type, other.mode, other.size, other.linkname = kind, mode, size, link
+    other.mtime, (other.uid, other.gid) = MTIME, entry.owner
+    return other.tobuf(tarfile.PAX_FORMAT)
 
 
-class _Tee(io.RawIOBase):
-    """Passes on what is written, and counts and hashes it."""
+def _ustar(name: str, kind: bytes, mode: int, owner: tuple[int, int], size: int, link: str) -> bytes:
+    """A block of 512 bytes, as POSIX.1-1988 has it."""
+    numbers = b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode & 0o7777, *owner, size, MTIME)
+    before = name.encode().ljust(100, b"\0") + numbers
+    after = (kind + link.encode().ljust(100, b"\0") + tarfile.POSIX_MAGIC).ljust(512 - len(before) - 8, b"\0")
+    return b"%b%06o\0 %b" % (before, sum(before) + sum(after) + 8 * ord(" "), after)
 
-    def __init__(self, target: IO[bytes]) -> None:
-        self._target = target
-        self._hash = hashlib.sha256()
-        self.size = 0
 
-    def writable(self) -> bool:
-        return True
+def _write_content(packing: "_Packing", path: str, entry: File) -> None:
+    content = [entry.content] if isinstance(entry.content, bytes) else entry.content()
+    written = sum(map(packing.write, content))
+    if written != entry.size:
+        raise OSError(f"{path} has {written} bytes instead of {entry.size}")
+    packing.write(bytes(-written % tarfile.BLOCKSIZE))
 
-    def write(self, content: bytes) -> int:  # type: ignore[override]
-        self._hash.update(content)
-        self.size += len(content)
-        self._target.write(content)
+
+class _Packing:
+    """Compresses what is written into a file, and hashes it before and after, in large blocks: those leave other threads
+    their turn.
+
+    plain_size: bytes before, size: after.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+        self._plain, self._packed = hashlib.sha256(), hashlib.sha256()
+        self._waiting: list[bytes] = []
+        self._waiting_size = 0
+        self.plain_size = self.size = 0
+
+    def write(self, content: bytes) -> int:
+        self._waiting.append(content)
+        self._waiting_size += len(content)
+        self.plain_size += len(content)
+        if self._waiting_size >= _BLOCK:
+            self._pack()
         return len(content)
 
-    def tell(self) -> int:
-        return self.size
+    def finish(self) -> None:
+        self._pack()
+        self._keep(self._compressor.flush())
+
+    def _pack(self) -> None:
+        block = b"".join(self._waiting)
+        self._waiting.clear()
+        self._waiting_size = 0
+        self._plain.update(block)
+        self._keep(self._compressor.compress(block))
+
+    def _keep(self, packed: bytes) -> None:
+        self._packed.update(packed)
+        self._file.write(packed)
+        self.size += len(packed)
 
     @property
     def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
+        return f"sha256:{self._packed.hexdigest()}"
+
+    @property
+    def diff_id(self) -> str:
+        return f"sha256:{self._plain.hexdigest()}"
 
 
 def merge(parts: Iterable[Entries]) -> dict[str, File | Link | Folder]:

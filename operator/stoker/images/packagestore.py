@@ -14,6 +14,7 @@ from stoker.core.environment.keys import short
 from stoker.images.client import RegistryClient
 from stoker.images.compose import MANIFEST_TYPE, sha256
 from stoker.images.layers import LAYER_TYPE, Layer
+from stoker.images.together import together
 
 ARTIFACT_TYPE = "application/vnd.stoker.environment.package.v1+json"
 CONFIG_TYPE = "application/vnd.stoker.environment.package.config.v1+json"
@@ -55,7 +56,11 @@ class PackageStore:
     async def put(self, key: str, layer: Layer, files: Sequence[str], blob: Path) -> tuple[StoredLayer, int]:
         """Stores a layer whose bytes are in `blob`; returns it and how many bytes were sent."""
         config = msgspec.json.encode(_Config(layer.diff_id, layer.created_by, list(files)), order="sorted")
-        sent = await self._push(layer.digest, layer.size, blob) + await self._push(sha256(config), len(config), config)
+        blobs: list[tuple[str, int, Path | bytes]] = [
+            (layer.digest, layer.size, blob),
+            (sha256(config), len(config), config),
+        ]
+        sent = sum(await together(self._push(*one) for one in blobs))
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import msgspec
 import zstandard
+from isal import igzip
 
 from stoker.core.environment.layering import digest
 from stoker.images.compose import DEFAULT_PATH
@@ -71,7 +72,7 @@ class Findings:
 
     def read(self, layer: IO[bytes]) -> None:
         """Reads one layer to its end."""
-        with tarfile.open(fileobj=unpacked(layer), mode="r|", bufsize=1 << 20) as tar:
+        with tarfile.open(fileobj=unpacked(layer), mode="r|", bufsize=1 << 16) as tar:
             for member in tar:
                 self._note(tar, member)
 
@@ -156,9 +157,8 @@ def unpacked(layer: IO[bytes]) -> IO[bytes]:
     buffered = layer if isinstance(layer, io.BufferedReader) else io.BufferedReader(layer, 1 << 20)  # type: ignore[type-var]
     start = buffered.peek(4)[:4]
     if start[:2] == b"\x1f\x8b":
-        import gzip
-
-        return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value]
+        # ISA-L inflates in less than half the time that zlib takes.
+        return igzip.IGzipFile(fileobj=buffered)  # type: ignore[return-value, no-untyped-call]
     if start == b"\x28\xb5\x2f\xfd":
         return zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
     return buffered

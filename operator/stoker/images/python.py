@@ -144,7 +144,7 @@ class PythonContent:
 
     async def entries(self) -> Entries:
         code = await self._code if self._code is not None else {}
-        made = {cache_from_source(path, optimization="").lstrip("/"): File.at(file) for path, file in code.items()}
+        made = {cache_from_source(path, optimization="").lstrip("/"): file for path, file in code.items()}
         return {**self._entries, **made}
 
     def close(self) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from stoker.core.reference import Reference, parse
-from stoker.images.assemble import together
 from stoker.images.client import RegistryClient, same_registry
 from stoker.images.compose import MANIFEST_TYPE, BaseImage, Image, sha256
 from stoker.images.failure import BuildFailed
 from stoker.images.layers import Layer
+from stoker.images.together import together
 
 #: Blobs on their way at once.
 _AT_ONCE = 8

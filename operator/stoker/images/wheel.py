@@ -8,13 +8,13 @@ import csv
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import installer
 from installer.destinations import WheelDestination
@@ -24,6 +24,7 @@ from installer.scripts import Script
 from installer.sources import WheelFile
 from installer.utils import Scheme, fix_shebang
 
+from stoker.images.archive import Archive
 from stoker.images.failure import BuildFailed
 from stoker.images.layers import File, Folder, Link
 
@@ -79,21 +80,21 @@ class InstalledWheel:
         self._layout = layout
         self._records: list[tuple[str, str, str]] = []
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._zip = Archive(path)
             installer.install(WheelFile(self._zip), _Destination(self._zip, layout, self), {})
-        except (InstallerError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        except (InstallerError, BadZipFile, KeyError, ValueError) as error:
             raise BuildFailed("BadPackage", f"{path.name} is not a wheel that can be installed: {error}") from error
 
     def close(self) -> None:
         self._zip.close()
 
-    def compiled(self, code: Mapping[str, Path]) -> dict[str, File | Link | Folder]:
+    def compiled(self, code: Mapping[str, File]) -> dict[str, File | Link | Folder]:
         """All files, bytecode and RECORD included. code: a module's path in the image -> its bytecode."""
         entries = dict(self.entries)
         records = list(self._records)
         for module, file in code.items():
             path = cache_from_source(module, optimization="")
-            entries[path.lstrip("/")] = File.at(file)
+            entries[path.lstrip("/")] = file
             records.append((self._relative(path), "", ""))
         record_path = next(path for path, _, _ in records if path.endswith(".dist-info/RECORD"))
         entries[f"{self._layout.site_packages}/{record_path}".lstrip("/")] = File.of(_record(records))
@@ -118,7 +119,7 @@ class InstalledWheel:
 class _Destination(WheelDestination):
     """Notes what `installer` would write instead of writing it."""
 
-    def __init__(self, archive: zipfile.ZipFile, layout: Layout, wheel: InstalledWheel) -> None:
+    def __init__(self, archive: Archive, layout: Layout, wheel: InstalledWheel) -> None:
         self._archive = archive
         self._layout = layout
         self._wheel = wheel
@@ -146,7 +147,7 @@ class _Destination(WheelDestination):
             self._wheel.modules.append(Module(member, place))
         size = self._archive.getinfo(member).file_size
         return self._add(
-            place, File(partial(self._archive.open, member), size, is_executable), self._digests.get(member)
+            place, File(partial(self._archive.blocks, member), size, is_executable), self._digests.get(member)
         )
 
     def finalize_installation(

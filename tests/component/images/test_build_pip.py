@@ -11,6 +11,7 @@ import uv
 
 from lab import packages
 from stoker.core.environment import keys, lock
+from stoker.core.environment.request import Mirrors
 from stoker.images.wheel import Layout
 from tests.support import environments, registries
 from tests.support.environments import Built, build, push_base, request
@@ -167,6 +168,14 @@ def test_modules_are_compiled_and_python_takes_the_bytecode(root: Path) -> None:
     assert "True 1" == said.strip()
 
 
+def test_packages_own_tests_are_there_as_sources(root: Path) -> None:
+    site = root / LAYOUT.site_packages.lstrip("/")
+
+    assert (site / "pandas/tests/test_common.py").exists()
+    assert (site / "pandas/core/__pycache__/frame.cpython-311.pyc").exists()
+    assert not (site / "pandas/tests/__pycache__").exists()
+
+
 def test_path_and_virtual_env_name_the_environment(registry: RunningRegistry, science: Built) -> None:
     variables = environments.config_of(registry, science.result.image)["config"]["Env"]
 
@@ -222,6 +231,47 @@ def test_the_same_set_in_another_repository_sends_nothing_but_documents(
     assert science.result.image.partition("@")[2] == other.result.image.partition("@")[2]
     assert other.result.uploaded_bytes < 20_000
     environments.unpack(registry, other.result.image, tmp_path / "root")
+
+
+def test_what_a_trusted_registry_has_on_record_is_taken_over_without_solving(
+    registry: RunningRegistry, base: str, served: packages.Packages, science: Built, tmp_path: Path
+) -> None:
+    """There is no index to solve with."""
+    known = request(registry, base, served, pip={"requirements": list(SCIENCE)})
+    elsewhere = msgspec.structs.replace(
+        known,
+        registry=f"{registry.address}/beside",
+        trusted=(f"{registry.address}/team",),
+        mirrors=Mirrors(pypi="http://127.0.0.1:9/simple"),
+    )
+    asking_anew = msgspec.structs.replace(elsewhere, refresh="1", registry=f"{registry.address}/anew")
+
+    taken = build(elsewhere, tmp_path)
+    refreshed = build(asking_anew, tmp_path)
+
+    assert 0 == taken.code, taken.log
+    assert science.result.image.partition("@")[2] == taken.result.image.partition("@")[2]
+    assert "solve" not in taken.log
+    place = taken.result.image.partition("@")[0]
+    assert environments.manifest_of(registry, f"{place}@spec-{keys.short(known.spec_key)}")["annotations"]
+    assert "IndexUnreachable" == refreshed.result.reason
+
+
+def test_a_record_of_other_layers_is_not_taken_over(
+    registry: RunningRegistry, base: str, served: packages.Packages, science: Built, tmp_path: Path
+) -> None:
+    known = request(registry, base, served, pip={"requirements": list(SCIENCE)})
+    without_bytecode = msgspec.structs.replace(
+        known,
+        registry=f"{registry.address}/sources",
+        trusted=(f"{registry.address}/team",),
+        bytecode=False,
+        mirrors=Mirrors(pypi="http://127.0.0.1:9/simple"),
+    )
+
+    built = build(without_bytecode, tmp_path)
+
+    assert "IndexUnreachable" == built.result.reason
 
 
 def test_a_spec_with_a_known_lock_leaves_its_record_only(

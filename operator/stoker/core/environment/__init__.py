@@ -1,5 +1,1 @@
-"""One Environment: what its image means on each platform."""
-
-from stoker.core.environment.plan import plan
-
-__all__ = ["plan"]
+"""One Environment: what its image means on each platform. Start with `plan.py`."""

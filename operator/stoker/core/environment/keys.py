@@ -9,11 +9,13 @@ import base64
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rfc8785
 
-from stoker.core.environment.definition import Definition
+if TYPE_CHECKING:
+    # The builder needs keys, and no reader of definitions.
+    from stoker.core.environment.definition import Definition
 
 #: Where packages go in every image. Scripts and records have it in them, so another one makes other layers.
 PREFIX = "/opt/stoker/env"
@@ -22,12 +24,12 @@ PREFIX = "/opt/stoker/env"
 Package = tuple[str, str, str, str]
 
 
-def definition_key(definition: Definition) -> str:
+def definition_key(definition: "Definition") -> str:
     """Hex SHA-256. Neither a platform nor a registry is needed for it."""
     return _hash("env-def/v1", definition.canonical())
 
 
-def spec_key(definition: Definition, base: str, platform: str) -> str:
+def spec_key(definition: "Definition", base: str, platform: str) -> str:
     """Hex SHA-256. base: `registry/repository@digest` of the platform's manifest. platform: `linux/amd64`."""
     content = definition.canonical()
     del content["image"]

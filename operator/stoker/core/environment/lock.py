@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 #: Raised when the bytes of a layer change for the same package: another rule of §7, another compressor.
-LAYER_FORMAT = "1"
+LAYER_FORMAT = "2"
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import msgspec
+import uvloop
 
 from stoker.core.environment.request import MOST_RESULT_BYTES, REQUEST_VARIABLE, BuildRequest, BuildResult
 from stoker.images.build.log import Log
@@ -30,8 +31,11 @@ def main() -> int:
         print(f"{REQUEST_VARIABLE} holds no build request: {error}", file=sys.stderr)
         return WRONG
     try:
-        with tempfile.TemporaryDirectory(prefix="build-") as scratch:
-            result = asyncio.run(_run(request, Path(scratch), log))
+        with (
+            tempfile.TemporaryDirectory(prefix="build-") as scratch,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            result = runner.run(_run(request, Path(scratch), log))
     except BuildFailed as error:
         result = failed(error)
     except OSError as error:

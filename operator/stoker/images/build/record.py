@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 
 from stoker.core.environment.keys import short
-from stoker.core.environment.lock import Lock, encode
+from stoker.core.environment.lock import Lock, decode, encode, layer_format
 from stoker.core.environment.request import BuildRequest
 from stoker.images.client import RegistryClient
 from stoker.images.compose import MANIFEST_TYPE, sha256
+from stoker.images.together import together
 from stoker.images.transfer import push_bytes
 
 RECORD_TYPE = "application/vnd.stoker.environment.record.v1+json"
@@ -18,6 +19,7 @@ LOCK_TYPE = "application/vnd.stoker.environment.lock.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 SBOM_TYPE = "application/spdx+json"
 PROVENANCE_TYPE = "application/vnd.in-toto+json"
+SPEC_KEY, DEFINITION_KEY, REFRESH = "dev.stoker.spec-key", "dev.stoker.definition-key", "dev.stoker.refresh"
 #: Kinds of in-toto statements: cosign's words for them are `slsaprovenance1` and `spdxjson`.
 PROVENANCE_PREDICATE = "https://slsa.dev/provenance/v1"
 SBOM_PREDICATE = "https://spdx.dev/Document"
@@ -41,23 +43,41 @@ def record(request: BuildRequest, lock: Lock, made: Made, signed_by: str = "") -
         LOCK_TYPE,
         content,
         {
-            "dev.stoker.spec-key": request.spec_key,
-            "dev.stoker.definition-key": request.definition_key,
+            SPEC_KEY: request.spec_key,
+            DEFINITION_KEY: request.definition_key,
             "dev.stoker.lock-key": made.lock_key,
             "dev.stoker.image-digest": made.digest,
             "dev.stoker.image-size": str(made.size),
-            "dev.stoker.refresh": request.refresh,
+            REFRESH: request.refresh,
             **({"dev.stoker.signed-by": signed_by} if signed_by else {}),
         },
     )
+
+
+async def find_lock(client: RegistryClient, request: BuildRequest, place: str) -> Lock | None:
+    """The lock that a repository has on record for what is asked for; None without one, or with one that this build would not
+    make: of another `refresh`, prefix, or format of layers."""
+    manifest = await client.get_manifest(place, f"spec-{short(request.spec_key)}")
+    if manifest is None:
+        return None
+    document = manifest.document()
+    told = document.get("annotations") or {}
+    # The tag is a shortened key: the whole one must be the same.
+    expected = (request.spec_key, request.definition_key, request.refresh)
+    if expected != (told.get(SPEC_KEY), told.get(DEFINITION_KEY), told.get(REFRESH, "")):
+        return None
+    content = await client.get_blob(place, document["layers"][0]["digest"])
+    lock = decode(content) if content is not None else None
+    if lock is None or (lock.prefix, lock.layer_format) != (request.prefix, layer_format(request.bytecode)):
+        return None
+    return lock
 
 
 async def put_record(
     client: RegistryClient, request: BuildRequest, lock: Lock, made: Made, place: str, signed_by: str = ""
 ) -> None:
     """Stores the record under the spec's key; a later solve of the same spec (`refresh`) replaces it."""
-    await push_bytes(client, place, encode(lock))
-    await push_bytes(client, place, _EMPTY)
+    await together(push_bytes(client, place, content) for content in (encode(lock), _EMPTY))
     content = record(request, lock, made, signed_by)
     await client.put_manifest(place, f"spec-{short(request.spec_key)}", content, MANIFEST_TYPE)
 
@@ -67,9 +87,9 @@ async def put_papers(
 ) -> None:
     """Attaches documents (media type -> content) to an image as referrers (OCI 1.1)."""
     subject = {"mediaType": MANIFEST_TYPE, "digest": made.digest, "size": manifest_size}
-    await push_bytes(client, place, _EMPTY)
+    await together(push_bytes(client, place, content) for content in (_EMPTY, *papers.values()))
+    # One after the other: where a registry lists no referrers, each is added to a list that is read and written.
     for media_type, content in papers.items():
-        await push_bytes(client, place, content)
         manifest = _artifact(media_type, media_type, content, {}, subject)
         await client.put_manifest(place, sha256(manifest), manifest, MANIFEST_TYPE)
 

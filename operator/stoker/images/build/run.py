@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
@@ -14,21 +15,22 @@ from stoker import __version__
 from stoker.core.environment import keys
 from stoker.core.environment.lock import Lock, layer_format, pins
 from stoker.core.environment.request import INDEX_AUTH_FILE, BuildRequest, BuildResult
-from stoker.images import signatures, steps
 from stoker.images.assemble import Assembly, assemble
 from stoker.images.build import record
 from stoker.images.build.log import Log
 from stoker.images.build.prober import probe_base
 from stoker.images.build.registries import as_build_failures, keyring
-from stoker.images.build.signer import signing_key
 from stoker.images.build.solve import Solved, solve_conda, solve_pip
 from stoker.images.build.sources import BUILDER_VARIABLE, Workshop
 from stoker.images.client import RegistryClient
 from stoker.images.compose import BaseImage, ConfigChanges, Image, compose
 from stoker.images.connections import Connections
 from stoker.images.packagestore import PackageStore
-from stoker.images.signingkey import SigningKey
+from stoker.images.together import together
 from stoker.images.transfer import load_base, move, put_image
+
+if TYPE_CHECKING:
+    from stoker.images.signingkey import SigningKey
 
 LOCK_LABEL = "dev.stoker.lock-key"
 
@@ -36,7 +38,11 @@ LOCK_LABEL = "dev.stoker.lock-key"
 async def run(request: BuildRequest, scratch: Path, log: Log) -> BuildResult:
     """Makes the image and its record. Raises BuildFailed, and OSError where the scratch folder is full."""
     # First of all: an hour of building is no use where nothing can be signed.
-    key = signing_key(request.signing) if request.signing else None
+    key: SigningKey | None = None
+    if request.signing:
+        from stoker.images.build.signer import signing_key  # loads what most builds need not
+
+        key = signing_key(request.signing)
     if (auth := Path(INDEX_AUTH_FILE)).exists():
         # uv, aiohttp and rattler all look there.
         os.environ["NETRC"] = str(auth)
@@ -57,7 +63,7 @@ class Build:
 
     def __init__(
         self, request: BuildRequest, client: RegistryClient, session: aiohttp.ClientSession, scratch: Path, log: Log,
-        key: SigningKey | None = None,
+        key: "SigningKey | None" = None,
     ) -> None:  # fmt: skip
         self._request = request
         self._client = client
@@ -70,36 +76,49 @@ class Build:
         self._sent = 0
 
     async def run(self) -> BuildResult:
-        request = self._request
-        with self._timed("base"):
-            base = await load_base(self._client, request.base, request.mirrors.images)
-        if request.steps:
-            with self._timed("steps"):
-                base = await steps.apply(request, base, self._client, self._log)
-        solved = await self._solve(base) if request.conda or request.pip else None
-        lock = solved.lock if solved is not None else _empty_lock(request)
-        lock_key = keys.lock_key(
-            request.steps_key,
-            lock.platform,
-            lock.prefix,
-            lock.layer_format,
-            [(a, b, c, d) for a, b, c, d in pins(lock)],
-        )
-        made = await self._find(lock_key)
-        if made is None:
-            made = await self._make(base, solved, lock, lock_key)
+        """Takes over what is on record, else makes it."""
+        lock, made = await self._on_record() or await self._made_anew()
         # Before the record: what is found by its spec is signed, and has its attestations.
         signed_by = await self._sign(lock, made)
         with self._timed("record"):
-            await record.put_record(self._client, request, lock, made, self._place, signed_by)
+            await record.put_record(self._client, self._request, lock, made, self._place, signed_by)
         self._log.fact("done", f"{self._place}@{made.digest}  {made.size / 1e6:.1f} MB, {self._sent / 1e6:.1f} MB sent")
         return BuildResult(
             image=f"{self._place}@{made.digest}",
-            lock_key=lock_key,
+            lock_key=made.lock_key,
             size_bytes=made.size,
             uploaded_bytes=self._sent,
             seconds={stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
         )
+
+    async def _on_record(self) -> tuple[Lock, record.Made] | None:
+        """The image of this definition, where a registry knows it since the operator looked: nothing has to be solved."""
+        places = [self._place, *map(environments, self._request.trusted)]
+        found = await together(record.find_lock(self._client, self._request, place) for place in places)
+        lock = next((one for one in found if one is not None), None)
+        if lock is None:
+            return None
+        made = await self._find(self._lock_key(lock))
+        return (lock, made) if made is not None else None
+
+    async def _made_anew(self) -> tuple[Lock, record.Made]:
+        request = self._request
+        with self._timed("base"):
+            base = await load_base(self._client, request.base, request.mirrors.images)
+        if request.steps:
+            from stoker.images import steps  # few environments have any
+
+            with self._timed("steps"):
+                base = await steps.apply(request, base, self._client, self._log)
+        solved = await self._solve(base) if request.conda or request.pip else None
+        lock = solved.lock if solved is not None else _empty_lock(request)
+        lock_key = self._lock_key(lock)
+        made = await self._find(lock_key)
+        return lock, made if made is not None else await self._make(base, solved, lock, lock_key)
+
+    def _lock_key(self, lock: Lock) -> str:
+        packages = [(name, version, build, sha256) for name, version, build, sha256 in pins(lock)]
+        return keys.lock_key(self._request.steps_key, lock.platform, lock.prefix, lock.layer_format, packages)
 
     async def _solve(self, base: BaseImage) -> Solved:
         with self._timed("probe") as said:
@@ -181,6 +200,8 @@ class Build:
         """The fingerprint of the key that has signed the image; empty for none."""
         if self._key is None:
             return ""
+        from stoker.images import signatures
+
         with self._timed("sign") as said:
             anew = await signatures.sign(self._client, self._place, made.digest, self._key)
             builder = os.environ.get(BUILDER_VARIABLE, "")
@@ -195,7 +216,12 @@ class Build:
             if self._request.bytecode and solved.lock.python and not workshop.compiles:
                 self._log.fact("bytecode", f"none: this builder cannot compile for Python {solved.lock.python}")
             store = PackageStore(self._client, self._request.registry, self._request.trusted)
-            assembly = await assemble(workshop.sources(), store, self._scratch, solved.layout.prefix, workshop.prepare)
+            try:
+                assembly = await assemble(
+                    workshop.sources(), store, self._scratch, solved.layout.prefix, workshop.prepare
+                )
+            finally:
+                await workshop.close()
             said.append(
                 f"{assembly.found} layers found, {assembly.made} made, {workshop.fetcher.bytes / 1e6:.1f} MB fetched, "
                 f"{assembly.sent / 1e6:.1f} MB sent"

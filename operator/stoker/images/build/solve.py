@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from stoker.core.environment.lock import Lock, Package, layer_format
 from stoker.core.environment.request import BuildRequest
-from stoker.images import conda, pip, python
-from stoker.images.conda import Channels, CondaSolution
+from stoker.images import pip, python
 from stoker.images.failure import BuildFailed
 from stoker.images.probe import Interpreter, Probe
 from stoker.images.source import buildable
 from stoker.images.wheel import Layout
+
+if TYPE_CHECKING:
+    from stoker.images.conda import Channels, CondaSolution
 
 #: Python that an environment gets when nothing says which: bytecode for it can be made here.
 DEFAULT_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -35,8 +38,8 @@ class Solved:
     target: pip.Target
     interpreter: Interpreter | None = None
     indexes: pip.Indexes = field(default_factory=pip.Indexes)
-    conda: CondaSolution | None = None
-    channels: Channels | None = None
+    conda: "CondaSolution | None" = None
+    channels: "Channels | None" = None
 
 
 def pip_indexes(request: BuildRequest, lines: Sequence[str] = ()) -> tuple[pip.Indexes, tuple[str, ...]]:
@@ -111,9 +114,12 @@ async def solve_conda(request: BuildRequest, probe: Probe, scratch: Path, cuda: 
 
     cuda: version that the base brings, or empty.
     """
+    # Most environments have no conda part, and its solver takes as long to load as all the rest.
+    from stoker.images import conda
+
     glibc = glibc_of(request, probe)
     wanted = request.conda or {}
-    channels = Channels(wanted.get("channels", ()), request.mirrors.conda)
+    channels = conda.Channels(wanted.get("channels", ()), request.mirrors.conda)
     dependencies = tuple(wanted.get("dependencies", ()))
     solve = partial(conda.solve, channels=channels, platform=request.platform, glibc=glibc, scratch=scratch, cuda=cuda)
     solution = await solve(dependencies)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 
@@ -13,11 +14,13 @@ from stoker.images import python
 from stoker.images.assemble import Source
 from stoker.images.build.solve import Solved
 from stoker.images.compiling import Compiler, compiles_for
-from stoker.images.condapack import CondaPackages
 from stoker.images.contents import Content, Ready, WheelContent
 from stoker.images.fetch import Fetcher
 from stoker.images.source import build_wheel
 from stoker.images.venv import skeleton
+
+if TYPE_CHECKING:
+    from stoker.images.condapack import CondaPackages
 
 #: Digest of the image that this runs in, or whatever else names its tools.
 BUILDER_VARIABLE = "STOKER_BUILDER_IMAGE"
@@ -26,7 +29,7 @@ INTERPRETER, CONDA, COMPILED, PURE, SOURCE = range(5)
 
 
 class Workshop:
-    """Turns the packages of one solved environment into sources of layers."""
+    """Turns the packages of one solved environment into sources of layers. Close it."""
 
     def __init__(self, solved: Solved, session: aiohttp.ClientSession, scratch: Path, *, bytecode: bool) -> None:
         self._solved = solved
@@ -36,9 +39,15 @@ class Workshop:
         self._compiler = Compiler(scratch) if self.compiles else None
         self._conda: CondaPackages | None = None
         if solved.conda is not None and solved.channels is not None:
-            self._conda = CondaPackages(
+            from stoker.images import condapack  # loads conda's solver
+
+            self._conda = condapack.CondaPackages(
                 solved.conda.records, solved.channels, solved.layout, solved.lock.platform, scratch, self._compiler
             )
+
+    async def close(self) -> None:
+        if self._compiler is not None:
+            await self._compiler.close()
 
     def sources(self) -> list[Source]:
         found = [self._source(package) for package in self._solved.lock.packages]

@@ -8,11 +8,12 @@ otherwise. Time stamps are those of all layers of ours.
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from posixpath import basename, join, normpath
 
 from stoker.core.environment.stepwords import BadStep
-from stoker.images.layers import Entries, File, Folder, Link
+from stoker.images.layers import Entries, File, Folder, Link, blocks
 from stoker.images.steps.basetree import BaseTree, LinkLoop
 from stoker.images.steps.ignoring import NAME, Ignored, regex
 from stoker.images.steps.native import Copy
@@ -94,7 +95,7 @@ def _tree(
 
 def _file(copy: Copy, path: Path) -> File:
     executable = bool(path.stat().st_mode & 0o100)
-    return File(lambda: open(path, "rb"), path.stat().st_size, executable, copy.owner, copy.mode)
+    return File(partial(blocks, path), path.stat().st_size, executable, copy.owner, copy.mode)
 
 
 def _add(made: dict[str, Entry], path: str, entry: Entry) -> None:

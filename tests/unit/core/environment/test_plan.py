@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stoker.core import environment as environments
+from stoker.core.environment import plan as environments
 from stoker.core.environment.view import EnvironmentView
 from stoker.core.plan import Ask, Found, ImageDigest, Refused, Unavailable
 from tests.support import build
