@@ -211,6 +211,8 @@ config_path = "{folder}/certs.d"
             "failCgroupV1": False,
             "failSwapOn": False,
             "localStorageCapacityIsolation": True,
+            # How full a pod's volumes are is looked at so often; a minute is Kubernetes' own, and long for a test.
+            "volumeStatsAggPeriod": "10s",
             "makeIPTablesUtilChains": False,
             "podLogsDir": "/var/log/pods",
             "volumePluginDir": str(folder / "kubelet" / "volumeplugins"),

@@ -4,7 +4,6 @@ import asyncio
 import io
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from lab import Lab
 from stoker.core.environment.buildkit import Daemons, objects
 from stoker.images.build.log import Log
 from stoker.images.steps.buildkit import Solve, docker_config, solve
-from tests.support import labs
+from tests.support import buildkits, labs
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 NAME = os.environ.get("STOKER_LAB", "stoker-buildkit")
@@ -28,14 +27,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def image(lab: Lab) -> str:
-    """BuildKit's image, made of the lab's own binaries."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "Dockerfile").write_text(
-            f"FROM {lab.images['base']}\nCOPY --from=bin buildkitd buildctl /usr/bin/\nCOPY --from=sbin runc /usr/bin/\n"
-            'ENTRYPOINT ["buildkitd"]\n'
-        )
-        contexts = {"bin": (lab.bin / "buildkitd").resolve().parent, "sbin": Path("/usr/sbin")}
-        return lab.build(Path(folder), tag="stoker/buildkit:1", contexts=contexts)
+    return buildkits.image(lab)
 
 
 def apply(lab: Lab, daemons: Daemons, replicas: int) -> None:

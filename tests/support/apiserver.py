@@ -16,9 +16,15 @@ PODS = "/api/v1/namespaces/team/pods"
 POOL = "/apis/stoker.dev/v1alpha1/computeclusters/cpu"
 _LISTS = (JOBS, PODS, POOL.rpartition("/")[0], JOBS.replace("trainingjobs", "environments"))
 
+_STOKER = POOL.rpartition("/")[0].rpartition("/")[0]
+_EVERYWHERE = (
+    *(f"{_STOKER}/{plural}" for plural in ("trainingjobs", "environments", "workspaces")),
+    "/apis/batch/v1/jobs", "/api/v1/pods",
+)  # fmt: skip
+
 
 class ApiServer:
-    """Objects by path. `refuse` answers a POST with a Status object, `refuse_token` is the
+    """Objects by path; all of a kind are listed in all namespaces too. `refuse` answers a POST with a Status object, `refuse_token` is the
     status of every TokenRequest unless 0; `logs` are what pods print, None at their end."""
 
     def __init__(self) -> None:
@@ -27,6 +33,8 @@ class ApiServer:
         }
         self.refuse: dict[str, Any] | None = None
         self.refuse_token = 0
+        #: Paths that may not be read.
+        self.forbidden: set[str] = set()
         self.created: queue.Queue[dict[str, Any]] = queue.Queue()
         self.logs: queue.Queue[bytes | None] = queue.Queue()
         self.requests: list[str] = []
@@ -54,6 +62,16 @@ class ApiServer:
         job = self.objects[path]
         self.put(path, {**job, "status": {**job.get("status", {}), **status}})
 
+    def page(self, path: str, after: str) -> dict[str, Any]:
+        """Of a list of all namespaces: one object a page, so that who reads only the first one is found out."""
+        group, _, plural = path.rpartition("/")
+        found = sorted(
+            name for name in self.objects
+            if name.startswith(f"{group}/namespaces/") and name.split("/")[-2] == plural and name > after
+        )  # fmt: skip
+        more = {"continue": found[0]} if len(found) > 1 else {}
+        return {"metadata": more, "items": [self.objects[name] for name in found[:1]]}
+
     def watcher(self, path: str) -> "queue.Queue[dict[str, Any]]":
         with self._lock:
             found: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -75,7 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = parse_qs(parts.query)
         self.note()
-        if "watch" in query:
+        if parts.path in self.api.forbidden:
+            self.answer(403, {"message": f"you may not read {parts.path}", "reason": "Forbidden"})
+        elif "watch" in query:
             self.watch(parts.path)
         elif parts.path.startswith(PODS) and parts.path.endswith("/log"):
             self.stream(iter(self.api.logs.get, None))
@@ -84,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts.path in _LISTS:
             items = [body for name, body in self.api.objects.items() if name.rpartition("/")[0] == parts.path]
             self.answer(200, {"items": items})
+        elif parts.path in _EVERYWHERE:
+            self.answer(200, self.api.page(parts.path, query.get("continue", [""])[0]))
         else:
             self.answer(404, {"message": f"{parts.path} not found", "reason": "NotFound"})
 

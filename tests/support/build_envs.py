@@ -84,7 +84,7 @@ def label_of(of: Wanted) -> str:
 
 
 def job_of(label: str, number: int = 1, *, created: float = 1.0, ended: str = "", reason: str = "", at: float = 9.0,
-           builder: str = BUILDER.digest, spec_key: str = "a" * 64) -> BatchJob:  # fmt: skip
+           builder: str = BUILDER.digest(), spec_key: str = "a" * 64) -> BatchJob:  # fmt: skip
     """A try's Job. ended: Complete or Failed once the Job controller is done with it, with `reason`."""
     conditions = (
         [{"type": ended, "status": "True", "reason": reason, "lastTransitionTime": build.stamp(at)}] if ended else []
@@ -127,7 +127,7 @@ def pod_of(job: BatchJob, *, result: BuildResult | None = None, code: int = 0, r
     )  # fmt: skip
 
 
-def tried(label: str, *results: BuildResult, running: bool = False, builder: str = BUILDER.digest) -> Build:
+def tried(label: str, *results: BuildResult, running: bool = False, builder: str = BUILDER.digest()) -> Build:
     """A build whose tries came to these results, one each 10 s; with `running`, another try is under way."""
     jobs = [job_of(label, n, created=10.0 * n, builder=builder) for n in range(1, len(results) + 1 + running)]
     pods = [pod_of(job, result=result, code=int(bool(result.reason)), at=10.0 * n + 5)

@@ -1,13 +1,14 @@
-"""A real BuildKit on loopback, alone: the lab's binaries, under namespaces that end with it."""
+"""A real BuildKit of the lab's binaries: on loopback, alone, under namespaces that end with it; or as an image."""
 
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from lab import binaries
+from lab import Lab, binaries
 from lab.control_plane import namespaces
 from lab.host import require_packages, wait_until
 
@@ -53,6 +54,17 @@ def buildkit(folder: Path, *, plain: tuple[str, ...] = ()) -> Iterator[str]:
 def buildctl() -> Path:
     """The lab's own."""
     return binaries.ensure(lambda line: None)["buildctl"]
+
+
+def image(lab: Lab) -> str:
+    """BuildKit as an image in a lab's registry, made of the lab's own binaries."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "Dockerfile").write_text(
+            f"FROM {lab.images['base']}\nCOPY --from=bin buildkitd buildctl /usr/bin/\nCOPY --from=sbin runc /usr/bin/\n"
+            'ENTRYPOINT ["buildkitd"]\n'
+        )
+        contexts = {"bin": (lab.bin / "buildkitd").resolve().parent, "sbin": Path("/usr/sbin")}
+        return lab.build(Path(folder), tag="stoker/buildkit:1", contexts=contexts)
 
 
 def _listens(port: int) -> bool:

@@ -4,13 +4,17 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lab import Lab
+from tools import chart
 from tools.demo import pool_manifests
 
 #: Longest that anything here may take, in seconds; a test that waits longer has found a fault.
@@ -83,6 +87,41 @@ class Stoker:
             self.lab.kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json")
         )["items"]
         return listed
+
+    @contextmanager
+    def settings(self, values: Mapping[str, Any]) -> Iterator[None]:
+        """Other values of the chart while the block runs, upon those that it was installed with."""
+        wait = ("-n", chart.NAMESPACE, "--wait", "--timeout", f"{PATIENCE}s")
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(values, file)
+            file.flush()
+            self.lab.helm("upgrade", chart.RELEASE, str(chart.CHART), "--reuse-values", "-f", file.name, *wait)
+        try:
+            yield
+        finally:
+            self.lab.helm("rollback", chart.RELEASE, *wait)
+
+    @contextmanager
+    def namespace(self, name: str) -> Iterator[str]:
+        """A namespace for the block."""
+        self.lab.kubectl("create", "namespace", name)
+        try:
+            yield name
+        finally:
+            self.lab.kubectl("delete", "namespace", name, "--wait=false")
+
+    def manifest(self, image: str) -> dict[str, Any]:
+        """The manifest of an image in the lab's registry, named by tag or digest."""
+        name, _, target = image.partition("@") if "@" in image else image.rpartition(":")
+        host, _, repository = name.partition("/")
+        request = urllib.request.Request(
+            f"http://{host}/v2/{repository}/manifests/{target}",
+            headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
+        )
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(request, timeout=20) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
 
     def objects(self, url: str) -> dict[str, bytes]:
         """Every object below a storage URL, read past Stoker, with the store's own credentials."""

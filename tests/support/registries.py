@@ -25,17 +25,20 @@ class RunningRegistry:
 
 
 @contextmanager
-def registry(folder: Path, *, password: bool = False, port: int = 0) -> Iterator[RunningRegistry]:
-    """Runs while the block does. password: it asks for USER and PASSWORD. port: 0 takes a free one."""
+def registry(
+    folder: Path, *, password: bool = False, host: str = "127.0.0.1", port: int = 0, deletes: bool = True
+) -> Iterator[RunningRegistry]:
+    """Runs while the block does. password: it asks for USER and PASSWORD. host: loopback, or a lab's bridge. port: 0
+    takes a free one. deletes: whether it lets manifests be deleted."""
     require_packages(lambda line: None)
     if not port:
-        with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        with closing(socket.create_server((host, 0))) as probe:
             port = probe.getsockname()[1]
-    address = f"127.0.0.1:{port}"
+    address = f"{host}:{port}"
     config = {
         "version": 0.1,
         "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "blobs")}, "delete": {"enabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "blobs")}, "delete": {"enabled": deletes}},
         "http": {"addr": address},
     }
     if password:
@@ -46,7 +49,7 @@ def registry(folder: Path, *, password: bool = False, port: int = 0) -> Iterator
     with open(log, "wb") as out:
         process = subprocess.Popen(["docker-registry", "serve", str(folder / "registry.json")], stdout=out, stderr=out)
     try:
-        wait_until(lambda: _listens(port), what="a registry", seconds=20, log=log)
+        wait_until(lambda: _listens(host, port), what="a registry", seconds=20, log=log)
         keyring = Keyring(((address, Credential(USER, PASSWORD)),)) if password else Keyring()
         yield RunningRegistry(address, folder, keyring)
     finally:
@@ -54,9 +57,9 @@ def registry(folder: Path, *, password: bool = False, port: int = 0) -> Iterator
         process.wait(10)
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        socket.create_connection((host, port), timeout=1).close()
     except OSError:
         return False
     return True

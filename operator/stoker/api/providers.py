@@ -71,6 +71,74 @@ class KwokProvider(Spec):
     ] = 120
 
 
+class AwsNodegroup(Spec):
+    """A managed node group of EKS."""
+
+    cluster: Annotated[str, field("Name of the EKS cluster.", min_length=1, max_length=100)]
+    name: Annotated[str, field("Name of the node group.", min_length=1, max_length=63)]
+
+
+class AwsLaunchTemplate(Spec):
+    """What EC2 launches instances from, all of a launch at once or none."""
+
+    id: Annotated[str, field("Id of the launch template.", pattern="^lt-[0-9a-f]{8,17}$", max_length=20)]
+    subnets: Annotated[
+        tuple[str, ...],
+        field(
+            "Ids of the subnets to launch into; those of one launch are in one zone.",
+            min_length=1,
+            max_length=16,
+            list_is_set=True,
+            schema={"items": {"type": "string", "maxLength": 32}},
+        ),
+    ]
+    version: Annotated[str, field("Version of the template.", min_length=1, max_length=20)] = "$Default"
+    machine: Annotated[
+        str | None, field("EC2 instance type in place of the template's own, such as g5.xlarge.", max_length=63)
+    ] = None
+
+
+@rules(
+    Rule(
+        "[has(self.autoScalingGroup), has(self.nodegroup), has(self.launchTemplate)].exists_one(given, given)",
+        "a source has exactly one of autoScalingGroup, nodegroup, launchTemplate",
+        "keep the one that the instances come from",
+    ),
+)
+class AwsSource(Spec):
+    """Where instances of one type come from."""
+
+    instance_type: Annotated[str, field("Name in the pool's instanceTypes.", min_length=1, max_length=63)]
+    auto_scaling_group: Annotated[
+        str | None, field("Name of an Auto Scaling group that exists.", min_length=1, max_length=255)
+    ] = None
+    nodegroup: Annotated[AwsNodegroup | None, field("A managed node group of EKS that exists.")] = None
+    launch_template: Annotated[AwsLaunchTemplate | None, field("A launch template, with no group around it.")] = None
+
+
+class AwsProvider(Spec):
+    """EC2 instances: of Auto Scaling groups and EKS node groups that exist, or launched from a template."""
+
+    region: Annotated[str, field("AWS region.", pattern="^[a-z]{2}(-[a-z]+)+-[0-9]$", max_length=32)]
+    sources: Annotated[
+        tuple[AwsSource, ...],
+        field("Where the instances of each type come from.", min_length=1, max_length=32, list_map_key="instanceType"),
+    ]
+    interruption_queue: Annotated[
+        str | None,
+        field(
+            "URL of an SQS queue that EventBridge sends the interruption notices of Spot instances to.", max_length=512
+        ),
+    ] = None
+    only_autoscaler: Annotated[
+        bool,
+        field(
+            "No other autoscaler works on these groups, though they are tagged for cluster-autoscaler, as EKS tags every "
+            "managed node group. Otherwise a group with such a tag is refused."
+        ),
+    ] = False
+
+
 class ExternalProvider(Spec):
     """Nodes that the cluster's own autoscaler brings; Stoker creates pods and owns no node."""
 
@@ -79,7 +147,7 @@ class ExternalProvider(Spec):
     )
 
 
-ProviderType = Literal["Static", "Kwok", "Scale", "External"]
+ProviderType = Literal["Static", "Kwok", "Scale", "AWS", "External"]
 #: What to write for a type whose block has members that must be given.
 _EXAMPLES = {"Static": "provider.static.nodeSelector", "Scale": "provider.scale", "Kwok": "provider.kwok: {}"}
 
@@ -95,7 +163,7 @@ def block_rule(kind: str, block: str) -> Rule:
 
 
 #: Types whose block must be there, and the block's name.
-BLOCKS = {"Static": "static", "Kwok": "kwok", "Scale": "scale"}
+BLOCKS = {"Static": "static", "Kwok": "kwok", "Scale": "scale", "AWS": "aws"}
 
 
 @rules(
@@ -114,6 +182,7 @@ class Provider(Spec):
     static: Annotated[StaticProvider | None, field("The block of type Static.")] = None
     kwok: Annotated[KwokProvider | None, field("The block of type Kwok.")] = None
     scale: Annotated[ScaleProvider | None, field("The block of type Scale.")] = None
+    aws: Annotated[AwsProvider | None, field("The block of type AWS.")] = None
     external: Annotated[ExternalProvider | None, field("The block of type External.")] = None
 
     @property

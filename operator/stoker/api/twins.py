@@ -87,6 +87,9 @@ def _name_if(bad: Callable[[str], bool]) -> Twin:
 #: By the rule's message, which tells rules apart and is what both say.
 _TWINS: dict[str, Twin] = {
     **{block_rule(kind, block).message: _belongs(kind, block) for kind, block in BLOCKS.items()},
+    "a source has exactly one of autoScalingGroup, nodegroup, launchTemplate": _one_of(
+        "autoScalingGroup", "nodegroup", "launchTemplate"
+    ),
     "the block provider.external belongs to type External": lambda value: (
         value.get("type") if "external" in value and value.get("type") != "External" else None
     ),

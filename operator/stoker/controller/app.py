@@ -22,6 +22,7 @@ from stoker.controller.config import Config
 from stoker.controller.environment_oracle import EnvironmentOracle
 from stoker.controller.executor import Executor
 from stoker.controller.gate import check
+from stoker.controller.image_retention import ImageRetention
 from stoker.controller.ledger import Ledger
 from stoker.controller.metrics import Metrics
 from stoker.controller.plans import Plans
@@ -37,6 +38,7 @@ from stoker.controller.registry_push import checked, pushing
 from stoker.controller.retention import Retention
 from stoker.controller.routes import Routes
 from stoker.controller.sweep import Sweeper
+from stoker.controller.uses import Uses
 from stoker.controller.views import Views
 from stoker.controller.workspaces import Workspaces
 from stoker.core.plan import Answer, Question
@@ -104,7 +106,9 @@ class Operator:
             self.gate, self.metrics,
         )  # fmt: skip
         self.routes = Routes(self.store, self.ledger, self._wake, self.pools.clusters_of)
-        self.retention = Retention(self.client, self.store, workspaces, self.answers, self.gate, self._wake)
+        images = ImageRetention(self.client, self.store, workspaces, self.registries, pull_secrets, config, self.gate)
+        self.retention = Retention(self.client, self.store, workspaces, self.answers, self.gate, self._wake, images)
+        self.uses = Uses(self.store, workspaces, self.gate)
         self.buildkits = BuildKits(self.client, self.store, config.buildkit, self.gate)
         secrets = tuple(filter(None, (config.registry_secret, *config.image_pull_secrets)))
         self.registry_check = RegistryCheck(
@@ -203,6 +207,7 @@ class Operator:
             if self.config.checked_registries:
                 parts.start("check of registries", self.registry_check.run())
             parts.start("retention", self.retention.run())
+            parts.start("uses of images", self.uses.run())
             if self.config.buildkit.made:
                 parts.start("BuildKit", self.buildkits.run())
             if self.config.compute_clusters_dir is not None:

@@ -148,9 +148,9 @@ class Asking:
     # -- images
 
     async def _image_digest(self, question: ImageDigest) -> Answer:
-        keyring = await self._pull_secrets.keyring(question.namespace, question.pull_secrets)
         mirrors = self._workspaces.view(question.namespace).means.mirrors.images
-        return Found(await self._registry.resolve(question.reference, question.platform, keyring, mirrors))
+        async with self._pull_secrets.used(question.namespace, question.pull_secrets) as keyring:
+            return Found(await self._registry.resolve(question.reference, question.platform, keyring, mirrors))
 
     # -- records
 

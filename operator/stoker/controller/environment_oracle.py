@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from stoker.controller.pull_secrets import PullSecrets
@@ -22,6 +23,7 @@ from stoker.core.plan import (
     SnapshotUrl,
     Unavailable,
 )
+from stoker.images.auth import Keyring
 from stoker.images.records import Records
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import KubeError, NotFound, Rejected
@@ -93,19 +95,19 @@ class EnvironmentOracle:
     async def _environment_record(self, question: EnvironmentRecord) -> Answer:
         """The first of the places that has the record; only 404 of each of them is a miss."""
         for number, place in enumerate(question.places):
-            keyring = await self._keyring(question.namespace, place.secret)
-            image = await self._records.find(
-                place, question.key, question.definition_key, keyring,
-                source="global" if number else "workspace", refresh=question.refresh,
-                signed=question.signed and not number,
-            )  # fmt: skip
+            async with self._keyring(question.namespace, place.secret) as keyring:
+                image = await self._records.find(
+                    place, question.key, question.definition_key, keyring,
+                    source="global" if number else "workspace", refresh=question.refresh,
+                    signed=question.signed and not number,
+                )  # fmt: skip
             if image is not None:
                 return Found(Lookup(self._clock(), image))
         return Found(Lookup(self._clock()))
 
     async def _lock_copy(self, question: LockCopy) -> Answer:
-        keyring = await self._keyring(question.namespace, question.place.secret)
-        content = await self._records.lock(question.place, question.key, keyring)
+        async with self._keyring(question.namespace, question.place.secret) as keyring:
+            content = await self._records.lock(question.place, question.key, keyring)
         if content is None:
             message = f"{question.place.url} has no record of {question.key}"
             return Refused("RecordMissing", message, "the image is built anew when it is wanted")
@@ -113,8 +115,8 @@ class EnvironmentOracle:
         await store.put(layout.lock(question.key), content)
         return Found(True)
 
-    async def _keyring(self, namespace: str, secret: str) -> Any:
-        return await self._pull_secrets.keyring(namespace, (secret,) if secret else ())
+    def _keyring(self, namespace: str, secret: str) -> AbstractAsyncContextManager[Keyring]:
+        return self._pull_secrets.used(namespace, (secret,) if secret else ())
 
     # -- logs of builds
 

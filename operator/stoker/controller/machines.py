@@ -5,11 +5,10 @@ A provider has no watch: its machines are listed when a pool is planned, and a p
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import cast
 
-from stoker.api.kube import Node
 from stoker.core.cluster.machines import Capabilities, LaunchFailure, MachinesView, Tier
 from stoker.core.cluster.view import Holding
 from stoker.core.plan import LaunchMachines, TerminateMachines
@@ -77,15 +76,15 @@ class Machines:
         self._seen.pop(cluster, None)
 
     async def hold(
-        self, cluster: str, pool: MachinePool, nodes: Mapping[str, Node], holdings: Collection[Holding]
+        self, cluster: str, pool: MachinePool, view: MachinesView, holdings: Collection[Holding]
     ) -> tuple[str, str] | None:
-        """Tell the provider which machines have jobs, if that has changed. What it cannot do is no reason not to plan:
+        """Tell the provider which machines of a view have jobs, if that has changed. What it cannot do is no reason not to plan:
         a reason and a message, None when all is well."""
         seen = self._of(cluster, pool)
-        if seen.view is None or seen.view.problem is not None:
+        if view.problem is not None:
             return None
         taken = {node for holding in holdings for node in holding.nodes}
-        held = frozenset(one.id for one in seen.view.machines if one.node in taken)
+        held = frozenset(one.id for one in view.machines if one.node in taken)
         if held == seen.held:
             return None
         try:
@@ -152,4 +151,4 @@ class Machines:
             machines = await seen.pool.list()
         except PoolError as error:
             return MachinesView(capabilities=seen.capabilities, problem=(error.reason, error.message), at=now)
-        return MachinesView(machines, seen.capabilities, at=now)
+        return MachinesView(machines, seen.capabilities, warnings=seen.capabilities.warnings, at=now)

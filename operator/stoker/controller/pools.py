@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.kube import Lean, Node, ObjectMeta
-from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, TAINT_COMPUTE, TAINT_LEAVING
+from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, LABEL_MACHINE, TAINT_COMPUTE, TAINT_LEAVING
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.controller.machines import Machines
 from stoker.core.cluster.decide import idle_seconds
-from stoker.core.cluster.machines import MachinesView
+from stoker.core.cluster.machines import Machine, MachinesView
 from stoker.core.cluster.view import ClusterView, Holding, ScaleView
 from stoker.core.plan import (
     AdoptNode,
@@ -121,7 +121,8 @@ class Pools:
             return None, await self._scale(name, pool)
         assert isinstance(pool, MachinePool), "a pool is counted or of machines"
         machines = await self._machines.view(name, pool)
-        trouble = await self._machines.hold(name, pool, self._nodes(pool), self._ledger.holdings(name))
+        machines = replace(machines, machines=_with_nodes(machines.machines, self._nodes(pool)))
+        trouble = await self._machines.hold(name, pool, machines, self._ledger.holdings(name))
         if trouble is not None:
             machines = replace(machines, warnings=(*machines.warnings, trouble))
         return machines, None
@@ -255,6 +256,13 @@ def _keeps_node(pod: ObjectMeta) -> bool:
         return False
     # Ours that are being deleted may be on a dead node for ever; the holdings know of them.
     return not (LABEL_JOB_UID in pod.labels and pod.deletion_timestamp is not None)
+
+
+def _with_nodes(machines: Sequence[Machine], nodes: Mapping[str, Node]) -> tuple[Machine, ...]:
+    """Machines with the names of their Nodes, also where only a Node knows whose it is: by our label or providerID."""
+    of = {node.spec.provider_id.rpartition("/")[2]: name for name, node in nodes.items() if node.spec.provider_id}
+    of |= {node.metadata.labels[LABEL_MACHINE]: n for n, node in nodes.items() if LABEL_MACHINE in node.metadata.labels}
+    return tuple(one if one.node or one.id not in of else replace(one, node=of[one.id]) for one in machines)
 
 
 def _taken(holdings: tuple[Holding, ...]) -> frozenset[str]:

@@ -31,7 +31,7 @@ class Registries:
         plain = self._plain.get(host)
         if plain is None:
             plain = self._plain[host] = Connections(
-                user_agent=self._user_agent, insecure=frozenset((host,)), addresses=self._addresses
+                user_agent=self._user_agent, insecure=frozenset((host,)), addresses=self._addresses, silences=1
             )
         return RegistryClient(plain, keyring)
 

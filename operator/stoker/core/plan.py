@@ -41,12 +41,14 @@ class InputFiles:
 
 @dataclass(frozen=True, slots=True)
 class ImageDigest:
-    """What does an image reference mean on a platform? Answer: the reference pinned by digest."""
+    """What does an image reference mean on a platform? Answer: the reference pinned by digest. seen: what has changed since
+    it was asked before."""
 
     namespace: str
     reference: str
     platform: str
     pull_secrets: tuple[str, ...] = ()
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,14 @@ class Retained:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What did the last look at a workspace's registry remove? No plan asks this: the operator looks every few hours and leaves
+    the answer here. Answer: a core.environment.cleaning.Report; Refused or Unavailable when it could not be done, or in part."""
+
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
 class Posted:
     """What became of a Create. No plan asks this: when the API server refuses a Create, the executor leaves its words
     here as Refused (PodsRejected for a policy or a quota, NameTaken for someone else's object of that name) and forgets
@@ -252,6 +262,7 @@ Question = (
     | ResultWritten
     | StoragePreflight
     | Retained
+    | Cleaned
     | Posted
 )
 

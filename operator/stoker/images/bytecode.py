@@ -2,7 +2,8 @@
 
 A job is a line of JSON on stdin: {"archive": zip or "", "out": file, "modules": [[member, path in the image], ...]}. The
 answer is a line of JSON on stdout: {"sizes": [...]}, bytes of each module's code as they lie in `out` one after the other, 0
-for what does not compile (Python 2, templates: pip leaves it out too); or {"error": "..."}.
+for what does not compile (Python 2, templates: pip leaves it out too); or {"error": "..."}, with "code", the exit code, of a
+fork that died.
 
 `marshal` writes whether an object is shared with anything else that is alive: the same module compiled in a busy process has
 other bytes. So each job begins in the same process, which has done nothing yet: it only waits and forks. The bytecode says
@@ -61,7 +62,8 @@ def serve() -> None:
         _, status = os.waitpid(child, 0)
         if status:
             # It died and said nothing.
-            print(json.dumps({"error": f"ended with {os.waitstatus_to_exitcode(status)}"}), flush=True)
+            code = os.waitstatus_to_exitcode(status)
+            print(json.dumps({"error": f"ended with {code}", "code": code}), flush=True)
 
 
 if __name__ == "__main__":

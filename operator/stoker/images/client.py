@@ -17,7 +17,7 @@ import msgspec
 
 from stoker.images.auth import Keyring
 from stoker.images.connections import Connections, Place, Wanted
-from stoker.images.errors import DigestMismatch, Refused, RegistryUnreachable, RepositoryMissing
+from stoker.images.errors import DeletionDisabled, DigestMismatch, Refused, RegistryUnreachable, RepositoryMissing
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -122,12 +122,15 @@ class RegistryClient:
         return digest_of(content)
 
     async def delete_manifest(self, place: str, target: str) -> bool:
-        """Whether it was there. A registry that forbids deletion raises Refused."""
+        """Whether it was there. Raises DeletionDisabled where the registry deletes nothing."""
         where = Place.of(place)
         url = self._connections.url(where, f"manifests/{target}")
         async with self._request(Wanted(where, push=True), "DELETE", url) as response:
             if response.status == 404:
                 return False
+            words = (await response.read())[:300].decode(errors="replace").strip()
+            if response.status == 405 or "UNSUPPORTED" in words:
+                raise DeletionDisabled(f"{where}: the registry does not delete: it answered {response.status}: {words}")
             _expect(response, where, 200, 202)
             return True
 
@@ -236,7 +239,7 @@ class RegistryClient:
                 index = msgspec.json.decode(await response.read(), type=dict[str, Any])
                 return list(index.get("manifests") or [])
             _expect(response, where, 200, 400, 404, 405)
-        listed = await self.get_manifest(place, _fallback_tag(digest))
+        listed = await self.get_manifest(place, fallback_tag(digest))
         return list(listed.document().get("manifests") or []) if listed else []
 
     async def _add_to_fallback(self, place: str, subject: str, content: bytes, media_type: str) -> None:
@@ -250,12 +253,12 @@ class RegistryClient:
             "artifactType": document.get("artifactType") or config.get("mediaType"),
             **({"annotations": document["annotations"]} if document.get("annotations") else {}),
         }
-        listed = await self.get_manifest(place, _fallback_tag(subject))
+        listed = await self.get_manifest(place, fallback_tag(subject))
         manifests = list(listed.document().get("manifests") or []) if listed else []
         if any(one.get("digest") == entry["digest"] for one in manifests):
             return
         index = {"schemaVersion": 2, "mediaType": INDEX_TYPES[0], "manifests": [*manifests, entry]}
-        await self.put_manifest(place, _fallback_tag(subject), msgspec.json.encode(index), INDEX_TYPES[0])
+        await self.put_manifest(place, fallback_tag(subject), msgspec.json.encode(index), INDEX_TYPES[0])
 
     # -- requests
 
@@ -267,7 +270,7 @@ class RegistryClient:
     async def _pushed(self, response: aiohttp.ClientResponse, where: Place, *expected: int) -> None:
         if response.status in expected:
             return
-        words = (await response.read())[:300].decode(errors="replace")
+        words = (await response.read())[:300].decode(errors="replace").strip()
         if response.status == 404 and "NAME_UNKNOWN" in words:
             raise RepositoryMissing(
                 f"the registry {where.registry} has no repository {where.repository} and makes none on a push: {words}; "
@@ -318,7 +321,8 @@ def _next(link: str) -> str:
     return f"{parts.path}?{parts.query}" if "last" in parse_qs(parts.query) else ""
 
 
-def _fallback_tag(digest: str) -> str:
+def fallback_tag(digest: str) -> str:
+    """The tag under which referrers of a manifest are listed where the registry has no way to ask for them."""
     return digest.replace(":", "-")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from stoker.images import bytecode
-from stoker.images.failure import BuildFailed
+from stoker.images.failure import BuildFailed, disk_full, killed, out_of_memory
 from stoker.images.layers import File
 
 _MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -88,7 +88,9 @@ class Compiler:
             self._free.put_nowait(compiler)
         if words := answer.get("error"):
             if "No space left" in words:
-                raise BuildFailed("DiskFull", f"the builder's scratch folder is full: {words}", transient=True)
+                raise disk_full(f"the builder's scratch folder is full: {words}")
+            if killed(answer.get("code"), words):
+                raise out_of_memory("the compiler of bytecode")
             raise BuildFailed("Internal", f"the compiler of bytecode: {words}", transient=True)
         found, start = {}, 0
         for (_, path), size in zip(modules, answer["sizes"], strict=True):
@@ -127,7 +129,8 @@ async def _ask(compiler: asyncio.subprocess.Process, job: bytes) -> Mapping[str,
     except ConnectionError:
         line = b""
     if not line:
-        return {"error": f"ended with {await compiler.wait()}"}
+        code = await compiler.wait()
+        return {"error": f"ended with {code}", "code": code}
     answer: Mapping[str, Any] = msgspec.json.decode(line)
     return answer
 

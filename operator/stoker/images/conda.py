@@ -1,13 +1,25 @@
 """Solves conda's part of an environment with py-rattler."""
 
+import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
-from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord, Subdir
+from rattler import (
+    Channel,
+    Client,
+    Gateway,
+    GenericVirtualPackage,
+    MatchSpec,
+    PackageName,
+    PathsJson,
+    RepoDataRecord,
+    Subdir,
+)
 from rattler import Version as CondaVersion
 from rattler import solve as rattler_solve
 from rattler.exceptions import GatewayError, SolverError
@@ -21,6 +33,11 @@ SUBDIRS = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
 _ARCHITECTURES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 #: Conda asks for some kernel; nodes run newer ones than any package asks for.
 _KERNEL = "5.10"
+_LISTS_AT_ONCE = 16
+#: What an installed distribution is known by: a folder of metadata, or a file of setuptools' older kind.
+_METADATA = re.compile(
+    r"(?:^|/)site-packages/([^/]+?)-(\d[^/-]*)(?:-py\d[\d.]*)?\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +49,13 @@ class CondaSolution:
     python: str
 
     @property
-    def provided(self) -> dict[str, str]:
-        """Python distributions that are there already: PEP 503 name -> version."""
-        found = {}
-        for name, record in self.records.items():
-            python_package = record.noarch.python or any(re.match(r"python( |$)", one) for one in record.depends)
-            if python_package and (version := _pep440(str(record.version))):
-                found[re.sub(r"[-_.]+", "-", name).lower()] = version
-        return found
+    def python_packages(self) -> list[RepoDataRecord]:
+        """The packages that need Python, and so may bring modules for it."""
+        return [
+            record
+            for record in self.records.values()
+            if record.noarch.python or any(re.match(r"python( |$)", one) for one in record.depends)
+        ]
 
 
 class Channels:
@@ -103,6 +119,42 @@ async def solve(
     packages = tuple(_package(record, channels) for _, record in sorted(by_name.items()))
     python = by_name.get("python")
     return CondaSolution(by_name, packages, str(python.version) if python is not None else "")
+
+
+async def distributions(solution: CondaSolution, channels: Channels) -> dict[str, str]:
+    """The Python distributions that the packages bring: PEP 503 name -> version. Raises BuildFailed.
+
+    Read from each package's list of files, because names differ (`pytorch` brings `torch`), and pip goes by what lies in
+    site-packages. A package that lists none counts as a distribution of its own name.
+    """
+    client = Client.default_client()
+    slots = asyncio.Semaphore(_LISTS_AT_ONCE)
+
+    async def brought(record: RepoDataRecord) -> dict[str, str]:
+        async with slots:
+            try:
+                listed = await PathsJson.from_remote_url(client, str(record.url))
+            except OSError as error:
+                raise _unlisted(record, error, channels) from error
+        found = listed_distributions(str(path.relative_path) for path in listed.paths) if listed is not None else {}
+        version = _pep440(str(record.version))
+        return found or ({canonicalize_name(record.name.normalized): version} if version else {})
+
+    found: dict[str, str] = {}
+    for one in await asyncio.gather(*map(brought, solution.python_packages)):
+        found |= one
+    return found
+
+
+def listed_distributions(paths: Iterable[str]) -> dict[str, str]:
+    """What metadata in site-packages stands for: PEP 503 name -> version."""
+    matches = (_METADATA.search(path) for path in paths)
+    return {canonicalize_name(found[1]): version for found in matches if found and (version := _pep440(found[2]))}
+
+
+def _unlisted(record: RepoDataRecord, error: OSError, channels: Channels) -> BuildFailed:
+    words = f"{record.name.normalized}: its list of files cannot be read: {hide_credentials(str(error))}"
+    return failure(GatewayError(words), (), channels)
 
 
 def failure(error: Exception, dependencies: Sequence[str], channels: Channels) -> BuildFailed:

@@ -19,7 +19,7 @@ from rattler import RepoDataRecord, Subdir, install
 
 from stoker.images.compiling import Compiler
 from stoker.images.conda import SUBDIRS, Channels
-from stoker.images.failure import BuildFailed
+from stoker.images.failure import BuildFailed, disk_full, killed, out_of_memory
 from stoker.images.layers import Entries, File, Folder, Link
 from stoker.images.wheel import Layout
 
@@ -131,6 +131,8 @@ class CondaPackages:
                 await child.wait()
         if child.returncode != 0:
             said = words.decode(errors="replace")[-1500:]
+            if killed(child.returncode):
+                raise out_of_memory(f"the post-link script of {name}")
             raise BuildFailed("PostLinkFailed", f"{name}: its post-link script ended with {child.returncode}\n{said}")
         after = _stamps(folder)
         changed = sorted(path for path in before if before[path] != after.get(path) and not path.endswith(".pyc"))
@@ -186,7 +188,7 @@ class CondaContent:
         }
         self._entries |= self._pinned
         self._entries[f"{self._root}/conda-meta/{meta.name}"] = File.of(_record(document, channels, self._root))
-        self.builder_bound = False
+        self.bound = False
 
     @property
     def files(self) -> Collection[str]:
@@ -195,7 +197,7 @@ class CondaContent:
     def add(self, entries: Entries) -> None:
         """What the package's own script made: then the layer is only good for the builder that ran it."""
         self._entries |= entries
-        self.builder_bound = True
+        self.bound = True
 
     def start(self) -> None:
         """Begins to compile what came without bytecode."""
@@ -285,7 +287,7 @@ def _stamps(folder: Path) -> dict[str, tuple[int, int]]:
 def _install_failure(error: Exception) -> BuildFailed:
     words = str(error)
     if "No space left" in words:
-        return BuildFailed("DiskFull", f"the builder's scratch folder is full: {words}", transient=True)
+        return disk_full(f"the builder's scratch folder is full: {words}")
     if "mismatch" in words and ("hash" in words.lower() or "sha256" in words.lower()):
         return BuildFailed("HashMismatch", words)
     return BuildFailed("IndexUnreachable", words, transient=True)

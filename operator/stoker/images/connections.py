@@ -72,6 +72,8 @@ class Connections:
 
     insecure: `host:port` that speak http. addresses: host as in references -> `host:port` that is connected to instead.
     identity: what a cloud's registry is signed in to with where the keyring has nothing; default: this process's own.
+    silences: so many tries of one request may bring no answer in REQUEST_SECONDS; one, for whoever asks again anyway and
+    has somebody to tell meanwhile.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class Connections:
         addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
         identity: CloudIdentity | None = None,
+        silences: int = TRIES,
     ) -> None:
         self._identity = identity or CloudIdentity()
+        self._silences = silences
         self._insecure = insecure
         self._addresses = dict(addresses or {})
         self._user_agent = user_agent
@@ -132,7 +136,7 @@ class Connections:
         place = wanted.place
         if url.startswith("/"):
             url = self._root(place) + url
-        problem, wait, challenged, attempt = "did not answer", 0.0, False, 0
+        problem, wait, challenged, attempt, silences = "did not answer", 0.0, False, 0, 0
         timeout = aiohttp.ClientTimeout(
             total=None if streams else REQUEST_SECONDS, sock_connect=5, sock_read=SILENT_SECONDS
         )
@@ -163,8 +167,9 @@ class Connections:
                     raise  # the reader's own, such as a full disk
                 if yielded:  # the answer broke off in the reader's hands
                     raise self.unreachable(place, f"broke off: {error or type(error).__name__}") from error
-                problem = f"cannot be reached: {error or type(error).__name__}"
-            if wait > LONGEST_WAIT_SECONDS:
+                problem, silent = _trouble(error, SILENT_SECONDS if streams else REQUEST_SECONDS)
+                silences += silent
+            if wait > LONGEST_WAIT_SECONDS or silences >= self._silences:
                 break
             attempt += 1
         raise self.unreachable(place, problem, max(wait, RETRY_SECONDS))
@@ -288,6 +293,13 @@ class Connections:
                 auto_decompress=False,
             )
         return self._session
+
+
+def _trouble(error: Exception, seconds: float) -> tuple[str, bool]:
+    """What to say of a request that came to nothing, and whether it is that nobody answered for so long."""
+    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+        return f"did not answer within {seconds:.0f} s", True
+    return f"cannot be reached: {error or type(error).__name__}", False
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

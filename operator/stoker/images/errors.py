@@ -36,3 +36,14 @@ class DigestMismatch(RegistryError):
 
 class Refused(RegistryError):
     """Any other 4xx: the request itself is at fault, and asking again brings nothing."""
+
+
+class DeletionDisabled(RegistryError):
+    """The registry deletes nothing. fix: what whoever runs it can do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.fix = (
+            "have it allow deletion (docker-registry: `storage.delete.enabled: true` in its config, or the variable "
+            "REGISTRY_STORAGE_DELETE_ENABLED=true), or set a lifecycle rule in the registry itself"
+        )

@@ -60,7 +60,9 @@ class Registry:
         addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.connections = Connections(user_agent=user_agent, insecure=insecure, addresses=addresses, clock=clock)
+        self.connections = Connections(
+            user_agent=user_agent, insecure=insecure, addresses=addresses, clock=clock, silences=1
+        )
         self._client = RegistryClient(self.connections)
         self._clock = clock
         self._cache: OrderedDict[tuple[str, str, Keyring], tuple[str, float]] = OrderedDict()

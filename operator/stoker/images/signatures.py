@@ -13,6 +13,7 @@ import msgspec
 from stoker.images.client import RegistryClient
 from stoker.images.compose import CONFIG_TYPE, MANIFEST_TYPE, sha256
 from stoker.images.errors import Refused
+from stoker.images.recordnames import SIGNED_BY
 from stoker.images.signingkey import SigningKey
 from stoker.images.transfer import push_bytes
 
@@ -21,8 +22,6 @@ ENVELOPE_TYPE = "application/vnd.dsse.envelope.v1+json"
 STATEMENT_TYPE = "application/vnd.in-toto+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
 PREDICATE = "predicateType"
-#: By which key an attestation is, so that a later build adds none of the same kind.
-SIGNED_BY = "dev.stoker.signed-by"
 _NEVER = "0001-01-01T00:00:00Z"
 
 
@@ -72,6 +71,7 @@ async def attest(
     attested before."""
     for predicate, statement in statements.items():
         layers = await _layers(client, place, tag(digest, "att"))
+        # By which key it is, so that a later build adds none of the same kind.
         told = {SIGNATURE: "", PREDICATE: predicate, SIGNED_BY: key.fingerprint}
         if any((one.get("annotations") or {}) == told for one in layers):
             continue

@@ -9,7 +9,7 @@ import uv
 
 from stoker.core.environment.lock import Package
 from stoker.images.compiling import compiles_for
-from stoker.images.failure import BuildFailed
+from stoker.images.failure import BuildFailed, disk_full, killed, out_of_memory
 from stoker.images.layers import MTIME
 from stoker.images.pip import Indexes, Target, environment, hide_credentials
 
@@ -46,7 +46,9 @@ async def build_wheel(package: Package, archive: Path, indexes: Indexes, scratch
     if child.returncode != 0 or len(wheels) != 1:
         said = hide_credentials(words.decode(errors="replace"))[-1500:].strip()
         if "No space left on device" in said:
-            raise BuildFailed("DiskFull", said, transient=True)
+            raise disk_full(said)
+        if killed(child.returncode, said):
+            raise out_of_memory(f"the build of {package.name} {package.version} from its source")
         raise BuildFailed(
             "SourceOnlyPackage",
             f"{package.name} {package.version} is offered as source only and its build failed; publish a wheel of it, "

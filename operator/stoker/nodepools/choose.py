@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stoker.api.computecluster import ComputeCluster
+from stoker.nodepools.aws import AwsPool, Clients
 from stoker.nodepools.external import ExternalPool
 from stoker.nodepools.kwok import KwokPool
 from stoker.nodepools.pool import NodePool, ObjectApi
@@ -15,6 +16,7 @@ POOLS: dict[str, Callable[[ComputeCluster, Any, ObjectApi], NodePool]] = {
     "Static": lambda cluster, block, api: StaticPool(cluster.metadata.name, block),
     "Kwok": KwokPool,
     "Scale": lambda cluster, block, api: ScalePool(cluster.metadata.name, block, api),
+    "AWS": lambda cluster, block, api: AwsPool(cluster, block, lambda: Clients.of(block.region)),
     "External": lambda cluster, block, api: ExternalPool(),
 }
 

@@ -8,6 +8,7 @@
     jobs/by-name/<name>                             which run took the name (runPolicy PerName)
     environments/<specKey>/build.log, lock.json     of the newest build of an image
     environments/<specKey>/tries/<moment>.log       of each of its tries, named by when it began
+    environments/used/<hex>.json                    that a job used the image of that digest; written again now and then
 
 A job's key is `<name>-<uid8>`; attempts count from 1, ranks from 0.
 """
@@ -36,6 +37,7 @@ _JOB_KEY = re.compile(r"(?P<name>[a-z0-9]([-a-z0-9.]*[a-z0-9])?)-(?P<uid8>[0-9a-
 _RANK_KEY = re.compile(
     r"jobs/(?P<job>[^/]+)/attempts/(?P<attempt>[1-9][0-9]*)/(?P<rank>0|[1-9][0-9]*)/(?P<path>.+)\Z", re.S
 )
+_USED = re.compile(r"environments/(?:used/(?P<digest>[0-9a-f]{64})\.json|(?P<spec>[0-9a-f]{64})/.+)\Z")
 _SEGMENT = re.compile(r"logs/\.segments/(?P<offset>[0-9]{16})\Z")
 
 
@@ -57,7 +59,7 @@ def digest_hex(digest: str) -> str:
     """The 64 hex digits of `sha256:<hex>`; raises LayoutError on anything else."""
     algorithm, _, value = digest.partition(":")
     if algorithm != "sha256" or not _HEX64.match(value):
-        raise LayoutError(f"{digest!r} is not a snapshot's digest; it looks like sha256:<64 hex digits>")
+        raise LayoutError(f"{digest!r} is not a digest; it looks like sha256:<64 hex digits>")
     return value
 
 
@@ -144,6 +146,17 @@ def try_logs(spec_key: str) -> str:
 def lock(spec_key: str) -> str:
     """The packages of the image that it made; raises LayoutError."""
     return environment_prefix(spec_key) + stored.LOCK
+
+
+def used(digest: str) -> str:
+    """That an image is used; raises LayoutError."""
+    return f"{stored.USED}{digest_hex(digest)}.json"
+
+
+def used_word(key: str) -> str:
+    """What an object below environments/ tells the last use of: a digest or a specKey in hex; empty for none."""
+    match = _USED.match(key)
+    return match["digest"] or match["spec"] if match is not None else ""
 
 
 def by_name(name: str) -> str:

@@ -1,5 +1,7 @@
-"""What an image means is asked where the namespace's Workspace says."""
+"""What an image means is asked where the namespace's Workspace says, with the Secrets as they are."""
 
+import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,13 +11,13 @@ import pytest
 
 from lab.images import Layer, _digest, push
 from stoker.controller.asking import Asking
+from stoker.controller.pull_secrets import PullSecrets
 from stoker.core.environment.means import Means
 from stoker.core.environment.request import Mirrors
 from stoker.core.plan import Answer, Found, ImageDigest, Refused
 from stoker.core.trainingjob.view import WorkspaceView
-from stoker.images.auth import Keyring
 from stoker.images.registry import Registry
-from tests.support.registries import RunningRegistry, registry
+from tests.support.registries import PASSWORD, USER, RunningRegistry, registry
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +31,9 @@ async def asked(mirror: RunningRegistry, path: str, platform: str = "linux/amd64
     means = Means(mirrors=Mirrors(images={"docker.io": f"{mirror.address}/{path}"}))
     views = {"team": WorkspaceView("s3://runs", means=means)}
 
-    async def no_secrets(namespace: str, names: tuple[str, ...]) -> Keyring:
-        return Keyring()
-
     async with Registry(insecure=frozenset({mirror.address}), user_agent="test/1") as known:
-        workspaces, secrets = SimpleNamespace(view=views.__getitem__), SimpleNamespace(keyring=no_secrets)
-        asking = Asking(cast(Any, workspaces), known, cast(Any, secrets))
+        workspaces = SimpleNamespace(view=views.__getitem__)
+        asking = Asking(cast(Any, workspaces), known, PullSecrets(cast(Any, None)))
         return await asking(ImageDigest("team", "python:3.11", platform, ()))
 
 
@@ -69,3 +68,32 @@ async def test_an_image_is_looked_up_at_the_namespace_s_mirror(
         assert f"docker.io/library/python@{digest}" == answer.value
     else:
         assert f"{mirror.address}/elsewhere/library/python:3.11" in cast(Refused, answer).message
+
+
+async def test_a_secret_that_is_mended_counts_at_the_next_question(tmp_path: Path) -> None:
+    """What a registry has refused is not kept, though Secrets are."""
+    (tmp_path / "layer").write_bytes(b"layer")
+    layer, read = Layer(tmp_path / "layer", _digest(b"layer"), _digest(b"layer")), []
+    with registry(tmp_path) as open_to_all:
+        push(open_to_all.address, "team/base", "1", layer, {})
+    port = int(open_to_all.address.rpartition(":")[2])
+    with registry(tmp_path, password=True, port=port) as guarded:
+        password = "wrong"
+
+        class Api:
+            async def get(self, path: str) -> dict[str, Any]:
+                read.append(path)
+                auths = {"auths": {guarded.address: {"username": USER, "password": password}}}
+                return {"data": {".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()}}
+
+        async with Registry(insecure=frozenset({guarded.address}), user_agent="test/1") as known:
+            workspaces = SimpleNamespace(view=lambda namespace: WorkspaceView("s3://runs"))
+            asking = Asking(cast(Any, workspaces), known, PullSecrets(cast(Any, Api())))
+            question = ImageDigest("team", f"{guarded.address}/team/base:1", "linux/amd64", ("push",))
+            refused = await asking(question)
+            password = PASSWORD
+            found = [await asking(question) for _ in range(2)]
+
+    assert "BaseImageUnauthorized" == cast(Refused, refused).reason
+    assert all(isinstance(one, Found) for one in found)
+    assert 2 == len(read), "the Secret that was refused, and the mended one"

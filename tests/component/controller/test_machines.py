@@ -1,20 +1,21 @@
 """Orders to a provider of single machines are carried out, and what came of them is in the next view of the pool."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import pytest
 
 from stoker.api.computecluster import ComputeCluster
-from stoker.api.names import API_VERSION
+from stoker.api.kube import Node, NodeSpec, ObjectMeta
+from stoker.api.names import API_VERSION, LABEL_COMPUTE, LABEL_MACHINE
 from stoker.controller.answers import Answers
 from stoker.controller.executor import Executor, Outcome
 from stoker.controller.gate import AlwaysOpen, NotLeading
 from stoker.controller.ledger import Ledger
 from stoker.controller.machines import BUSY_LIST_SECONDS, LIST_SECONDS
 from stoker.controller.pools import Pools
-from stoker.core.cluster.machines import LaunchFailure
-from stoker.core.cluster.view import ClusterView
+from stoker.core.cluster.machines import LaunchFailure, Machine
+from stoker.core.cluster.view import ClusterView, Holding
 from stoker.core.plan import LaunchMachines, Plan, ScaleTo, TerminateMachines
 from stoker.kube import client as client_module
 from stoker.kube.events import Recorder
@@ -179,6 +180,69 @@ async def test_a_pool_that_is_counted_launches_no_machines(bench: Bench) -> None
 async def test_a_pool_of_machines_has_no_number_to_set(bench: Bench) -> None:
     with pytest.raises(PoolError, match="type Kwok has no number of nodes to set"):
         await bench.do(ScaleTo("cpu", 0, 1))
+
+
+async def test_a_machine_is_found_by_its_nodes_label_or_provider_id(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that knows instances only: the Node says which one it is."""
+    pool = bench.pools.pool(bench.store.get(*KEY))
+    instances = ("i-1", "i-2", "i-3")
+
+    async def listed() -> tuple[Machine, ...]:
+        return tuple(Machine(id, "std", "Dedicated", "Running", 0.0) for id in instances)
+
+    monkeypatch.setattr(pool, "list", listed)
+    labels = {LABEL_COMPUTE: "cpu", LABEL_MACHINE: "i-1"}
+    bench.store.put("Node", Node(metadata=ObjectMeta(name="one", uid="1", labels=labels)))
+    labels = {LABEL_COMPUTE: "cpu", LABEL_MACHINE: "?"}
+    spec = NodeSpec(provider_id="aws:///eu-west-1a/i-2")
+    bench.store.put("Node", Node(metadata=ObjectMeta(name="two", uid="2", labels=labels), spec=spec))
+
+    found = (await bench.view()).machines
+    assert found is not None
+    assert {"i-1": "one", "i-2": "two", "i-3": ""} == {one.id: one.node for one in found.machines}
+
+
+@pytest.fixture
+def held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """What the provider was told to hold, each time, while a job has the node of machine cpu-1-0."""
+    told: list[set[str]] = []
+    pool = bench.pools.pool(bench.store.get(*KEY))
+
+    async def hold(ids: Collection[str]) -> None:
+        told.append(set(ids))
+
+    monkeypatch.setattr(pool, "hold", hold)
+    holding = Holding("job", 1, ("cpu-1-0",), namespace="n")
+    monkeypatch.setattr(Ledger, "holdings", lambda self, cluster: (holding,) if cluster == "cpu" else ())
+    return told
+
+
+async def test_machines_with_jobs_are_held_when_they_change(bench: Bench, held: list[set[str]]) -> None:
+    await bench.view()
+    await bench.do(LAUNCH)
+    for _ in range(3):
+        await bench.view()
+
+    assert [set(), {"cpu-1-0"}] == held
+
+
+async def test_what_cannot_be_held_is_told_and_stops_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = bench.pools.pool(bench.store.get(*KEY))
+
+    async def hold(ids: Collection[str]) -> None:
+        raise PoolError("AccessDenied", "not authorized to protect")
+
+    monkeypatch.setattr(pool, "hold", hold)
+    await bench.do(LAUNCH)
+    found = (await bench.view()).machines
+
+    assert found is not None
+    assert 2 == len(found.machines)
+    ((reason, message),) = found.warnings
+    assert "AccessDenied" == reason
+    assert "machines with jobs are not protected from others: not authorized to protect" == message
 
 
 async def test_who_does_not_lead_orders_nothing(api: FakeApi) -> None:

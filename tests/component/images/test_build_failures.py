@@ -83,6 +83,24 @@ def test_a_registry_that_is_away_is_worth_another_try(served: packages.Packages,
     assert (2, "RegistryUnreachable", True) == (built.code, built.result.reason, built.result.transient)
 
 
+def test_a_part_of_the_build_that_is_killed_is_called_out_of_memory(
+    registry: RunningRegistry, base: str, tmp_path: Path
+) -> None:
+    """As on a node where the kernel ends the largest process alone: the builder itself lives on and is asked why."""
+    index = tmp_path / "index"
+    (index / "files").mkdir(parents=True)
+    packages.make_source(
+        index / "files", "hungry", "1.0", first="import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    packages.write_index(index)
+
+    with packages.serving(index) as served:
+        built = build(request(registry, base, served, pip={"requirements": ["hungry"]}), tmp_path)
+
+    assert (1, "OutOfMemory") == (built.code, built.result.reason), built.log
+    assert "the build of hungry 1.0 from its source was killed" in built.result.message
+
+
 def test_a_full_scratch_folder_is_named(
     registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from stoker.images import connections
 from stoker.images.auth import Credential, Keyring
-from stoker.images.client import INDEX_TYPES, MANIFEST_TYPES
+from stoker.images.client import INDEX_TYPES, MANIFEST_TYPES, RegistryClient
 from stoker.images.errors import RegistryUnreachable
 from stoker.images.registry import BaseImageNotFound, BaseImageUnauthorized, PlatformMissing, Registry
 
@@ -216,6 +216,29 @@ async def test_passing_troubles_are_tried_again(fake: FakeRegistry, client: Regi
 async def test_a_host_that_is_not_there_is_unreachable(client: Registry) -> None:
     with pytest.raises(RegistryUnreachable, match="cannot be reached"):
         await client.resolve("127.0.0.1:1/team/train:1", AMD64)
+
+
+@pytest.mark.parametrize("silences", [1, 2])
+async def test_a_registry_that_says_nothing_is_told_of_after_so_many_silences(
+    monkeypatch: pytest.MonkeyPatch, silences: int
+) -> None:
+    """As one that is frozen, or behind a wall that drops what it gets."""
+    monkeypatch.setattr(connections, "REQUEST_SECONDS", 0.2)
+    heard = 0
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        heard += 1
+        await reader.read(-1)
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1") as server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        sockets = connections.Connections(user_agent="test", insecure=frozenset({host}), silences=silences)
+        with pytest.raises(RegistryUnreachable, match="did not answer within"):
+            await RegistryClient(sockets).head_manifest(f"{host}/team/train", "1")
+        await sockets.close()
+    assert silences == heard
 
 
 @pytest.mark.parametrize("auth", ["basic", "bearer"])

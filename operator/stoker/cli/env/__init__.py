@@ -12,6 +12,7 @@ COMMANDS = {
     "logs": ("logs", "Print the log of its newest build."),
     "hash": ("hash", "Print the keys of a definition and what went in."),
     "diff": ("diff", "Say which inputs of two definitions differ."),
+    "gc": ("gc", "Remove images that nothing needs any more."),
 }
 
 

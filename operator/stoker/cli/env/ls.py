@@ -19,7 +19,7 @@ def ls(common: Common) -> None:
         for line in lines:
             images = line["images"]
             source = ", ".join(sorted({image.get("source", "") for image in images if image.get("source")}))
-            size = human_bytes(sum(image.get("sizeBytes", 0) for image in images)) if images else ""
+            size = sum(image.get("sizeBytes", 0) for image in images)
             rows.append(
                 [
                     line["name"],
@@ -27,7 +27,7 @@ def ls(common: Common) -> None:
                     line["reason"],
                     line["definitionKey"][:12],
                     source,
-                    size,
+                    human_bytes(size) if size else "",
                     line["lastUsed"],
                 ]
             )

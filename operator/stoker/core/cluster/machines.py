@@ -33,12 +33,14 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a provider can do. atomic: n or none in one call. exact_delete: the machine that is named goes. warm: stopped
-    machines can be kept. spot_notice: it tells before it takes a machine back."""
+    machines can be kept. spot_notice: it tells before it takes a machine back. warnings: what about its settings a person
+    should look at, a reason and a message each."""
 
     atomic: bool = False
     exact_delete: bool = True
     warm: bool = False
     spot_notice: bool = False
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

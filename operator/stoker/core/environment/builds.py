@@ -22,14 +22,27 @@ TRIES = 3
 BACK_OFF = (10.0, 60.0)
 #: After three failed tries in a row there is another one so much later, in seconds.
 AGAIN_SECONDS = 3600.0
-#: What another try does not mend while the builder's settings are the same.
+#: What another try does not mend while the builder's settings are the same, unless the build itself says that it may.
 OF_THE_BUILDER = frozenset({"OutOfMemory", "DiskFull", "Timeout", "NoBuilderAvailable"})
-#: What a person mends in a Secret, where the operator does not look: tried again after so long, in seconds; the last one
-#: holds for all that follow.
-OF_A_SECRET = frozenset({"SigningKeyNotFound", "SigningKeyInvalid"})
-SECRET_BACK_OFF = (60.0, 300.0, 3600.0)
+#: What a person mends in a Secret, a registry or an index, where nothing tells us of it: tried again after so long, in
+#: seconds; the last one holds for all that follow.
+OUTSIDE = frozenset(
+    {
+        "BadCredentials",
+        "BaseImageUnauthorized",
+        "IndexUnauthorized",
+        "PushDenied",
+        "RegistryUnauthorized",
+        "RepositoryMissing",
+        "SigningKeyInvalid",
+        "SigningKeyNotFound",
+    }
+)
+OUTSIDE_BACK_OFF = (60.0, 300.0, 3600.0)
 CONTAINER = "build"
-_DISK = re.compile(r"ephemeral[- ]storage|emptydir|disk", re.IGNORECASE)
+_DISK = re.compile(r"ephemeral[- ](local )?storage|emptydir|disk", re.IGNORECASE)
+#: How the kubelet begins where a node has too little, whoever took it.
+_NODE_WAS_LOW = "The node was low on resource"
 _OOM_EXIT = 137
 #: As the API server's admission says it of a pod.
 _ACCOUNT = re.compile(r'error looking up service account [^:]*: serviceaccount "([^"]+)" not found')
@@ -117,17 +130,20 @@ def standing(build: Build, builder_digest: str, forgotten_before: float = 0.0) -
         return Standing(last, last.number + 1, None)
     if last.started_at < forgotten_before:
         return Standing(last, last.number + 1, 0.0)
+    return Standing(last, last.number + 1, _next_at(last, last.result, builder_digest))
+
+
+def _next_at(last: Try, result: BuildResult, builder_digest: str) -> float | None:
+    """When another try of a build that failed may begin; None: none does by itself."""
+    if not (result.transient or result.reason in OF_THE_BUILDER | OUTSIDE):
+        return None  # the definition's own fault
+    if last.job.metadata.annotations.get(names.ANNOTATION_BUILDER) != builder_digest:
+        return 0.0
     ended = last.ended_at if last.ended_at is not None else last.started_at
-    if last.result.reason in OF_THE_BUILDER:
-        changed = last.job.metadata.annotations.get(names.ANNOTATION_BUILDER) != builder_digest
-        return Standing(last, last.number + 1, 0.0 if changed else None)
-    if last.result.reason in OF_A_SECRET:
-        wait = SECRET_BACK_OFF[min(last.number, len(SECRET_BACK_OFF)) - 1]
-        return Standing(last, last.number + 1, ended + wait)
-    if not last.result.transient:
-        return Standing(last, last.number + 1, None)
+    if result.reason in OUTSIDE:
+        return ended + OUTSIDE_BACK_OFF[min(last.number, len(OUTSIDE_BACK_OFF)) - 1]
     row = last.number % TRIES
-    return Standing(last, last.number + 1, ended + (BACK_OFF[row - 1] if row else AGAIN_SECONDS))
+    return ended + (BACK_OFF[row - 1] if row else AGAIN_SECONDS) if result.transient else None
 
 
 def pods_refused(build: Build, job: BatchJob) -> str:
@@ -189,8 +205,7 @@ def _result(job: BatchJob, pod: Pod | None) -> BuildResult | None:
     if failure == "DeadlineExceeded":
         return BuildResult(reason="Timeout", message="the build did not end within builder.timeoutSeconds")
     if pod is not None and pod.status.reason == "Evicted":
-        full = _DISK.search(pod.status.message) is not None
-        return BuildResult(reason="DiskFull" if full else "Evicted", message=pod.status.message, transient=not full)
+        return _evicted(pod.status.message)
     if terminated is not None:
         return _reported(terminated)
     if "Complete" in conditions or "SuccessCriteriaMet" in conditions:
@@ -201,17 +216,33 @@ def _result(job: BatchJob, pod: Pod | None) -> BuildResult | None:
     return None
 
 
+def _evicted(words: str) -> BuildResult:
+    """A pod that took more disk than it may does so again; that a node was full is the node's affair."""
+    full, low = _DISK.search(words) is not None, words.startswith(_NODE_WAS_LOW)
+    fix = "request ephemeral-storage in builder.resources of the chart's values: builds then go where there is room"
+    return BuildResult(
+        reason="DiskFull" if full else "Evicted", message=words.strip(), transient=low or not full,
+        fix=fix if full and low else "",
+    )  # fmt: skip
+
+
 def _reported(terminated: ContainerStateTerminated) -> BuildResult:
     """What the builder says itself, or what its end says where it could say nothing."""
     try:
         result = msgspec.json.decode(terminated.message, type=BuildResult) if terminated.message else None
     except (msgspec.DecodeError, msgspec.ValidationError):
         result = None
-    if result is not None and (result.reason or terminated.exit_code == 0):
+    if result is not None and terminated.exit_code == 0:
         return result
     if terminated.exit_code == 0:
         return BuildResult()
-    if terminated.reason == "OOMKilled" or terminated.exit_code == _OOM_EXIT:
-        return BuildResult(reason="OutOfMemory", message="the build needed more memory than builder.resources allows")
+    # Where the kernel ends a part of the build alone, the builder says what that part left undone: not why.
+    said = result is not None and result.reason == "OutOfMemory"
+    if not said and (terminated.reason == "OOMKilled" or (result is None and terminated.exit_code == _OOM_EXIT)):
+        words = f": {result.message}" if result is not None and result.message else ""
+        message = f"the build needed more memory than builder.resources allows{words}"
+        return BuildResult(reason="OutOfMemory", message=message, where=result.where if result is not None else "")
+    if result is not None and result.reason:
+        return result
     words = f"the builder ended with code {terminated.exit_code} and no report: {terminated.message[-300:]}"
     return BuildResult(reason="BuildFailed", message=words.rstrip(": "), transient=True)

@@ -63,7 +63,7 @@ def make_build(plan: BuildPlan) -> dict[str, Any]:
         names.ANNOTATION_SPEC_KEY: plan.spec_key,
         names.ANNOTATION_DEFINITION: plan.definition_key,
         names.ANNOTATION_REFRESH: plan.refresh,
-        names.ANNOTATION_BUILDER: builder.digest,
+        names.ANNOTATION_BUILDER: builder.digest(plan.buildkit),
         names.ANNOTATION_BUILDKIT: "true" if plan.buildkit else "",
     }
     return {

@@ -23,10 +23,11 @@ class Builder:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
 
-    @property
-    def digest(self) -> str:
-        """Another one where a build that failed for want of memory, disk or time is worth another try."""
-        told = [self.image, {name: dict(amounts) for name, amounts in self.resources.items()}, self.timeout_seconds]
+    def digest(self, buildkit: str = "") -> str:
+        """Another one where a build that failed for want of memory, disk or time is worth another try. buildkit: address of
+        the daemon that it uses; empty for none."""
+        told: list[Any] = [self.image, {name: dict(amounts) for name, amounts in self.resources.items()}]
+        told += [self.timeout_seconds, *([buildkit] if buildkit else [])]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

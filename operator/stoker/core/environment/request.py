@@ -80,7 +80,8 @@ class BuildResult(Spec, kw_only=True):
     layers, seconds are by stage (solve, steps, packages, push).
 
     reason: of research/images §9, such as CondaUnsatisfiable. where: the place in the user's definition, such as
-    `conda.dependencies[2]: numpy<1`. transient: whether another try may help with nothing changed.
+    `conda.dependencies[2]: numpy<1`. transient: whether another try may help with nothing changed. fix: what a person can
+    do, where the reason alone does not tell.
     """
 
     version: int = 1
@@ -93,3 +94,4 @@ class BuildResult(Spec, kw_only=True):
     message: str = ""
     where: str = ""
     transient: bool = False
+    fix: str = ""

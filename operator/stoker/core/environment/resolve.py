@@ -39,11 +39,14 @@ from stoker.core.plan import (
     ask_again_at,
     is_due,
 )
+from stoker.errors import said
 
 #: No signed URL works for longer.
 _MOST_SIGNED_SECONDS = 604800
 #: A miss that is older is looked at again before anything is built: someone may have built it meanwhile. In seconds.
 MISS_SECONDS = 60.0
+#: So many problems of a definition are told in a condition.
+_MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,15 @@ class _Keys:
         self.label = builds.label(self.spec_key, refresh, means.signing_secret)
 
     @property
+    def runs_steps(self) -> bool:
+        return needs_buildkit(self.defined.steps)
+
+    @property
+    def buildkit(self) -> str:
+        """Address of the daemon that its build uses; empty where it needs none, or where there is none."""
+        return self.means.buildkit if self.runs_steps else ""
+
+    @property
     def told(self) -> dict[str, str]:
         return {
             "definition_key": self.definition_key, "spec_key": self.spec_key, "base": self.base, "label": self.label,
@@ -222,7 +234,12 @@ def _base(wanted: Wanted, defined: Definition, trail: _Trail) -> Answer:
 
 
 def _digest_of(wanted: Wanted, image: str) -> ImageDigest:
-    return ImageDigest(wanted.namespace, image, wanted.platform, wanted.pull_secrets)
+    return ImageDigest(wanted.namespace, image, wanted.platform, wanted.pull_secrets, _again(wanted))
+
+
+def _again(wanted: Wanted) -> str:
+    """What makes questions new to whoever has asked that it be tried again: what registries said before is old then."""
+    return f"again {wanted.forgotten_before:.0f}" if wanted.forgotten_before else ""
 
 
 def _found_or_built(
@@ -231,7 +248,7 @@ def _found_or_built(
     means, registry = found.means, found.means.registry
     assert registry is not None, "looked at before"
     build = known.get(found.label) or Build()
-    standing = builds.standing(build, means.builder.digest, wanted.forgotten_before)
+    standing = builds.standing(build, means.builder.digest(found.buildkit), wanted.forgotten_before)
     told: dict[str, Any] = {**found.told, "standing": standing}
     made = standing.last.job.metadata.uid if standing.made and standing.last else ""
     question = EnvironmentRecord(
@@ -240,7 +257,7 @@ def _found_or_built(
         found.definition_key,
         means.places,
         found.refresh,
-        made,
+        made or _again(wanted),
         bool(means.signing_secret),
     )
     answer = trail.ask(question)
@@ -294,8 +311,7 @@ def _start(
     context = _context(wanted, found, standing, trail)
     if not isinstance(context, Found):
         return trail.end(context, **told)
-    address = means.buildkit if needs_buildkit(found.defined.steps) else ""
-    if needs_buildkit(found.defined.steps) and not address:
+    if found.runs_steps and not found.buildkit:
         return trail.end(_no_buildkit(wanted), **told)
     if not may_build:
         return trail.end(None, **told)
@@ -305,7 +321,7 @@ def _start(
     plan = BuildPlan(
         namespace=wanted.namespace, label=found.label, number=standing.next_number, definition=found.defined,
         definition_key=found.definition_key, spec_key=found.spec_key, platform=wanted.platform, base=found.base,
-        means=means, refresh=found.refresh, buildkit=address, secrets=spec.secrets, pull_secrets=wanted.pull_secrets,
+        means=means, refresh=found.refresh, buildkit=found.buildkit, secrets=spec.secrets, pull_secrets=wanted.pull_secrets,
         bytecode=spec.build.bytecode if spec.build else True, context=context.value,
     )  # fmt: skip
     manifest = make_build(plan)
@@ -333,10 +349,14 @@ def _context(wanted: Wanted, found: _Keys, standing: Standing, trail: _Trail) ->
 
 
 def _bad(wanted: Wanted, error: BadDefinition) -> Refused:
-    problems = error.problems
-    words = "; ".join(str(problem) for problem in problems[:5])
-    more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-    return Refused("SpecInvalid", f"{wanted.title}: {words}{more}", problems[0].fix if problems else "")
+    *others, last = error.problems[:_MOST_PROBLEMS]
+    if (more := len(error.problems) - _MOST_PROBLEMS) > 0:
+        words = "; ".join(map(str, (*others, last)))
+        fix = "`stoker env hash` of the manifest lists them all"
+        return Refused("SpecInvalid", f"{wanted.title}: {words}; and {more} more", fix)
+    # The last one's fix is the answer's own, so that both together read as a list.
+    words = "; ".join((*map(str, others), said(last.field, last.message, where=last.where)))
+    return Refused("SpecInvalid", f"{wanted.title}: {words}", last.fix)
 
 
 def _wrong_platform(wanted: Wanted) -> Refused:

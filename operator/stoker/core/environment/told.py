@@ -3,6 +3,7 @@
 from stoker.core import times
 from stoker.core.environment import builds
 from stoker.core.environment.builds import Build, Standing, Try
+from stoker.core.environment.request import BuildResult
 from stoker.core.plan import Answer, Refused, Unavailable
 
 #: A Job without a pod for so long is told of, in seconds.
@@ -31,7 +32,7 @@ _FIXES = {
     "Timeout": "raise builder.timeoutSeconds in the chart's values, or take packages out; it is then built again",
     "NoBuilderAvailable": "see builder and buildkit in the chart's values",
     "RegistryUnreachable": "see whether the registry answers to pods of this namespace",
-    "Unauthorized": "see the registry's Secret (spec.registry.secretRef of Workspace/default)",
+    "RegistryUnauthorized": "see the registry's Secret (spec.registry.secretRef of Workspace/default)",
 }
 
 
@@ -95,24 +96,25 @@ def failed(title: str, standing: Standing, place: str) -> Answer:
     where = f"{place}: " if place else ""
     message = f"{title}: {where}{result.message or result.reason}"
     if standing.next_at is None:
-        return Refused(result.reason, message, _FIXES.get(result.reason, _LOG))
+        return Refused(result.reason, message, _fix(result))
     again = times.rfc3339(standing.next_at)
-    at_once = f"{_fix(result.reason)}; `stoker env build --again` tries it at once"
-    if result.reason in builds.OF_A_SECRET:
-        return Refused(result.reason, f"{message}; it is tried again at {again}", at_once)
+    if result.reason in builds.OUTSIDE:
+        return Refused(result.reason, f"{message}; it is tried again at {again}", _at_once(result))
     if last.number % builds.TRIES:
-        return Unavailable(
-            result.reason, f"{message}; Job {name} failed, the next try is at {again}", _fix(result.reason)
-        )
+        return Unavailable(result.reason, f"{message}; Job {name} failed, the next try is at {again}", _fix(result))
     return Refused(
         result.reason,
         f"{message}; {builds.TRIES} tries failed, the next one is at {again}",
-        at_once,
+        _at_once(result),
     )
 
 
-def _fix(reason: str) -> str:
-    return _FIXES.get(reason, _LOG)
+def _at_once(result: BuildResult) -> str:
+    return f"{_fix(result)}; `stoker env build --again` tries it at once"
+
+
+def _fix(result: BuildResult) -> str:
+    return result.fix or _FIXES.get(result.reason, _LOG)
 
 
 def _pull_failure(last: Try) -> str:

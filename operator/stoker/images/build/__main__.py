@@ -18,7 +18,7 @@ import uvloop
 from stoker.core.environment.request import MOST_RESULT_BYTES, REQUEST_VARIABLE, BuildRequest, BuildResult
 from stoker.images.build.log import Log
 from stoker.images.build.run import run
-from stoker.images.failure import BuildFailed
+from stoker.images.failure import BuildFailed, disk_full
 
 MADE, WRONG, AGAIN = 0, 1, 2
 
@@ -41,10 +41,10 @@ def main() -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        words = "the builder's scratch folder is full; raise its size"
-        result = BuildResult(reason="DiskFull", message=words, transient=True)
+        result = failed(disk_full("the builder's scratch folder is full"))
     if result.reason:
-        log.fact("failed", f"{result.reason}: {result.message}" + (f"\nat {result.where}" if result.where else ""))
+        told = f"{result.reason}: {result.message}" + (f"; {result.fix}" if result.fix else "")
+        log.fact("failed", told + (f"\nat {result.where}" if result.where else ""))
     answer(result)
     if not result.reason:
         return MADE
@@ -63,7 +63,9 @@ async def _run(request: BuildRequest, scratch: Path, log: Log) -> BuildResult:
 
 def failed(error: BuildFailed) -> BuildResult:
     """The answer of a build that came to nothing."""
-    return BuildResult(reason=error.reason, message=error.message, where=error.where, transient=error.transient)
+    return BuildResult(
+        reason=error.reason, message=error.message, where=error.where, transient=error.transient, fix=error.fix
+    )
 
 
 def answer(result: BuildResult) -> None:

@@ -6,20 +6,28 @@ from typing import Any
 
 import msgspec
 
-from stoker.core.environment.keys import short
 from stoker.core.environment.lock import Lock, decode, encode, layer_format
 from stoker.core.environment.request import BuildRequest
 from stoker.images.client import RegistryClient
 from stoker.images.compose import MANIFEST_TYPE, sha256
+from stoker.images.recordnames import (
+    DEFINITION_KEY,
+    IMAGE_DIGEST,
+    IMAGE_SIZE,
+    LOCK_KEY,
+    LOCK_TYPE,
+    RECORD_TYPE,
+    REFRESH,
+    SIGNED_BY,
+    SPEC_KEY,
+    record_tag,
+)
 from stoker.images.together import together
 from stoker.images.transfer import push_bytes
 
-RECORD_TYPE = "application/vnd.stoker.environment.record.v1+json"
-LOCK_TYPE = "application/vnd.stoker.environment.lock.v1+json"
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 SBOM_TYPE = "application/spdx+json"
 PROVENANCE_TYPE = "application/vnd.in-toto+json"
-SPEC_KEY, DEFINITION_KEY, REFRESH = "dev.stoker.spec-key", "dev.stoker.definition-key", "dev.stoker.refresh"
 #: Kinds of in-toto statements: cosign's words for them are `slsaprovenance1` and `spdxjson`.
 PROVENANCE_PREDICATE = "https://slsa.dev/provenance/v1"
 SBOM_PREDICATE = "https://spdx.dev/Document"
@@ -45,11 +53,11 @@ def record(request: BuildRequest, lock: Lock, made: Made, signed_by: str = "") -
         {
             SPEC_KEY: request.spec_key,
             DEFINITION_KEY: request.definition_key,
-            "dev.stoker.lock-key": made.lock_key,
-            "dev.stoker.image-digest": made.digest,
-            "dev.stoker.image-size": str(made.size),
+            LOCK_KEY: made.lock_key,
+            IMAGE_DIGEST: made.digest,
+            IMAGE_SIZE: str(made.size),
             REFRESH: request.refresh,
-            **({"dev.stoker.signed-by": signed_by} if signed_by else {}),
+            **({SIGNED_BY: signed_by} if signed_by else {}),
         },
     )
 
@@ -57,7 +65,7 @@ def record(request: BuildRequest, lock: Lock, made: Made, signed_by: str = "") -
 async def find_lock(client: RegistryClient, request: BuildRequest, place: str) -> Lock | None:
     """The lock that a repository has on record for what is asked for; None without one, or with one that this build would not
     make: of another `refresh`, prefix, or format of layers."""
-    manifest = await client.get_manifest(place, f"spec-{short(request.spec_key)}")
+    manifest = await client.get_manifest(place, record_tag(request.spec_key))
     if manifest is None:
         return None
     document = manifest.document()
@@ -79,7 +87,7 @@ async def put_record(
     """Stores the record under the spec's key; a later solve of the same spec (`refresh`) replaces it."""
     await together(push_bytes(client, place, content) for content in (encode(lock), _EMPTY))
     content = record(request, lock, made, signed_by)
-    await client.put_manifest(place, f"spec-{short(request.spec_key)}", content, MANIFEST_TYPE)
+    await client.put_manifest(place, record_tag(request.spec_key), content, MANIFEST_TYPE)
 
 
 async def put_papers(

@@ -121,8 +121,9 @@ def failure(words: str, tail: str, steps: Sequence[str], lines: Sequence[int], r
     if "no space left on device" in error or "no space left on device" in tail:
         return BuildFailed(
             "DiskFull",
-            f"BuildKit's disk is full: {error}; raise buildkit.storage.size in the chart's values",
+            f"BuildKit's disk is full: {error}",
             transient=True,
+            fix="raise buildkit.storage.size in the chart's values, or make room where buildkit.address points to",
         )
     if "failed to push" in error:
         if _REFUSED.search(error):
@@ -159,7 +160,11 @@ def _step(error: str, tail: str, steps: Sequence[str], index: int | None) -> Bui
     name = f"step {index + 1} of {len(steps)} ({_short(steps[index])})"
     if code == _KILLED:
         return BuildFailed(
-            "OutOfMemory", f"{name} was killed (exit code {code}): BuildKit's memory is too small for it", where=where
+            "OutOfMemory",
+            f"{name} was killed (exit code {code}): BuildKit's memory is too small for it",
+            where=where,
+            transient=True,  # others' steps run there too
+            fix="raise buildkit.resources.limits.memory in the chart's values, or let the step need less",
         )
     if code is None:
         return BuildFailed("DockerStepFailed", f"{name}: {error}", where=where)

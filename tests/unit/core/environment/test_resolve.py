@@ -129,6 +129,9 @@ def test_an_old_miss_is_looked_at_again_before_a_build() -> None:
         ((LOST, LOST, LOST), "RegistryUnreachable", None),
         ((BuildResult(reason="OutOfMemory", message="m"),), "OutOfMemory", None),
         ((BuildResult(reason="DiskFull", message="m"),), "DiskFull", None),
+        # What the build itself calls passing: a daemon that is away, a node's disk that others have filled.
+        ((BuildResult(reason="NoBuilderAvailable", message="m", transient=True),), "NoBuilderAvailable", 2),
+        ((BuildResult(reason="DiskFull", message="m", transient=True),), "DiskFull", 2),
     ],
 )
 def test_failures_are_remembered(results: Any, reason: str, next_try: int | None) -> None:
@@ -175,10 +178,57 @@ def test_three_failed_tries_are_followed_by_another_an_hour_later() -> None:
     assert 1 == len(missed(LOST, LOST, LOST, at=3700.0).actions)
 
 
-def test_another_memory_limit_makes_a_build_worth_another_try() -> None:
-    failed = BuildResult(reason="OutOfMemory", message="m")
+def test_what_is_mended_in_a_secret_or_a_registry_is_tried_again_in_its_time() -> None:
+    denied = BuildResult(reason="PushDenied", message="m")
 
-    assert [f"env-{LABEL[:24]}-2"] == [one.manifest["metadata"]["name"] for one in missed(failed, builder="x").actions]
+    told = missed(denied, at=20.0).answer
+    assert isinstance(told, Refused)
+    assert f"it is tried again at {build.stamp(15 + 60)}" in told.message
+    assert "stoker env build --again" in told.fix
+    assert 1 == len(missed(denied, at=76.0).actions)
+
+
+@pytest.mark.parametrize(
+    ("failed", "again"),
+    [
+        (BuildResult(reason="OutOfMemory", message="m"), True),
+        (LOST, True),
+        (BuildResult(reason="PushDenied", message="m"), True),
+        (UNSOLVABLE, False),
+    ],
+)
+def test_other_settings_make_a_build_worth_another_try_but_mend_no_definition(failed: BuildResult, again: bool) -> None:
+    made = [one.manifest["metadata"]["name"] for one in missed(failed, builder="x", at=16.0).actions]
+
+    assert ([f"env-{LABEL[:24]}-2"] if again else []) == made
+
+
+def test_another_buildkit_is_another_builder_for_steps_alone() -> None:
+    steps = env.wanted(spec=env.spec(dockerSteps=["RUN true"]))
+    label = env.label_of(steps)
+    means = replace(env.MEANS, buildkit="tcp://old:1234")
+    failed = env.tried(label, LOST, builder=env.BUILDER.digest("tcp://old:1234"))
+
+    def started(means: Means) -> int:
+        return len(resolved(steps, env.answers(steps, env.miss()), {label: failed}, means=means, at=16.0).actions)
+
+    assert (0, 1) == (started(means), started(replace(means, buildkit="tcp://new:1234")))
+    assert 0 == len(missed(LOST, at=16.0).actions)
+
+
+def test_what_the_builder_knows_to_do_is_told_instead_of_what_the_reason_says() -> None:
+    full = BuildResult(reason="DiskFull", message="m", transient=True, fix="raise buildkit.storage.size")
+
+    assert "raise buildkit.storage.size" == missed(full, at=16.0).answer.fix
+
+
+def test_registries_are_asked_anew_for_whoever_asks_that_it_be_tried_again() -> None:
+    refused = Refused("RegistryUnauthorized", "401", retry_at=build.T0 + 60)
+    known = {env.base_question(WANTED): Found(build.PINNED), env.record_question(WANTED): refused}
+    again = replace(WANTED, base=build.PINNED, forgotten_before=build.T0 + 4)
+
+    assert refused == resolved(WANTED, known).answer
+    assert [env.record_question(again, f"again {build.T0 + 4:.0f}")] == asked(resolved(again, known))
 
 
 def test_a_failure_names_the_line_of_the_user() -> None:
@@ -311,3 +361,22 @@ def test_copied_files_come_by_a_signed_url_of_the_code() -> None:
     (create,) = resolved(copying, known).actions
     variable = create.manifest["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"]
     assert '"url":"https://store/x?signature"' in variable
+
+
+@pytest.mark.parametrize(
+    ("lines", "message", "fix"),
+    [
+        (1, "pip[0]: 'a=1' is not a package", "write a==1"),
+        (2, "pip[0]: 'a=1' is not a package", "write b==1"),
+        (7, "; and 2 more", "`stoker env hash` of the manifest lists them all"),
+    ],
+)
+def test_a_definition_s_problems_are_listed_and_no_fix_stands_twice(lines: int, message: str, fix: str) -> None:
+    wrong = env.wanted(spec=env.spec(pip=[f"{name}=1" for name in "abcdefg"[:lines]]))
+    answer = resolved(wrong, {}).answer
+
+    assert isinstance(answer, Refused)
+    told = f"{answer.message}; {answer.fix}"
+    assert message in told
+    assert fix in answer.fix
+    assert [1] * min(lines, 5) == [told.count(f"write {name}==1") for name in "abcde"[:lines]]

@@ -80,9 +80,17 @@ def test_a_failed_step_says_which_and_how_it_ended() -> None:
     assert not transient
 
 
-@pytest.mark.parametrize(("error", "expected"), [("exit code: 2", False), ("failed to push x: 503", True)])
-def test_only_what_time_mends_is_transient(error: str, expected: bool) -> None:
-    assert expected == failed(0, error)[3]
+@pytest.mark.parametrize(
+    ("line", "error", "expected"),
+    [
+        (0, "exit code: 2", False),
+        (0, "failed to push x: 503", True),
+        (0, "write /x: no space left on device", True),
+        (3, 'process "x" did not complete successfully: exit code: 137', True),
+    ],
+)
+def test_only_what_time_mends_is_transient(line: int, error: str, expected: bool) -> None:
+    assert expected == failed(line, error)[3]
 
 
 def vertex(**members: object) -> str:
