@@ -1,31 +1,19 @@
 """Solves conda's part of an environment with py-rattler."""
 
-import asyncio
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
-from rattler import (
-    Channel,
-    Client,
-    Gateway,
-    GenericVirtualPackage,
-    MatchSpec,
-    PackageName,
-    PathsJson,
-    RepoDataRecord,
-    Subdir,
-)
+from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord, Subdir
 from rattler import Version as CondaVersion
 from rattler import solve as rattler_solve
 from rattler.exceptions import GatewayError, SolverError
 from rattler.package import BuildString
 
 from stoker.core.environment.lock import Package
+from stoker.images import distributions
 from stoker.images.failure import BuildFailed
 from stoker.images.pip import hide_credentials
 
@@ -33,11 +21,6 @@ SUBDIRS = {"linux/amd64": "linux-64", "linux/arm64": "linux-aarch64"}
 _ARCHITECTURES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 #: Conda asks for some kernel; nodes run newer ones than any package asks for.
 _KERNEL = "5.10"
-_LISTS_AT_ONCE = 16
-#: What an installed distribution is known by: a folder of metadata, or a file of setuptools' older kind.
-_METADATA = re.compile(
-    r"(?:^|/)site-packages/([^/]+?)-(\d[^/-]*)(?:-py\d[\d.]*)?\.(?:dist-info/METADATA|egg-info(?:/PKG-INFO)?)\Z"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +30,6 @@ class CondaSolution:
     records: Mapping[str, RepoDataRecord]
     packages: tuple[Package, ...]
     python: str
-
-    @property
-    def python_packages(self) -> list[RepoDataRecord]:
-        """The packages that need Python, and so may bring modules for it."""
-        return [
-            record
-            for record in self.records.values()
-            if record.noarch.python or any(re.match(r"python( |$)", one) for one in record.depends)
-        ]
 
 
 class Channels:
@@ -121,40 +95,12 @@ async def solve(
     return CondaSolution(by_name, packages, str(python.version) if python is not None else "")
 
 
-async def distributions(solution: CondaSolution, channels: Channels) -> dict[str, str]:
-    """The Python distributions that the packages bring: PEP 503 name -> version. Raises BuildFailed.
-
-    Read from each package's list of files, because names differ (`pytorch` brings `torch`), and pip goes by what lies in
-    site-packages. A package that lists none counts as a distribution of its own name.
-    """
-    client = Client.default_client()
-    slots = asyncio.Semaphore(_LISTS_AT_ONCE)
-
-    async def brought(record: RepoDataRecord) -> dict[str, str]:
-        async with slots:
-            try:
-                listed = await PathsJson.from_remote_url(client, str(record.url))
-            except OSError as error:
-                raise _unlisted(record, error, channels) from error
-        found = listed_distributions(str(path.relative_path) for path in listed.paths) if listed is not None else {}
-        version = _pep440(str(record.version))
-        return found or ({canonicalize_name(record.name.normalized): version} if version else {})
-
-    found: dict[str, str] = {}
-    for one in await asyncio.gather(*map(brought, solution.python_packages)):
-        found |= one
-    return found
-
-
-def listed_distributions(paths: Iterable[str]) -> dict[str, str]:
-    """What metadata in site-packages stands for: PEP 503 name -> version."""
-    matches = (_METADATA.search(path) for path in paths)
-    return {canonicalize_name(found[1]): version for found in matches if found and (version := _pep440(found[2]))}
-
-
-def _unlisted(record: RepoDataRecord, error: OSError, channels: Channels) -> BuildFailed:
-    words = f"{record.name.normalized}: its list of files cannot be read: {hide_credentials(str(error))}"
-    return failure(GatewayError(words), (), channels)
+async def provided(solution: CondaSolution, channels: Channels) -> dict[str, str]:
+    """The Python distributions that the packages bring: PEP 503 name -> version. Raises BuildFailed."""
+    try:
+        return await distributions.brought(solution.records.values())
+    except OSError as error:
+        raise failure(GatewayError(str(error)), (), channels) from error
 
 
 def failure(error: Exception, dependencies: Sequence[str], channels: Channels) -> BuildFailed:
@@ -216,10 +162,3 @@ def _package(record: RepoDataRecord, channels: Channels) -> Package:
         url=urlunsplit(urlsplit(url)._replace(fragment="")),
         size=int(record.size or 0),
     )
-
-
-def _pep440(version: str) -> str:
-    try:
-        return str(Version(version))
-    except InvalidVersion:
-        return ""

@@ -133,7 +133,7 @@ async def solve_conda(request: BuildRequest, probe: Probe, scratch: Path, cuda: 
     target = pip.Target(request.platform, solution.python, glibc)
     packages, indexes = list(solution.packages), pip.Indexes()
     if request.pip:
-        provided = await conda.distributions(solution, channels)
+        provided = await conda.provided(solution, channels)
         found, indexes = await pip_packages(request, target, scratch, provided)
         packages += found
     lock = Lock(

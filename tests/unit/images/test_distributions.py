@@ -2,7 +2,7 @@
 
 import pytest
 
-from stoker.images.conda import listed_distributions
+from stoker.images.distributions import listed
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ from stoker.images.conda import listed_distributions
     ],
 )
 def test_metadata_in_site_packages_names_a_distribution(path: str, expected: dict[str, str]) -> None:
-    assert expected == listed_distributions([path])
+    assert expected == listed([path])
