@@ -1,6 +1,7 @@
 """How long it takes to have the image of an environment, beside BuildKit and `crane append`, in one interleaved run.
 
-    python tools/bench/environments.py [--rounds 5] [--no-bytecode] [-o json]
+    python tools/bench/environments.py [--rounds 5] [--no-bytecode] [--alone] [-o json]
+    python tools/bench/environments.py --join ROUND.json... [-o json]     # rounds that were run apart, as one
 
 One base image, one locked list of wheels, one registry, one index, all on loopback (Linux, root, 2 cores as published).
 Contenders: `stoker` (the builder's process, as in its pod), and those of tools/bench/image_peers.py. Wall seconds and bytes sent
@@ -13,7 +14,7 @@ lists them:
     added      one package more; changed: one package in another version
     steps      another package list after an unchanged RUN line
     unsolvable a list that has no solution
-    twice      whether two builds of one lock give the same manifest digest
+    twice      cold once more, in a repository that knows nothing of the first: the manifest must be the same
 """
 
 import argparse
@@ -27,6 +28,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "operator")]
@@ -86,6 +88,10 @@ class Stoker:
         if answer.exists():
             self.last[wanted.repository] = msgspec.json.decode(answer.read_bytes(), type=BuildResult)
         return spent
+
+    def digest(self, wanted: Wanted) -> str:
+        """Of the image that was made last in a repository."""
+        return self.last[wanted.repository].image.partition("@")[2]
 
     def request(self, wanted: Wanted, trusted: tuple[str, ...] = ()) -> BuildRequest:
         registry = self.ground.registry
@@ -156,6 +162,8 @@ class Table:
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, list[Spent]]] = {}
+        #: Of each round: whether two builds of one lock gave one manifest.
+        self.same: list[bool] = []
 
     def add(self, scenario: str, contender: str, spent: Spent, *, fails: bool = False) -> None:
         if spent.failed != fails:
@@ -166,6 +174,16 @@ class Table:
         say(
             f"{scenario:11} {contender:15} {spent.seconds:7.3f} s  {spent.cpu:7.3f} s CPU  {spent.sent / 1e6:8.2f} MB sent"
         )
+
+    def raw(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
+        """Every run, without its words."""
+        return {
+            scenario: {
+                contender: [{name: value for name, value in asdict(one).items() if name != "words"} for one in taken]
+                for contender, taken in contenders.items()
+            }
+            for scenario, contenders in self.runs.items()
+        }
 
     def medians(self) -> Mapping[str, Mapping[str, Mapping[str, float]]]:
         return {
@@ -188,6 +206,10 @@ def run_round(number: int, table: Table, stoker: Stoker, peers: Mapping[str, Bui
     table.add("cold", "stoker", stoker.build(first))
     for name, peer in peers.items():
         table.add("cold", name, peer.build(Wanted(lists.first, f"{name}-{number}/a", tag)))
+
+    again = Wanted(lists.first, f"stoker-{number}/twice", tag)
+    table.add("twice", "stoker", stoker.build(again))
+    table.same.append(stoker.digest(first) == stoker.digest(again))
 
     table.add("exact", "stoker", stoker.look_up(first))
     for name, peer in _kept(peers).items():
@@ -231,9 +253,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-bytecode", action="store_true", help="nobody compiles modules")
+    parser.add_argument("--alone", action="store_true", help="without the others")
+    parser.add_argument("--join", nargs="+", type=Path, metavar="ROUND.json", help="measure nothing: join these")
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
     arguments = parser.parse_args()
-    bytecode, table = not arguments.no_bytecode, Table()
+    if arguments.join:
+        result = joined([json.loads(path.read_text()) for path in arguments.join])
+    else:
+        result = measured(arguments.rounds, bytecode=not arguments.no_bytecode, alone=arguments.alone)
+    if arguments.output == "json":
+        print(json.dumps(result, indent=1))
+        return
+    for scenario, contenders in result["medians"].items():
+        for contender, row in contenders.items():
+            print(
+                f"{scenario:11} {contender:15} {row['seconds']:8.3f} s {row['cpuSeconds']:8.3f} s CPU {row['megabytesSent']:9.3f} MB sent"
+            )
+    print(
+        f"{result['rounds']} builds of one lock, each in a repository of its own: {len(result['digests'])} manifest digest(s)"
+    )
+
+
+def measured(rounds: int, *, bytecode: bool, alone: bool) -> dict[str, Any]:
+    """Runs the rounds, one after another."""
+    table, when = Table(), time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     with ground(say) as place, packages.serving(index_folder(say)) as served:
         os.environ["UV_INSECURE_HOST"] = "127.0.0.1"
         lists = Lists(
@@ -248,24 +291,33 @@ def main() -> None:
         }
         uv = peers["buildkit-uv"]
         assert isinstance(uv, BuildKit)
-        for number in range(arguments.rounds):
-            warm(uv, Wanted(lists.added, f"warm-{number}/a", f"warm-{number}"))
-            run_round(number, table, stoker, peers, lists)
-        digests = {stoker.last[f"stoker-{number}/b"].image.partition("@")[2] for number in range(arguments.rounds)}
-    result = {
-        "rounds": arguments.rounds, "bytecode": bytecode, "lists": asdict(lists), "medians": table.medians(),
-        "twice": {"manifests of one lock": len(digests)},
-        "raw": {s: {c: [{k: v for k, v in asdict(one).items() if k != "words"} for one in taken] for c, taken in cs.items()} for s, cs in table.runs.items()},
+        for number in range(rounds):
+            if not alone:
+                warm(uv, Wanted(lists.added, f"warm-{number}/a", f"warm-{number}"))
+            run_round(number, table, stoker, {} if alone else peers, lists)
+    return {
+        "started": [when], "rounds": rounds, "bytecode": bytecode, "lists": asdict(lists), "medians": table.medians(),
+        "same": table.same, "raw": table.raw(),
     }  # fmt: skip
-    if arguments.output == "json":
-        print(json.dumps(result, indent=1))
-        return
-    for scenario, contenders in table.medians().items():
-        for contender, row in contenders.items():
-            print(
-                f"{scenario:11} {contender:15} {row['seconds']:8.3f} s {row['cpuSeconds']:8.3f} s CPU {row['megabytesSent']:9.3f} MB sent"
-            )
-    print(f"{arguments.rounds} builds of one lock in as many repositories: {len(digests)} manifest digest(s)")
+
+
+def joined(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Raises SystemExit for rounds that measured something else than each other."""
+    table, first = Table(), rounds[0]
+    for one in rounds:
+        if any(one[name] != first[name] for name in ("bytecode", "lists")):
+            raise SystemExit("these rounds had other packages, or only some compiled modules")
+        for scenario, contenders in one["raw"].items():
+            for contender, taken in contenders.items():
+                for spent in taken:
+                    table.runs.setdefault(scenario, {}).setdefault(contender, []).append(Spent(**spent))
+    return first | {
+        "started": [when for one in rounds for when in one["started"]],
+        "rounds": sum(one["rounds"] for one in rounds),
+        "medians": table.medians(),
+        "same": [same for one in rounds for same in one["same"]],
+        "raw": table.raw(),
+    }
 
 
 if __name__ == "__main__":

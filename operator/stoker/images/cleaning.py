@@ -15,7 +15,8 @@ from stoker.core.environment import cleaning
 from stoker.core.environment.cleaning import ENVIRONMENTS, PACKAGES, Manifest, Needs, Plan, Verdict
 from stoker.core.environment.needed import Plain, needs_of
 from stoker.images.client import RegistryClient, fallback_tag
-from stoker.images.records import IMAGE_DIGEST, LOCK_KEY, RECORD_TYPE, SPEC_KEY, BadRecord
+from stoker.images.recordnames import IMAGE_DIGEST, LOCK_KEY, RECORD_TYPE, SPEC_KEY
+from stoker.images.records import BadRecord
 from stoker.images.together import together
 from stoker.storage import uses
 from stoker.storage.objects import ObjectStore

@@ -9,23 +9,23 @@ from typing import Any
 
 import msgspec
 
-from stoker.core.environment.keys import short
 from stoker.core.plan import KnownImage, RegistryPlace
 from stoker.images.auth import Keyring
 from stoker.images.client import RegistryClient
 from stoker.images.errors import RegistryError
+from stoker.images.recordnames import (
+    DEFINITION_KEY,
+    IMAGE_DIGEST,
+    IMAGE_SIZE,
+    LOCK_KEY,
+    LOCK_TYPE,
+    REFRESH,
+    SIGNED_BY,
+    SPEC_KEY,
+    record_tag,
+)
 
-RECORD_TYPE = "application/vnd.stoker.environment.record.v1+json"
-LOCK_TYPE = "application/vnd.stoker.environment.lock.v1+json"
-SPEC_KEY, DEFINITION_KEY, LOCK_KEY = "dev.stoker.spec-key", "dev.stoker.definition-key", "dev.stoker.lock-key"
-IMAGE_DIGEST, IMAGE_SIZE, REFRESH = "dev.stoker.image-digest", "dev.stoker.image-size", "dev.stoker.refresh"
-SIGNED_BY = "dev.stoker.signed-by"
 REPOSITORY = "environments"
-
-
-def record_tag(spec_key: str) -> str:
-    """Under which the record of a specKey lies."""
-    return f"spec-{short(spec_key)}"
 
 
 class BadRecord(RegistryError):

@@ -13,7 +13,7 @@ import msgspec
 from stoker.images.client import RegistryClient
 from stoker.images.compose import CONFIG_TYPE, MANIFEST_TYPE, sha256
 from stoker.images.errors import Refused
-from stoker.images.records import SIGNED_BY
+from stoker.images.recordnames import SIGNED_BY
 from stoker.images.signingkey import SigningKey
 from stoker.images.transfer import push_bytes
 

@@ -10,7 +10,7 @@ from stoker.core.environment.lock import Lock, decode, encode, layer_format
 from stoker.core.environment.request import BuildRequest
 from stoker.images.client import RegistryClient
 from stoker.images.compose import MANIFEST_TYPE, sha256
-from stoker.images.records import (
+from stoker.images.recordnames import (
     DEFINITION_KEY,
     IMAGE_DIGEST,
     IMAGE_SIZE,
