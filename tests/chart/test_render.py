@@ -505,7 +505,8 @@ def operator_rules(render: Render, *providers: str) -> list[tuple[str, str, str]
 @pytest.mark.parametrize(
     ("provider", "rights"),
     [
-        ("Kwok", {("", "nodes", "create"), ("", "nodes", "delete"), ("", "nodes/status", "patch")}),
+        ("Kwok", {("", "nodes", "create"), ("", "nodes/status", "patch")}),
+        ("AWS", set()),
         ("Karpenter", {("karpenter.sh", "nodeclaims", v) for v in ("get", "list", "create", "patch", "delete")}),
     ],
 )
@@ -514,5 +515,6 @@ def test_a_provider_has_its_own_rights_only_where_it_is_asked_for(
 ) -> None:
     without, granted = operator_rules(render), operator_rules(render, provider)
 
+    rights = {*rights, ("", "nodes", "delete")}
     assert not rights & set(without)
     assert rights == set(granted) - set(without)

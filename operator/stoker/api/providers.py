@@ -1,6 +1,6 @@
 """Who brings and removes a pool's nodes: one block for each type of provider.
 
-A new one is a class here, its member in `Provider`, and its type in `ProviderType`.
+A new one is a class here, its member in `Provider`, and its type in `ProviderType` and `BLOCKS`.
 """
 
 from typing import Annotated, Literal
@@ -93,9 +93,6 @@ class AwsLaunchTemplate(Spec):
         ),
     ]
     version: Annotated[str, field("Version of the template.", min_length=1, max_length=20)] = "$Default"
-    machine: Annotated[
-        str | None, field("EC2 instance type in place of the template's own, such as g5.xlarge.", max_length=63)
-    ] = None
 
 
 @rules(
@@ -170,7 +167,7 @@ class KarpenterProvider(Spec):
     machines: Annotated[
         tuple[KarpenterMachines, ...],
         field(
-            "Which machines do for a type; for one that is not listed, the cheapest with its resources.",
+            "Which machines do for a type. For one that is not listed: its own `machine`, else the cheapest with its resources.",
             max_length=32,
             list_map_key="instanceType",
         ),
@@ -186,6 +183,8 @@ class ExternalProvider(Spec):
 
 
 ProviderType = Literal["Static", "Kwok", "Scale", "AWS", "Karpenter", "External"]
+#: Types that are told a number of nodes, or nothing; every other one launches and terminates single machines.
+COUNTED = frozenset({"Static", "Scale", "External"})
 #: What to write for a type whose block has members that must be given.
 _EXAMPLES = {"Static": "provider.static.nodeSelector", "Scale": "provider.scale", "Kwok": "provider.kwok: {}"}
 

@@ -34,7 +34,8 @@ class KarpenterPool:
     def __init__(self, cluster: ComputeCluster, provider: KarpenterProvider, api: ObjectApi) -> None:
         self._name = cluster.metadata.name
         self._types = {kind.name: kind for kind in cluster.spec.instance_types}
-        self._machines = {one.instance_type: one.names for one in provider.machines}
+        own = {kind.name: (kind.machine,) for kind in cluster.spec.instance_types if kind.machine is not None}
+        self._machines = own | {one.instance_type: one.names for one in provider.machines}
         self._provider = provider
         self._api = api
         #: Claims that we made and have not seen launched: one that goes by itself was not to be had.
