@@ -7,6 +7,10 @@ from typing import Any
 import pytest
 
 from tests.apiserver.controller.conftest import Cluster, Operator, until
+from tests.apiserver.controller.conftest import cluster as cluster
+from tests.apiserver.controller.conftest import namespace as namespace
+from tests.apiserver.controller.conftest import operator as operator
+from tests.apiserver.controller.conftest import sealer as sealer
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 POOL = "sim"
