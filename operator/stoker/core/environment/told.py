@@ -45,6 +45,8 @@ def building(title: str, build: Build, standing: Standing, now: float) -> tuple[
     number = f", try {last.number}" if last.number > 1 else ""
     if last.pod is None:
         if words := builds.pods_refused(build, last.job):
+            if account := builds.account_missing(words):
+                return _account_missing(title, last, account), None
             fix = (
                 "change the quota or policy of the namespace that the message names; the pod is then created by itself"
             )
@@ -66,6 +68,16 @@ def building(title: str, build: Build, standing: Standing, now: float) -> tuple[
             return Unavailable("BuilderNotPlaced", f"{title}: the pod of Job {name} has no node: {told}", fix), None
         return Unavailable("Building", f"{title} is being built since {since}, by Job {name}{number}", _LOG), expected
     return Unavailable("Building", f"{title} is being built since {since}, by Job {name}{number}", _LOG), None
+
+
+def _account_missing(title: str, last: Try, account: str) -> Refused:
+    metadata = last.job.metadata
+    return Refused(
+        "ServiceAccountNotFound",
+        f"{title}: namespace {metadata.namespace} has no ServiceAccount {account}, as which Job {metadata.name} is to build",
+        f"create ServiceAccount {account}, and the pod is then created by itself; or correct spec.registry.serviceAccountName "
+        "of Workspace/default",
+    )
 
 
 def queued(title: str, namespace: str, running: int) -> Unavailable:
