@@ -15,6 +15,7 @@ lists them:
     added      one package more; changed: one package in another version
     steps      another package list after an unchanged RUN line
     unsolvable a list that has no solution
+    begun      cold, but for the base, which something else was built on before
     twice      cold once more, in a repository that knows nothing of the first: the manifest must be the same
 """
 
@@ -51,6 +52,8 @@ FIRST = ("numpy", "pandas", "scikit-learn")
 ADDED = "lightgbm"
 #: Another version for `changed`, downloaded beside the index's own.
 CHANGED = "pandas==2.2.3"
+#: Built first for `begun`.
+BEGINNING = ("stoker-tiny==1.0",)
 PLATFORM = "linux/amd64"
 STEP = "RUN python3 -c \"print('apt would be here')\" > /etc/step"
 
@@ -211,6 +214,11 @@ def run_round(number: int, table: Table, stoker: Stoker, peers: Mapping[str, Bui
     again = Wanted(lists.first, f"stoker-{number}/twice", tag)
     table.add("twice", "stoker", stoker.build(again))
     table.same.append(stoker.digest(first) == stoker.digest(again))
+
+    # What the warm daemons know of their base, known here too.
+    begun = f"stoker-{number}/begun"
+    stoker.build(Wanted(BEGINNING, begun, tag))
+    table.add("begun", "stoker", stoker.build(Wanted(lists.first, begun, tag)))
 
     table.add("exact", "stoker", stoker.look_up(first))
     for name, peer in _kept(peers).items():
