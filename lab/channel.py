@@ -4,6 +4,7 @@ python 3.11.x     this machine's own interpreter, with its prefix as the placeho
 pip               the one that Python brings along; noarch
 tiny-conda        1.0 and 2.0, noarch Python with an entry point and a module
 native-conda      platform's own: a text file and a binary file with a placeholder, a link, a module with bytecode
+renamed-conda     brings the Python distribution stoker-other 3.0, which has another name
 post-link-conda   writes a file with its post-link script
 needs-old, needs-new   depend on library 1 and library 2: they exclude each other
 """
@@ -116,6 +117,19 @@ def recipes() -> list[Recipe]:
             "1.0",
             {"share/before.txt": File(b"before\n"), "bin/.post-link-conda-post-link.sh": File(post_link, True)},
         ),
+        Recipe(
+            "renamed-conda",
+            "1.0",
+            {
+                "site-packages/stoker_other.py": File(b"VERSION = '3.0'\n"),
+                "site-packages/stoker_other-3.0.dist-info/METADATA": File(
+                    b"Metadata-Version: 2.1\nName: stoker-other\nVersion: 3.0\n"
+                ),
+                "site-packages/stoker_other-3.0.dist-info/RECORD": File(b""),
+            },
+            ("python",),
+            noarch=True,
+        ),
         Recipe("library", "1.0", library["1.0"]),
         Recipe("library", "2.0", library["2.0"]),
         Recipe("needs-old", "1.0", {"share/needs-old": File(b"x")}, ("library <2",)),
@@ -164,11 +178,22 @@ def _taken(path: Path, root: str) -> File:
     executable = bool(path.stat().st_mode & 0o111)
     if root.encode() not in content:
         return File(content, executable)
-    return File(content, executable, root, "binary" if b"\0" in content else "text")
+    if b"\0" not in content:
+        return File(content, executable, root)
+    # Programs look for their libraries beside themselves. The prefix in them is no placeholder: the linker lets other
+    # strings, such as Python's version, begin in the middle of it. Python finds its prefix by where it lies.
+    library = f"{root}/lib".encode()
+    beside = b"$ORIGIN/../lib".ljust(len(library), b"\0")
+    return File(content.replace(library + b"\0", beside + b"\0"), executable)
+
+
+def bundled_pip() -> Path:
+    """The wheel of pip that Python brings along."""
+    return next((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
 
 
 def _pip() -> Recipe:
-    bundled = next((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+    bundled = bundled_pip()
     with zipfile.ZipFile(bundled) as wheel:
         files = {f"site-packages/{name}": File(wheel.read(name)) for name in wheel.namelist() if not name.endswith("/")}
     points = ("pip = pip._internal.cli.main:main", "pip3 = pip._internal.cli.main:main")

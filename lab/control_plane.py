@@ -289,7 +289,7 @@ enabled = false
 enabled = true
 snapshotter = "overlayfs"
 networkMode = "host"
-cgroupParent = "/{state.cgroup}/buildkit"
+defaultCgroupParent = "/{state.cgroup}/buildkit"
 [worker.containerd]
 enabled = false
 [registry."{state.registry}"]

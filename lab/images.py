@@ -1,6 +1,7 @@
 """The images that a lab starts with, made from Debian packages because no image can be pulled from outside.
 
 lab/base:1      Debian 12 with python3, venv, pip, numpy and scikit-learn; user root
+lab/slim:1      Debian's C and C++ libraries, what a Python links to, and busybox: no Python, no OpenMP; made when asked for
 lab/busybox:1   one static file: has sh, has no python
 lab/pause:1     what holds a pod's namespaces
 """
@@ -23,26 +24,55 @@ from pathlib import Path
 from lab.binaries import cache
 from lab.host import LabError, Progress, locked, run
 
-PACKAGES = (
-    "ca-certificates",
-    "python3",
-    "python3-venv",
-    "python3-pip",
-    "python3-numpy",
-    "python3-sklearn",
-)
 #: What dpkg leaves out.
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/lintian/*")
 #: Removed at the end, because every new node unpacks it: caches, the compiler that scikit-learn's dependencies bring (its
 #: packages must be whole to install), Perl's modules beyond those that dpkg needs, the libraries' own tests.
-_CLEAN = (
+_CLEAN_BASE = (
     'cd "$1" && rm -rf var/lib/apt/lists/* var/cache/apt/* var/log/* usr/include usr/lib/gcc usr/bin/x86_64-linux-gnu-*'
     " usr/lib/x86_64-linux-gnu/perl usr/share/perl usr/lib/x86_64-linux-gnu/lib[altu]*san.so*"
     " && find usr/lib -name '*.a' -delete && find usr/lib/python3 -type d -name tests -prune -exec rm -rf {} +"
 )
+#: Device files cannot be made in a node's container, and apt and dpkg are not there.
+_CLEAN_SLIM = (
+    'cd "$1" && rm -rf dev/* boot home etc/apt etc/dpkg etc/fstab etc/hostname etc/resolv.conf var/lib/apt var/lib/dpkg'
+    " && for applet in $(busybox --list); do ln -s busybox bin/$applet; done"
+)
 _SUITE = "bookworm"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An image of Debian packages. variant: mmdebstrap's. clean: a shell's words, with the root folder as $1."""
+
+    name: str
+    variant: str
+    packages: tuple[str, ...]
+    clean: str
+    takes: str
+
+
+BASE = Recipe(
+    "base",
+    "minbase",
+    ("ca-certificates", "python3", "python3-venv", "python3-pip", "python3-numpy", "python3-sklearn"),
+    _CLEAN_BASE,
+    "about a minute",
+)
+# fmt: off
+SLIM = Recipe(
+    "slim",
+    "extract",
+    (
+        "base-files", "busybox-static", "libc6", "libgcc-s1", "libstdc++6",
+        "libbz2-1.0", "libcrypt1", "libffi8", "liblzma5", "libsqlite3-0", "libssl3", "libuuid1", "zlib1g",
+    ),
+    _CLEAN_SLIM,
+    "about 15 s",
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -54,18 +84,19 @@ class Layer:
     tar_digest: str
 
 
-def ensure_base(progress: Progress) -> Layer:
-    """The base image's layer from the cache, made there when its recipe is new."""
-    recipe = hashlib.sha256(repr((PACKAGES, LEFT_OUT, _CLEAN, _SUITE)).encode()).hexdigest()[:16]
-    folder = cache() / "images" / f"base-{recipe}"
+def ensure(recipe: Recipe, progress: Progress) -> Layer:
+    """The image's layer from the cache, made there when its recipe is new."""
+    key = hashlib.sha256(repr((recipe.packages, LEFT_OUT, recipe.clean, _SUITE)).encode()).hexdigest()[:16]
+    folder = cache() / "images" / f"{recipe.name}-{key}"
     if not folder.exists():
         with locked(cache() / "images.lock"):
             if not folder.exists():
-                _make_base(folder, progress)
+                _make(recipe, folder, progress)
     return _read_layer(folder)
 
 
-def _make_base(folder: Path, progress: Progress) -> None:
+def _make(recipe: Recipe, folder: Path, progress: Progress) -> None:
+    image = f"lab/{recipe.name}:1"
     new = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -75,15 +106,15 @@ def _make_base(folder: Path, progress: Progress) -> None:
     ]
     # fmt: off
     command = [
-        "mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}",
+        "mmdebstrap", "--quiet", f"--variant={recipe.variant}", f"--include={','.join(recipe.packages)}",
         '--aptopt=APT::Install-Recommends "false"', *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
-        f"--customize-hook={_CLEAN}", "--format=tar", _SUITE, str(new / "layer.tar"), *sources,
+        f"--customize-hook={recipe.clean}", "--format=tar", _SUITE, str(new / "layer.tar"), *sources,
     ]
     # fmt: on
     start = time.monotonic()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     while True:
-        progress(f"image      lab/base:1 from Debian packages, {time.monotonic() - start:.0f} s (about a minute, once)")
+        progress(f"image      {image} from Debian packages, {time.monotonic() - start:.0f} s ({recipe.takes}, once)")
         try:
             out, _ = child.communicate(timeout=5)
             break
@@ -91,7 +122,7 @@ def _make_base(folder: Path, progress: Progress) -> None:
             continue
     if child.returncode != 0:
         raise LabError(f"{' '.join(command)} failed:\n{out[-1500:]}")
-    progress("image      lab/base:1: compressing")
+    progress(f"image      {image}: compressing")
     tar_digest, digest = hashlib.sha256(), hashlib.sha256()
     with (
         open(new / "layer.tar", "rb") as tar,
@@ -110,7 +141,7 @@ def _make_base(folder: Path, progress: Progress) -> None:
     )
     new.rename(folder)
     size = (folder / "layer").stat().st_size
-    progress(f"image      lab/base:1: {size / 1e6:.0f} MB in {time.monotonic() - start:.0f} s")
+    progress(f"image      {image}: {size / 1e6:.0f} MB in {time.monotonic() - start:.0f} s")
 
 
 def _read_layer(folder: Path) -> Layer:

@@ -185,6 +185,11 @@ class Lab:
             )
         return served
 
+    def slim_image(self, progress: Progress = say) -> str:
+        """lab/slim:1 in the registry, made and pushed when it is not there yet."""
+        layer = images.ensure(images.SLIM, progress)
+        return images.push(self.registry, "lab/slim", "1", layer, {"Cmd": ["/bin/sh"]})
+
     def boot_node(
         self,
         name: str,
@@ -264,7 +269,7 @@ def up(name: str = "stoker", *, progress: Progress = say, nodes: int = 0) -> Lab
         if not _runs(name):
             require_packages(progress)
             with ThreadPoolExecutor() as pool:
-                base_layer = pool.submit(images.ensure_base, progress)
+                base_layer = pool.submit(images.ensure, images.BASE, progress)
                 programs = binaries.ensure(progress)
                 base = base_layer.result()
             _end(name)

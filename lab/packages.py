@@ -1,8 +1,9 @@
 """A package index and a conda channel, made on this machine and served on loopback or on the lab's bridge.
 
 PyPI part: the wheels of numpy, pandas, scikit-learn, lightgbm and what they need, downloaded once by pip into the lab's
-cache, and packages made on the spot: stoker-tiny (a wheel with a console script and data; versions 1.0 and 2.0) and
-stoker-source (a source distribution only, without build requirements).
+cache, pip as this machine's Python brings it, and packages made on the spot: stoker-tiny (a wheel with a console script
+and data; versions 1.0 and 2.0), stoker-other and stoker-needs-other, which needs it (the channel has stoker-other, too, in
+another version) and stoker-source (a source distribution only, without build requirements).
 
     python -m lab.packages serve --host 127.0.0.1 --port 0
 """
@@ -30,14 +31,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lab.binaries import cache
-from lab.channel import make_channel, make_python
+from lab.channel import bundled_pip, make_channel, make_python
 from lab.host import LabError, Progress, locked
 
 #: What pip downloads, for this machine's kind and Python 3.11.
 DOWNLOADED = ("numpy>=2,<3", "pandas>=2.2,<3", "scikit-learn>=1.6,<2", "lightgbm>=4,<5")
 _PYTHON = "3.11"
 _GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
-_RECIPE = 2
+_RECIPE = 3
 _TIME = (1980, 1, 2, 0, 0, 0)
 
 
@@ -103,7 +104,10 @@ def make_own(files: Path) -> None:
             scripts={"stoker-tiny": "stoker_tiny:main"},
             data={"data/share/stoker-tiny/notes.txt": "notes\n", "scripts/stoker-tiny-old": "#!python\nprint('old')\n"},
         )
+    make_wheel(files, "stoker-other", "3.5", {"stoker_other.py": "VERSION = '3.5'\n"})
+    make_wheel(files, "stoker-needs-other", "1.0", {"stoker_needs_other.py": ""}, requires=("stoker-other>=3",))
     make_source(files, "stoker-source", "1.0")
+    shutil.copy(bundled_pip(), files)
 
 
 def make_wheel(
@@ -116,10 +120,13 @@ def make_wheel(
     data: Mapping[str, str] = {},
     requires: tuple[str, ...] = (),
     tag: str = "py3-none-any",
+    python: str = "",
 ) -> Path:
-    """A wheel of text files. scripts: console scripts. data: path below the wheel's .data folder -> text."""
+    """A wheel of text files. scripts: console scripts. data: path below the wheel's .data folder -> text. python: the
+    versions that it is for, such as >=3.9."""
     stem = f"{name.replace('-', '_')}-{version}"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += f"Requires-Python: {python}\n" if python else ""
     metadata += "".join(f"Requires-Dist: {one}\n" for one in requires)
     members = {**modules, **{f"{stem}.data/{path}": text for path, text in data.items()}}
     members[f"{stem}.dist-info/METADATA"] = metadata

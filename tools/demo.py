@@ -60,7 +60,7 @@ def install(
         },
         "insecureRegistries": [lab.registry],
         "registry": {"url": f"{lab.registry}/environments"},
-        "mirrors": {"pypi": index.pypi, "conda": {"lab": index.channel}},
+        "mirrors": {"pypi": index.pypi, "conda": {"lab": index.channel}, "python": index.pythons},
         "builder": {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}},
         "bundledRegistry": {
             "mode": "Always" if bundled_registry else "Never",

@@ -17,11 +17,13 @@ def _as_from_a_terminal() -> None:
 
 @dataclass
 class Cli:
-    """`stoker …` in a folder. env: on top of a plain environment without proxy, kubeconfig or settings of the host."""
+    """`stoker …` in a folder. env: on top of a plain environment without proxy, kubeconfig or settings of the host.
+    within: words before the command."""
 
     folder: Path
     cache: Path
     env: dict[str, str] = field(default_factory=dict)
+    within: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
@@ -33,7 +35,7 @@ class Cli:
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start it and leave it running."""
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "stoker.cli", *arguments],
+            [*self.within, sys.executable, "-P", "-m", "stoker.cli", *arguments],
             cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, preexec_fn=_as_from_a_terminal,
         )  # fmt: skip

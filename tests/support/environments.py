@@ -19,7 +19,7 @@ import msgspec
 import zstandard
 
 from lab import packages
-from stoker.core.environment import keys
+from stoker.core.environment import keys, lock
 from stoker.core.environment.request import BuildRequest, BuildResult, Mirrors
 from stoker.images.client import RegistryClient
 from stoker.images.connections import Connections
@@ -216,6 +216,13 @@ def unpack(registry: RunningRegistry, image: str, root: Path) -> Path:
         with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
             archive.extractall(root, filter="fully_trusted")
     return root
+
+
+def lock_of(registry: RunningRegistry, built: Built, spec_key: str) -> lock.Lock:
+    """The lock in the record of a spec."""
+    place = built.result.image.partition("@")[0]
+    record = manifest_of(registry, f"{place}@spec-{keys.short(spec_key)}")
+    return lock.decode(blob(registry, place, record["layers"][0]["digest"]))
 
 
 def installed(root: Path) -> dict[str, str]:

@@ -110,8 +110,8 @@ class Stoker:
         finally:
             self.lab.kubectl("delete", "namespace", name, "--wait=false")
 
-    def manifest(self, image: str) -> dict[str, Any]:
-        """The manifest of an image in the lab's registry, named by tag or digest."""
+    def manifest(self, image: str) -> bytes:
+        """The manifest of an image in the lab's registry, named by tag or digest, as it lies there."""
         name, _, target = image.partition("@") if "@" in image else image.rpartition(":")
         host, _, repository = name.partition("/")
         request = urllib.request.Request(
@@ -120,8 +120,8 @@ class Stoker:
         )
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with direct.open(request, timeout=20) as answer:
-            found: dict[str, Any] = json.load(answer)
-        return found
+            content: bytes = answer.read()
+        return content
 
     def objects(self, url: str) -> dict[str, bytes]:
         """Every object below a storage URL, read past Stoker, with the store's own credentials."""

@@ -96,3 +96,19 @@ def test_another_input_of_a_layer_is_another_key(other: dict[str, str]) -> None:
 
     assert package_key(**same) == package_key(**same)
     assert package_key(**same) != package_key(**(same | other))
+
+
+def test_of_parts_in_one_layer_pips_come_after_condas() -> None:
+    """As with installs one after the other: of a file that both bring, pip's stays."""
+    units = split([part("z-of-conda", stability=1), part("a-of-pip", stability=3)])
+
+    (folded,) = fold(units, {"key-z-of-conda": ["x"], "key-a-of-pip": ["x"]})
+
+    assert ["z-of-conda", "a-of-pip"] == [one.name for one in folded.parts]
+
+
+def test_of_parts_in_one_bucket_pips_come_after_condas() -> None:
+    many = [part(f"p{number:03}", size=10, stability=1 + number % 3) for number in range(100)]
+
+    for unit in split(many):
+        assert sorted(one.stability for one in unit.parts) == [one.stability for one in unit.parts]

@@ -119,7 +119,7 @@ class Ground:
 def ground(progress: images.Progress) -> Iterator[Ground]:
     """Starts everything; ends it with the block."""
     programs = binaries.ensure(progress)
-    layer = images.ensure_base(progress)
+    layer = images.ensure(images.BASE, progress)
     folder = Path(tempfile.mkdtemp(prefix="stoker-bench-"))
     cgroup = f"stoker-lab/bench-{os.getpid()}"
     started: list[subprocess.Popen[bytes]] = []

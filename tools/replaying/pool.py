@@ -148,7 +148,8 @@ class Replay:
             name: PoolNode(name, _ANY, TYPE, "Idle", machine.free_since, machine.leaving_since)
             for name, machine in self.idle.items()
         }
-        return Pool(nodes, len(self.machines), len(self.machines) - len(self.idle) - in_use)
+        coming = len(self.machines) - len(self.idle) - in_use
+        return Pool(nodes, len(self.machines), {TYPE: coming} if coming else {})
 
     def _start(self, made: Decision) -> None:
         if not made.assigned.nodes:

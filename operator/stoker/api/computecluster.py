@@ -23,9 +23,30 @@ class InstanceType(Spec):
             max_length=16,
         ),
     ] = msgspec.field(default_factory=dict)
+    machine: Annotated[
+        str | None,
+        field(
+            "The provider's own name of the type, as `g5.xlarge`; missing: the name above.",
+            min_length=1,
+            max_length=253,
+        ),
+    ] = None
+    tier: Annotated[
+        Literal["Dedicated", "Spot"],
+        field("Dedicated: kept until Stoker ends it. Spot: cheaper, and the provider may take it back."),
+    ] = "Dedicated"
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "resources", as_text(self.resources))
+
+
+class Fallback(Spec):
+    """Another tier for gangs that wait long for machines."""
+
+    to_tier: Annotated[Literal["Dedicated", "Spot"], field("Tier whose types are taken then, in their order.")]
+    after_seconds: Annotated[
+        int, field("How long a gang waits for machines of its own type's tier, in seconds.", ge=0, le=86400)
+    ] = 300
 
 
 class ScaleUp(Spec):
@@ -38,12 +59,20 @@ class ScaleUp(Spec):
     partial_hold_seconds: Annotated[
         int,
         field(
-            "How long free nodes are kept for a gang whose other nodes have jobs, in seconds; after that they go like any "
-            "idle node, and the gang keeps its place in the line.",
+            "How long free nodes are kept for a gang whose other nodes have jobs or cannot be had, in seconds; after that "
+            "they go like any idle node, and the gang keeps its place in the line.",
             ge=0,
             le=86400,
         ),
     ] = 600
+    max_parallel: Annotated[
+        int | None,
+        field(
+            "Most nodes that boot at a time; a larger gang's boot together once no other node does. Missing: no limit.",
+            ge=1,
+            le=10000,
+        ),
+    ] = None
 
 
 class NamespaceSelector(Spec):
@@ -99,6 +128,13 @@ class ComputeClusterSpec(Spec):
         int, field("Longest idle time that idlePolicy Learned may choose, in seconds.", ge=0, le=604800)
     ] = 3600
     scale_up: Annotated[ScaleUp, field("How long the pool waits for nodes.")] = ScaleUp()
+    fallback: Annotated[
+        Fallback | None,
+        field("For jobs that name no type or one that cannot be had: another tier after a time; missing: never."),
+    ] = None
+    paused: Annotated[
+        bool, field("Give nodes to no further job; jobs that have theirs go on, and idle nodes go as usual.")
+    ] = False
     node_reserve: Annotated[
         Resources, field("What a whole-node job leaves free for the node's own daemons.", max_length=16)
     ] = msgspec.field(default_factory=lambda: {"cpu": "200m", "memory": "256Mi"})
@@ -141,6 +177,36 @@ class LearnedIdle(Spec, omit_defaults=False):
     ] = ""
 
 
+class Intent(Spec):
+    """An order to the provider, written down before it is given, so that nobody gives it twice or forgets it."""
+
+    token: Annotated[str, field("Name of the order; the provider does it once.", max_length=128)]
+    kind: Annotated[Literal["Launch", "Terminate"], field("What is ordered.")]
+    count: Annotated[int, field("Machines to be launched.")] = 0
+    ids: Annotated[
+        tuple[str, ...],
+        field("Machines to be terminated.", max_length=1000, schema={"items": {"type": "string", "maxLength": 253}}),
+    ] = ()
+    instance_type: Annotated[str, field("Name of the type to be launched.", max_length=63)] = ""
+    tier: Annotated[str, field("Dedicated or Spot.", max_length=16)] = ""
+    zone: Annotated[str, field("Zone; empty: any.", max_length=63)] = ""
+    atomic: Annotated[bool, field("All or none, where the provider can.")] = False
+    since: Annotated[str, field("When it was decided (RFC 3339).", max_length=40)] = ""
+
+
+class Backoff(Spec):
+    """A kind of machine that could not be had, and is not asked for until a moment."""
+
+    instance_type: Annotated[str, field("Name of the type.", max_length=63)]
+    tier: Annotated[str, field("Dedicated or Spot.", max_length=16)] = ""
+    zone: Annotated[str, field("Zone; empty: any.", max_length=63)] = ""
+    until: Annotated[str, field("When it is asked for again (RFC 3339).", max_length=40)] = ""
+    attempts: Annotated[int, field("Launches that failed in a row.")] = 0
+    fault: Annotated[str, field("Capacity, Quota, Throttled, Auth, Config or Transient.", max_length=16)] = ""
+    code: Annotated[str, field("The provider's own code.", max_length=128)] = ""
+    message: Annotated[str, field("The provider's own words.", max_length=1024)] = ""
+
+
 class ComputeClusterStatus(Spec):
     """What is seen of the pool."""
 
@@ -154,6 +220,11 @@ class ComputeClusterStatus(Spec):
         msgspec.field(default_factory=dict)
     )
     problems: Annotated[tuple[Problem, ...], field("The 20 oldest problems.", max_length=20)] = ()
+    intents: Annotated[
+        tuple[Intent, ...], field("Orders to the provider that are not done.", max_length=64, list_map_key="token")
+    ] = ()
+    launches: Annotated[int, field("Orders ever written down; the next one's number.")] = 0
+    backoff: Annotated[tuple[Backoff, ...], field("Kinds of machines that cannot be had now.", max_length=64)] = ()
     learned: Annotated[LearnedIdle | None, field("What idlePolicy Learned has learned.")] = None
 
 

@@ -149,8 +149,8 @@ class Retention(Spec):
     environment_days: Annotated[
         int | None,
         field(
-            "How long after its last use the image of an environment stays that no job, Environment or stored run names; "
-            "missing: 30 days. `stoker env gc` removes them, the operator by itself does not.",
+            "Remove images of environments from the registry that no job, Environment or stored run names and that nobody used "
+            "for so many days. Missing: the operator removes none, and `stoker env gc` keeps 30 days.",
             ge=0,
             le=36500,
         ),
@@ -184,7 +184,10 @@ class WorkspaceSpec(Spec):
     defaults: Annotated[Defaults, field("What a job gets that does not say.")] = Defaults()
     retention: Annotated[
         Retention | None,
-        field("What the operator removes from storage, every few hours; missing: nothing. See `stoker gc --dry-run`."),
+        field(
+            "What the operator removes from storage and registry, every few hours; missing: nothing. See `stoker gc --dry-run` "
+            "and `stoker env gc --dry-run`."
+        ),
     ] = None
     weight: Annotated[
         int,
@@ -204,8 +207,8 @@ class WorkspaceStatus(Spec):
     conditions: Annotated[
         tuple[Condition, ...],
         field(
-            "Facts for machines: Ready, Reconciling, Stalled, StoragePreflight (which promises hold on the store) and "
-            "Retention (what was removed).",
+            "Facts for machines: Ready, Reconciling, Stalled, StoragePreflight (which promises hold on the store), Retention "
+            "and EnvironmentRetention (what was removed).",
             max_length=16,
             list_map_key="type",
         ),

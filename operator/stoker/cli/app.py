@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
         # click ends with 1 for a pipe whose reader has gone, whatever standalone_mode says.
         return _enough() if type(sys.stdout).__name__.endswith("PacifyFlushWrapper") else _exit_code(error)
     except _other_errors() as error:
-        print(f"stoker: {error}", file=sys.stderr)
+        print(f"stoker: {_words(error)}", file=sys.stderr)
         return EXIT_PLATFORM
     except Exception:
         # A mistake of ours must not look like an exit code of the job.
@@ -129,6 +129,13 @@ def _other_errors() -> tuple[type[Exception], ...]:
         if name in sys.modules:
             found += [getattr(sys.modules[name], one) for one in classes]
     return tuple(found)
+
+
+def _words(error: Exception) -> str:
+    """Without an error's number, which says nothing to a person."""
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes) and error.strerror:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 def _tell_click(error: click.ClickException) -> int:

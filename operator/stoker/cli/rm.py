@@ -58,8 +58,33 @@ def _resolve_all(
                 raise
             gone.append(reference)
         else:
+            _only_one(run, reference)
             found.setdefault(run.key, run)
     return list(found.values()), gone
+
+
+def _only_one(run: Run, reference: str) -> None:
+    """Elsewhere a name means the newest run that has it; what is removed for good is named exactly. Raises BadInput."""
+    if reference.startswith("@"):
+        return
+
+    def meant(key: str) -> bool:
+        return key[:-9] == run.name and key.startswith(reference)
+
+    if isinstance(run, LocalRun):
+        keys = filter(meant, run.kept.keys())
+        found = [run.kept.job(key) or {"key": key, "job": {}} for key in keys]
+    elif run.job is None:
+        found = [one for one in run.cluster.server().jobs() if meant(one["key"])]
+    else:
+        return  # the TrainingJob has the name, whatever is left of former ones
+    same = sorted((one["job"].get("submittedAt", ""), one["key"]) for one in found)
+    if len(same) > 1:
+        shown = ", ".join(f"{key} (of {moment})" if moment else key for moment, key in same[:8])
+        more = f" and {len(same) - 8} more" if len(same) > 8 else ""
+        raise BadInput(
+            "JOB", f"{len(same)} runs are named {run.name}: {shown}{more}", "name one of them with these 8 digits"
+        )
 
 
 def _why_not(run: Run) -> BadInput | None:

@@ -166,9 +166,10 @@ def _local(
         draft, with_inputs=dry_run and common.output.form != "table", extra_ignore=ignore, allow_secrets=allow
     )
     name = draft.name or manifest.generated_name(draft.base)
-    container = None
+    container, store_url = None, _storage_url(how.storage, common.here)
     if not dry_run:
         # What cannot run here is refused in front of everything else.
+        _check_place(store_url, how.storage)
         wanted, container = _runs_in(common, prepared, how.runtime)
     print_plan(common.output, prepared, LOCAL, "this machine", container.image if container else "")
     if dry_run:
@@ -176,7 +177,7 @@ def _local(
     confirm_size(common.output, prepared.trees, yes)
     from stoker.local.run import LocalRun
 
-    job = local_job(prepared, name, _storage_url(how.storage, common.here), wanted, container, fresh=how.fresh)
+    job = local_job(prepared, name, store_url, wanted, container, fresh=how.fresh)
     if job.store_url.startswith("file:") and how.storage is None:
         folder = common.here / settings.FOLDER
         folder.mkdir(exist_ok=True)
@@ -278,6 +279,24 @@ def _storage_url(storage: str | None, here: Path) -> str:
     if "://" in storage:
         return storage.rstrip("/")
     return (here / storage).resolve().as_uri()
+
+
+def _check_place(url: str, asked: str | None) -> None:
+    """Raises BadInput for a folder that nothing can be written into."""
+    if not url.startswith("file:"):
+        return
+    from stoker.storage.objects import split_file_url
+
+    folder = split_file_url(url)
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    why = "cannot be written into" if there.is_dir() else "is no folder"
+    told = f"{there} {why}" if there == folder else f"{folder} cannot be made: {there} {why}"
+    field = "--storage" if asked is not None else "storage"
+    raise BadInput(
+        field, f"{told}, and the run would be kept there", "name a folder or bucket that can: --storage URL|DIR"
+    )
 
 
 def _shown_place(folder: Path | None, here: Path) -> str:

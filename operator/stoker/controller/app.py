@@ -22,6 +22,7 @@ from stoker.controller.config import Config
 from stoker.controller.environment_oracle import EnvironmentOracle
 from stoker.controller.executor import Executor
 from stoker.controller.gate import check
+from stoker.controller.image_retention import ImageRetention
 from stoker.controller.ledger import Ledger
 from stoker.controller.metrics import Metrics
 from stoker.controller.plans import Plans
@@ -105,7 +106,8 @@ class Operator:
             self.gate, self.metrics,
         )  # fmt: skip
         self.routes = Routes(self.store, self.ledger, self._wake, self.pools.clusters_of)
-        self.retention = Retention(self.client, self.store, workspaces, self.answers, self.gate, self._wake)
+        images = ImageRetention(self.client, self.store, workspaces, self.registries, pull_secrets, config, self.gate)
+        self.retention = Retention(self.client, self.store, workspaces, self.answers, self.gate, self._wake, images)
         self.uses = Uses(self.store, workspaces, self.gate)
         self.buildkits = BuildKits(self.client, self.store, config.buildkit, self.gate)
         secrets = tuple(filter(None, (config.registry_secret, *config.image_pull_secrets)))

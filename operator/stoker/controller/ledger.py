@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from stoker.api.kube import BatchJob, Pod
 from stoker.core.cluster.assign import TURN
 from stoker.core.cluster.learned import Rhythm
+from stoker.core.cluster.machines import Past
 from stoker.core.cluster.view import ClusterPlan, Demand, Holding
 from stoker.core.trainingjob import holdings
 from stoker.core.trainingjob.attempts import attempt_of
@@ -38,6 +39,7 @@ class Ledger:
         self._first: dict[str, tuple[tuple[str, int], ...]] = {}  # cluster -> (uid, attempt)
         self._kept_since: dict[str, Mapping[tuple[str, int], float]] = {}
         self._rhythm: dict[str, Rhythm] = {}
+        self._past: dict[str, Past] = {}
 
     # -- told by the planning of jobs
 
@@ -100,6 +102,10 @@ class Ledger:
         """What the pool's last plan knew of how its jobs come and go; None before its first."""
         return self._rhythm.get(cluster)
 
+    def past(self, cluster: str) -> Past:
+        """What the last plan left, of a pool of machines."""
+        return self._past.get(cluster, Past())
+
     def holdings(self, cluster: str) -> tuple[Holding, ...]:
         """Nodes that attempts have: by children, by pods, and by assignments that have no child yet."""
         self._refresh()
@@ -121,6 +127,7 @@ class Ledger:
         self._first[cluster] = plan.first
         self._kept_since[cluster] = plan.kept_since
         self._rhythm[cluster] = plan.rhythm
+        self._past[cluster] = plan.past
         for uid, demand in self._demands.get(cluster, {}).items():
             placement = _placement(plan, uid, demand.attempt)
             if placement is None:
@@ -139,6 +146,7 @@ class Ledger:
         self._first.pop(cluster, None)
         self._kept_since.pop(cluster, None)
         self._rhythm.pop(cluster, None)
+        self._past.pop(cluster, None)
         for uid in self._demands.get(cluster, {}):
             self._placements.pop(uid, None)
 

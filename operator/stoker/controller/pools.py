@@ -85,6 +85,8 @@ class Pools:
             return None
         pool = self.pool(cluster)
         machines, scale = await self._seen_by_provider(name, pool)
+        # What came of orders that are done stands in the status by now.
+        self._machines.keep_failures(name, [intent.token for intent in cluster.status.intents])
         foreign = await self._foreign(cluster, pool)
         # From here on nothing waits: the rest is of one moment, and newer than what was waited for.
         nodes = self._nodes(pool)
@@ -103,6 +105,7 @@ class Pools:
             weights=self._weights(),
             machines=machines,
             launch_failures=self._machines.failures(name),
+            past=self._ledger.past(name),
         )
 
     def due(self, name: str) -> float | None:

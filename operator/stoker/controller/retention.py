@@ -1,4 +1,5 @@
-"""Takes out of each workspace's store what its spec.retention does not keep, every few hours, as `stoker gc` does for people.
+"""Takes out of each workspace's store, and registry, what its spec.retention does not keep, every few hours, as `stoker gc` and
+`stoker env gc` do for people.
 
 What goes is decided by core.retention; storage.removal takes it out, in an order that a kill at any point leaves mendable:
 the next look removes what a former one began. A run whose TrainingJob exists stays, as the API server says right before.
@@ -18,8 +19,9 @@ from stoker.api.workspace import Retention as Wanted
 from stoker.api.workspace import Workspace
 from stoker.controller.answers import Answers
 from stoker.controller.gate import Gate
+from stoker.controller.image_retention import ImageRetention
 from stoker.controller.workspaces import Workspaces
-from stoker.core.plan import Answer, Found, Refused, Retained, Unavailable
+from stoker.core.plan import Answer, Cleaned, Found, Question, Refused, Retained, Unavailable
 from stoker.core.retention import Plan, Policy, Report, but
 from stoker.kube.client import KubeClient, Listing
 from stoker.kube.errors import KubeError
@@ -47,6 +49,7 @@ class Retention:
         answers: Answers,
         gate: Gate,
         wake: Callable[[Key], None],
+        images: ImageRetention,
         clock: Callable[[], float] = time.time,
         soon: float = SOON_SECONDS,
     ) -> None:
@@ -56,6 +59,7 @@ class Retention:
         self._answers = answers
         self._gate = gate
         self._wake = wake
+        self._images = images
         self._clock = clock
         self._soon = soon
         self._due: dict[str, float] = {}
@@ -67,7 +71,7 @@ class Retention:
             return
         if new is None:
             self._due.pop(old.metadata.namespace if old is not None else "", None)
-        elif old is None or (old.spec.retention, old.spec.storage) != (new.spec.retention, new.spec.storage):
+        elif old is None or _asked(old) != _asked(new):
             # Time for a slip to be corrected, and for a start to be over.
             self._due[new.metadata.namespace] = self._clock() + self._soon
             self._alarm.set()
@@ -96,10 +100,17 @@ class Retention:
         view = self._workspaces.view(namespace)
         if workspace is None or workspace.spec.retention is None or view.problem is not None:
             return EVERY_SECONDS
-        answer = await self._answer(namespace, workspace.spec.retention)
-        self._answers.note(Retained(namespace, view.storage_url), answer)
+        wanted = workspace.spec.retention
+        found: dict[Question, Answer] = {}
+        found[Retained(namespace, view.storage_url)] = await self._answer(namespace, wanted)
+        if wanted.environment_days is not None:
+            # After the runs: an image stays while the record of one names it.
+            found[Cleaned(namespace)] = await self._images.clean(namespace, wanted.environment_days)
+        for question, answer in found.items():
+            self._answers.note(question, answer)
         self._wake(Key("Workspace", namespace, "default"))
-        return EVERY_SECONDS if isinstance(answer, Found) else AGAIN_SECONDS
+        done = all(isinstance(answer, Found) for answer in found.values())
+        return EVERY_SECONDS if done else AGAIN_SECONDS
 
     async def _answer(self, namespace: str, wanted: Wanted) -> Answer:
         again = self._clock() + AGAIN_SECONDS
@@ -161,3 +172,8 @@ class Retention:
                 self._clock() + AGAIN_SECONDS,
             )
         return Found(Report(self._clock(), tuple(runs), snapshots, size, plan.held))
+
+
+def _asked(workspace: Workspace) -> tuple[object, ...]:
+    """What a look rests on."""
+    return workspace.spec.retention, workspace.spec.storage, workspace.spec.registry

@@ -226,6 +226,14 @@ class Retained:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What did the last look at a workspace's registry remove? No plan asks this: the operator looks every few hours and leaves
+    the answer here. Answer: a core.environment.cleaning.Report; Refused or Unavailable when it could not be done, or in part."""
+
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True)
 class Posted:
     """What became of a Create. No plan asks this: when the API server refuses a Create, the executor leaves its words
     here as Refused (PodsRejected for a policy or a quota, NameTaken for someone else's object of that name) and forgets
@@ -254,6 +262,7 @@ Question = (
     | ResultWritten
     | StoragePreflight
     | Retained
+    | Cleaned
     | Posted
 )
 
@@ -321,9 +330,11 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Create:
     """POST an object. If the name is taken by one that our object controls, that one is it; if it is someone else's,
-    the plan is made anew after a while and says NameTaken."""
+    the plan is made anew after a while and says NameTaken. trial: only ask whether it would be taken (a dry run), after a
+    Create that was refused; a yes makes that forgotten."""
 
     manifest: Mapping[str, Any]
+    trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,23 @@
-"""Whether a Workspace's settings can be used, which promises its store keeps, and what its retention removed."""
+"""Whether a Workspace's settings can be used, which promises its store keeps, and what its retention removed from store and registry."""
 
 from stoker.api.common import Condition
 from stoker.api.workspace import Retention, Workspace, WorkspaceStatus
 from stoker.core import times
 from stoker.core.conditions import Fact, kstatus, stamped
-from stoker.core.plan import Action, Answer, Answers, Ask, Found, Plan, Retained, StoragePreflight, ask_again_at, is_due
+from stoker.core.environment import cleaning
+from stoker.core.plan import (
+    Action,
+    Answer,
+    Answers,
+    Ask,
+    Cleaned,
+    Found,
+    Plan,
+    Retained,
+    StoragePreflight,
+    ask_again_at,
+    is_due,
+)
 from stoker.core.retention import Report
 from stoker.core.trainingjob.view import WorkspaceView
 
@@ -12,6 +25,8 @@ from stoker.core.trainingjob.view import WorkspaceView
 PREFLIGHT = "StoragePreflight"
 #: The condition that says what retention removed.
 RETENTION = "Retention"
+#: The condition that says which images were removed.
+IMAGES = "EnvironmentRetention"
 #: So many runs are named in a message.
 _NAMED = 10
 _REASONS = frozenset({"PromisesMissing", "StorageUnreachable"})
@@ -36,6 +51,8 @@ def plan(workspace: Workspace, view: WorkspaceView, answers: Answers, now: float
         retained = answers.get(Retained(workspace.metadata.namespace, view.storage_url))
         if (fact := _retention(workspace, retained)) is not None:
             facts[RETENTION] = fact
+        if (fact := _images(workspace, answers.get(Cleaned(workspace.metadata.namespace)))) is not None:
+            facts[IMAGES] = fact
     generation = workspace.metadata.generation
     conditions = stamped(facts, workspace.status.conditions, generation, now)
     return Plan(actions, WorkspaceStatus(observed_generation=generation, conditions=conditions), wake_at)
@@ -69,6 +86,27 @@ def _retention(workspace: Workspace, answer: Answer) -> Fact | None:
     return "True", "Applied", f"{_kept(retention)}; {_removed(report)}"
 
 
+def _images(workspace: Workspace, answer: Answer) -> Fact | None:
+    """What the last look at the registry removed. One that removed nothing is no news."""
+    retention, former = workspace.spec.retention, _former(workspace, IMAGES)
+    if retention is None or retention.environment_days is None:
+        return None
+    if answer is None:
+        return former
+    if not isinstance(answer, Found):
+        return "False", answer.reason, f"{answer.message}; {answer.fix}" if answer.fix else answer.message
+    report: cleaning.Report = answer.value
+    kept = f"images stay {retention.environment_days} days after their last use"
+    if not report.units:
+        told = former if former is not None and former[0] == "True" else None
+        return told or ("True", "Applied", f"{kept}; nothing had to go yet")
+    names = _some(report.images)
+    size = f", {report.size} bytes" if report.size else ""
+    others = report.units - len(report.images)
+    removed = f"removed at {times.rfc3339(report.at)}: {len(report.images)} images{names}, {others} others{size}"
+    return "True", "Applied", f"{kept}; {removed}"
+
+
 def _kept(retention: Retention) -> str:
     rules = (("keepLast", retention.keep_last), ("keepDays", retention.keep_days))
     told = ", ".join(f"{name} {number}" for name, number in rules if number is not None)
@@ -76,9 +114,14 @@ def _kept(retention: Retention) -> str:
 
 
 def _removed(report: Report) -> str:
-    names = ", ".join(report.runs[:_NAMED]) + (f" and {len(report.runs) - _NAMED} more" if report.runs[_NAMED:] else "")
-    runs = f"{len(report.runs)} runs" + (f" ({names})" if names else "")
+    runs = f"{len(report.runs)} runs{_some(report.runs)}"
     return f"removed at {times.rfc3339(report.at)}: {runs}, {report.snapshots} snapshots, {report.size} bytes"
+
+
+def _some(names: tuple[str, ...]) -> str:
+    """` (a, b and 3 more)`; empty for none."""
+    more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
+    return f" ({', '.join(names[:_NAMED])}{more})" if names else ""
 
 
 def _former(workspace: Workspace, kind: str) -> Fact | None:

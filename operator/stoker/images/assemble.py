@@ -20,7 +20,7 @@ class Source:
 
     part: Part
     open: Callable[[], Awaitable[Content]]
-    #: The part's key where its content turns out to be good for this builder only.
+    #: The part's key where its content turns out to be bound to this builder or layout.
     bound_key: str = ""
 
 
@@ -100,7 +100,7 @@ class _Maker:
         parts = []
         for part, content in zip(unit.parts, contents, strict=True):
             source = self._sources[part.key]
-            if content.builder_bound and source.bound_key not in ("", part.key):
+            if content.bound and source.bound_key not in ("", part.key):
                 bound = replace(part, key=source.bound_key)
                 self._sources[bound.key] = source
                 self._opened[bound.key] = self._opened[part.key]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from packaging.version import InvalidVersion, Version
 from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord, Subdir
 from rattler import Version as CondaVersion
 from rattler import solve as rattler_solve
@@ -14,6 +13,7 @@ from rattler.exceptions import GatewayError, SolverError
 from rattler.package import BuildString
 
 from stoker.core.environment.lock import Package
+from stoker.images import distributions
 from stoker.images.failure import BuildFailed
 from stoker.images.pip import hide_credentials
 
@@ -30,16 +30,6 @@ class CondaSolution:
     records: Mapping[str, RepoDataRecord]
     packages: tuple[Package, ...]
     python: str
-
-    @property
-    def provided(self) -> dict[str, str]:
-        """Python distributions that are there already: PEP 503 name -> version."""
-        found = {}
-        for name, record in self.records.items():
-            python_package = record.noarch.python or any(re.match(r"python( |$)", one) for one in record.depends)
-            if python_package and (version := _pep440(str(record.version))):
-                found[re.sub(r"[-_.]+", "-", name).lower()] = version
-        return found
 
 
 class Channels:
@@ -105,6 +95,14 @@ async def solve(
     return CondaSolution(by_name, packages, str(python.version) if python is not None else "")
 
 
+async def provided(solution: CondaSolution, channels: Channels) -> dict[str, str]:
+    """The Python distributions that the packages bring: PEP 503 name -> version. Raises BuildFailed."""
+    try:
+        return await distributions.brought(solution.records.values())
+    except OSError as error:
+        raise failure(GatewayError(str(error)), (), channels) from error
+
+
 def failure(error: Exception, dependencies: Sequence[str], channels: Channels) -> BuildFailed:
     """What rattler's words mean."""
     words = hide_credentials(str(error)).removeprefix("Cannot solve the request because of: ").strip()
@@ -164,10 +162,3 @@ def _package(record: RepoDataRecord, channels: Channels) -> Package:
         url=urlunsplit(urlsplit(url)._replace(fragment="")),
         size=int(record.size or 0),
     )
-
-
-def _pep440(version: str) -> str:
-    try:
-        return str(Version(version))
-    except InvalidVersion:
-        return ""

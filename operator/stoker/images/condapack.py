@@ -188,7 +188,7 @@ class CondaContent:
         }
         self._entries |= self._pinned
         self._entries[f"{self._root}/conda-meta/{meta.name}"] = File.of(_record(document, channels, self._root))
-        self.builder_bound = False
+        self.bound = False
 
     @property
     def files(self) -> Collection[str]:
@@ -197,7 +197,7 @@ class CondaContent:
     def add(self, entries: Entries) -> None:
         """What the package's own script made: then the layer is only good for the builder that ran it."""
         self._entries |= entries
-        self.builder_bound = True
+        self.bound = True
 
     def start(self) -> None:
         """Begins to compile what came without bytecode."""

@@ -13,8 +13,9 @@ from stoker.images.wheel import InstalledWheel, Layout
 class Content(Protocol):
     """Opened: its files are known. What is needed for it runs meanwhile; `entries` waits for that."""
 
-    #: Whether the package's own code has run here, so that the content is only good for this builder.
-    builder_bound: bool
+    #: Whether it is good under its source's bound key alone: the package's own code has run here, or the place of a file
+    #: depends on more than the package.
+    bound: bool
 
     @property
     def files(self) -> Collection[str]:
@@ -29,7 +30,7 @@ class Content(Protocol):
 class Ready:
     """Entries that are there already."""
 
-    builder_bound = False
+    bound = False
 
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
@@ -48,10 +49,9 @@ class Ready:
 class WheelContent:
     """A wheel; its modules are being compiled from the moment it is opened."""
 
-    builder_bound = False
-
     def __init__(self, path: Path, layout: Layout, compiler: Compiler | None) -> None:
         self._wheel = InstalledWheel(path, layout)
+        self.bound = self._wheel.has_headers
         self._code: asyncio.Task[Mapping[str, File]] | None = None
         if compiler is not None:
             modules = list(self._wheel.modules())

@@ -4,9 +4,12 @@ import asyncio
 import os
 import re
 import tomllib
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -112,16 +115,61 @@ async def solve(
     scratch: Path,
     *,
     constraints: Sequence[str] = (),
+    provided: Mapping[str, str] = MappingProxyType({}),
     buildable: bool = True,
     options: Sequence[str] = (),
 ) -> list[Package]:
     """Every package that the requirements need, pinned, sorted by name. Raises BuildFailed.
 
-    constraints: versions that are there already. buildable: whether this Python may make wheels of source
-    distributions for the target. The lock is always solved into nothing: uv keeps the pins of a file that it finds.
+    provided: what is there already and stays as it is, name -> version; it is not among the packages. buildable: whether
+    this Python may make wheels of source distributions for the target. The lock is always solved into nothing: uv keeps
+    the pins of a file that it finds.
     """
     (scratch / "requirements.in").write_text("".join(f"{line}\n" for line in requirements))
-    (scratch / "constraints.in").write_text("".join(f"{line}\n" for line in constraints))
+    pinned = (f"{name}=={version}" for name, version in provided.items())
+    (scratch / "constraints.in").write_text("".join(f"{line}\n" for line in (*constraints, *pinned)))
+    compile = partial(_compile, requirements, target, indexes, scratch, buildable=buildable)
+    try:
+        document = await compile(options)
+    except BuildFailed as error:
+        if not provided or error.reason not in ("PackageNotFound", "PipUnsatisfiable"):
+            raise
+        # No index may have what conda brings, or that version of it: stand-ins let uv go on without one.
+        document = await compile(
+            (*options, "--find-links", str(await asyncio.to_thread(_stand_ins, provided, scratch)))
+        )
+    ranks = {tag: rank for rank, tag in reversed(list(enumerate(target.tags())))}
+    entries = (one for one in document.get("packages", ()) if canonicalize_name(one["name"]) not in provided)
+    return sorted((_chosen(entry, ranks, target) for entry in entries), key=lambda one: one.name)
+
+
+def _stand_ins(provided: Mapping[str, str], scratch: Path) -> Path:
+    """A folder of wheels with nothing in them, so that a solver takes it that these versions are to be had."""
+    folder = scratch / "stand-ins"
+    folder.mkdir(exist_ok=True)
+    for name, version in provided.items():
+        stem = f"{name.replace('-', '_')}-{version}"
+        members = {
+            "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+            "WHEEL": "Wheel-Version: 1.0\nGenerator: stoker\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "RECORD": "",
+        }
+        with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+            for member, text in members.items():
+                wheel.writestr(f"{stem}.dist-info/{member}", text)
+    return folder
+
+
+async def _compile(
+    requirements: Sequence[str],
+    target: Target,
+    indexes: Indexes,
+    scratch: Path,
+    options: Sequence[str],
+    *,
+    buildable: bool,
+) -> dict[str, Any]:
+    """uv's answer to the files in the scratch folder: a pylock.toml. Raises BuildFailed."""
     # fmt: off
     command = [
         uv.find_uv_bin(), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--format", "pylock.toml",
@@ -149,9 +197,7 @@ async def solve(
     if child.returncode != 0:
         said = err.decode(errors="replace")
         raise out_of_memory("uv") if killed(child.returncode, said) else failure(said, requirements)
-    document = tomllib.loads(out.decode())
-    ranks = {tag: rank for rank, tag in reversed(list(enumerate(target.tags())))}
-    return sorted((_chosen(entry, ranks, target) for entry in document.get("packages", ())), key=lambda one: one.name)
+    return tomllib.loads(out.decode())
 
 
 def failure(words: str, requirements: Sequence[str]) -> BuildFailed:
@@ -170,6 +216,12 @@ def failure(words: str, requirements: Sequence[str]) -> BuildFailed:
     if "not found in the package registry" in words or "not found in the provided package locations" in words:
         return BuildFailed("PackageNotFound", words, where=where(words, requirements))
     if "No solution found" in words:
+        if re.search(r"Python version \([^)]*\) does not satisfy", words):
+            # uv speaks of a current Python, as if it were the one that it runs in.
+            words += (
+                "\nthe environment's Python is the base's, or comes with a conda part: another base, or `python=3.x` "
+                "among conda's dependencies, brings another"
+            )
         return BuildFailed("PipUnsatisfiable", words, where=where(words, requirements))
     if _TRANSIENT.search(words):
         return BuildFailed("IndexUnreachable", words, transient=True)

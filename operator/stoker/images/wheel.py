@@ -71,6 +71,8 @@ class InstalledWheel:
         self.entries: dict[str, File | Link | Folder] = {}
         #: Modules to compile: (name in the wheel, absolute path in the image).
         self._modules: list[tuple[str, str]] = []
+        #: Their folder depends on whose Python it is (`Layout.own_python`).
+        self.has_headers = False
         self._layout = layout
         self._records: list[tuple[str, str, str]] = []
         try:
@@ -139,6 +141,7 @@ class _Destination(WheelDestination):
         self, scheme: Scheme, path: str | os.PathLike[str], stream: BinaryIO, is_executable: bool
     ) -> RecordEntry:
         place = _inside(self._layout.place(scheme, self._distribution), str(path))
+        self._wheel.has_headers |= scheme == "headers"
         folder, _, name = place.rpartition("/")
         if name in _LEFT_OUT and folder.endswith(".dist-info"):
             return RecordEntry(str(path), None, None)

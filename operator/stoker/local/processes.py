@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from stoker.local.interpreter import Interpreter
 from stoker.local.job import Listener
-from stoker.runtime import held
+from stoker.runtime import held, waiting
 from stoker.runtime.layout import Scratch
 
 #: Found by path and isolated: nothing in the user's folder or variables may stand in for our modules, or for Python's.
@@ -64,19 +64,12 @@ def _run_all(
     for one in started:
         threading.Thread(target=one.wait, args=(landed,), name=f"rank-{one.rank.number}", daemon=True).start()
     for _ in ranks:
-        number, code = _next(landed)
+        number, code = waiting.next_of(landed)
         ended(number)
         if code != 0 and len(ranks) > 1:
             for other in started:
                 if other.process.poll() is None:
                     send(other.process, signal.SIGTERM)
-
-
-def _next(landed: "queue.Queue[tuple[int, int]]") -> tuple[int, int]:
-    # Python runs a signal's handler in this thread alone, and a signal that one of the others takes does not wake it.
-    while True:
-        with suppress(queue.Empty):
-            return landed.get(timeout=0.2)
 
 
 @contextmanager

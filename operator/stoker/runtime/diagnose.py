@@ -11,6 +11,23 @@ from stoker.runtime import wire
 _NO_FILE = re.compile(r"can't open file '([^']+)': \[Errno 2\]|can't open file ([^\s:]+): No such file")
 _NO_SCRIPT = re.compile(r"^(?:sh|bash|dash|ash): (?:\d+: )?(?:cannot open|can't open) '?([^\s':]+)", re.MULTILINE)
 _NOT_FOUND = re.compile(r"^\S*?(?:sh|bash|dash|ash): (?:line )?(?:\d+: )?(\S+?): (?:command )?not found", re.MULTILINE)
+_NO_LIBRARY = re.compile(
+    r"(?:^|\s)(lib[^\s:/]+\.so[^\s:/]*): cannot open shared object file: No such file or directory"
+)
+#: A program that goes on after such a line and fails later fails of something else.
+_LAST_LINES = 5
+#: Debian's packages of what wheels take from the system most often.
+_DEBIAN = {
+    "libgomp.so.1": "libgomp1",
+    "libGL.so.1": "libgl1",
+    "libgthread-2.0.so.0": "libglib2.0-0",
+    "libglib-2.0.so.0": "libglib2.0-0",
+    "libSM.so.6": "libsm6",
+    "libXext.so.6": "libxext6",
+    "libXrender.so.1": "libxrender1",
+    "libsndfile.so.1": "libsndfile1",
+    "libstdc++.so.6": "libstdc++6",
+}
 
 
 class Diagnosis(NamedTuple):
@@ -21,8 +38,8 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(code: Optional[int], log_tail: str, work: str) -> Diagnosis:
-    """Why a command ended at once. Only codes that shells and Python use for `there is nothing to run` are looked
-    at, and only with the matching line in the log: a program may use the same codes for its own purposes."""
+    """Why a command ended before its work. Codes that shells and Python use for `there is nothing to run` are looked at
+    only with the matching line in the log: a program may use the same codes for its own purposes."""
     if code == 127:
         match = _NOT_FOUND.search(log_tail)
         if match:
@@ -40,7 +57,22 @@ def diagnose(code: Optional[int], log_tail: str, work: str) -> Diagnosis:
                 "the command opens %r, which is not there; the code has: %s"
                 % (os.path.relpath(path, work) if path.startswith(work + "/") else path, _listing(work)),
             )
+    last = "\n".join(log_tail.rstrip().splitlines()[-_LAST_LINES:])
+    library = _NO_LIBRARY.search(last) if code else None
+    if library:
+        return Diagnosis(
+            "SystemLibraryMissing",
+            "the image has no %s, which a package takes from the system; bring it with %s, or with a conda part "
+            "that has it" % (library.group(1), _step(library.group(1))),
+        )
     return Diagnosis()
+
+
+def _step(library: str) -> str:
+    package = _DEBIAN.get(library)
+    if package is None:
+        return "a docker step (on Debian the package that has it is found with `apt-file search %s`)" % library
+    return "the docker step `RUN apt-get update && apt-get install -y --no-install-recommends %s`" % package
 
 
 def _listing(work: str) -> str:

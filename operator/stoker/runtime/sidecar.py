@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import queue
 import signal
@@ -12,7 +11,7 @@ import threading
 import time
 from typing import Any, List, Optional
 
-from stoker.runtime import held, wire
+from stoker.runtime import held, waiting, wire
 from stoker.runtime.layout import Scratch, read_json, write_termination_message
 from stoker.runtime.saving import Settings
 from stoker.runtime.ship import Ship
@@ -52,16 +51,8 @@ def main(arguments: List[str]) -> int:
     _say("sealed: %s" % ("complete" if outcome["complete"] else "%s: %s" % (outcome["reason"], outcome["message"])))
     if not outcome["complete"]:
         write_termination_message("%s: %s" % (outcome["reason"], outcome["message"]))
-    _until_told(told)
+    waiting.next_of(told)
     return 0 if outcome["complete"] else 1
-
-
-def _until_told(told: "queue.SimpleQueue[None]") -> None:
-    """Python runs a handler in this thread alone, and a signal that another thread takes wakes nobody: a wait without
-    end would keep the pod, and its node, until the kubelet's patience is over."""
-    while True:
-        with contextlib.suppress(queue.Empty):
-            return told.get(timeout=1.0)
 
 
 class _State:

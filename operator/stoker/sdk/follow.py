@@ -1,7 +1,6 @@
 """Following a run on a cluster: its phases from a watch, its log from the pods, and from the store what the pods no longer
 give. Nothing here asks again and again: every wait is for an event."""
 
-import contextlib
 import os
 import queue
 import threading
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 from stoker.api.names import FINISHED
 from stoker.errors import StokerError
+from stoker.runtime import waiting
 from stoker.sdk.client import Cluster, key_of
 from stoker.sdk.kube import Kube, Refused
 from stoker.sdk.wayin import Server
@@ -125,7 +125,7 @@ class Follower:
         try:
             self._saw(self._job)
             while self._phase not in FINISHED:
-                what, found = self._next()
+                what, found = waiting.next_of(self._events)
                 if what == "job":
                     self._saw(found)
                 elif what == "pod":
@@ -143,12 +143,6 @@ class Follower:
                 f"TrainingJob/{name} was deleted before the run ended; what it saved stays: stoker logs {name}, stoker pull {name}"
             )
         return self._job
-
-    def _next(self) -> tuple[str, Any]:
-        # Python runs a signal's handler in this thread alone, and a signal that one of the others takes does not wake it.
-        while True:
-            with contextlib.suppress(queue.Empty):
-                return self._events.get(timeout=0.2)
 
     # -- Watches, each in a thread.
 

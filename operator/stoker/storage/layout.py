@@ -7,6 +7,7 @@
     jobs/<key>/removing.json                        while the run is being removed
     jobs/by-name/<name>                             which run took the name (runPolicy PerName)
     environments/<specKey>/build.log, lock.json     of the newest build of an image
+    environments/<specKey>/tries/<moment>.log       of each of its tries, named by when it began
     environments/used/<hex>.json                    that a job used the image of that digest; written again now and then
 
 A job's key is `<name>-<uid8>`; attempts count from 1, ranks from 0.

@@ -201,6 +201,47 @@ def test_so_many_builds_run_at_a_time(cluster: Cluster, operator: Operator, name
     until("the third", lambda: len(builds(cluster, namespace)) == 3)
 
 
+def test_a_service_account_of_builds_that_is_not_there_is_named(
+    cluster: Cluster, operator: Operator, namespace: str
+) -> None:
+    """And the build begins by itself once it is there."""
+    registry = {"url": f"{cluster.lab.registry}/{namespace}", "insecure": True, "serviceAccountName": "pusher"}
+    cluster.apply({
+        "apiVersion": "stoker.dev/v1alpha1", "kind": "Workspace", "metadata": {"name": "default", "namespace": namespace},
+        "spec": {"registry": registry},
+    })  # fmt: skip
+    environment(cluster, namespace, "torch", pip=["numpy==2.1"])
+
+    until("it is told", lambda: ready_reason(cluster, namespace, "torch") == "ServiceAccountNotFound")
+    cluster.lab.kubectl("create", "serviceaccount", "pusher", "-n", namespace)
+    until("the build's pod", lambda: cluster.items("pods", "-n", namespace, "-l", LABEL), seconds=90)
+
+
+def test_an_image_of_another_architecture_starts_on_no_pool(
+    cluster: Cluster, operator: Operator, namespace: str
+) -> None:
+    """The lab's images are for amd64, and have no index that says so."""
+    name = f"arm-{namespace}"
+    cluster.apply({
+        "apiVersion": "stoker.dev/v1alpha1", "kind": "ComputeCluster", "metadata": {"name": name},
+        "spec": {
+            "provider": {"type": "Static", "static": {"nodeSelector": {"pool": name}}}, "maxInstances": 1,
+            "allowedNamespaces": {"matchNames": [namespace]},
+            "instanceTypes": [{"name": "std", "architecture": "arm64", "resources": {"cpu": "8", "memory": "32Gi"}}],
+        },
+    })  # fmt: skip
+    try:
+        cluster.job(namespace, "one", compute=name)
+
+        until("it is told", lambda: _waits(cluster, namespace, "one") == "ArchitectureMismatch")
+        waiting = cluster.get("trainingjob", "one", "-n", namespace)["status"]["waiting"]
+        assert "it is there for linux/amd64, and not for linux/arm64" in waiting["message"]
+        assert [] == cluster.items("jobs", "-n", namespace)
+    finally:
+        cluster.lab.kubectl("delete", "trainingjob", "one", "-n", namespace)
+        cluster.lab.kubectl("delete", "computecluster", name)
+
+
 def test_a_quota_that_refuses_the_pod_is_told_in_its_words(
     cluster: Cluster, operator: Operator, namespace: str
 ) -> None:

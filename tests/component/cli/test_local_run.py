@@ -603,3 +603,41 @@ def test_limits_of_disk_and_of_progress_hold_here_too(cli: Cli, command: str, mo
     cli.write(m__yaml=_manifest(command, more))
 
     assert reason == cli.json("run", "m.yaml", code=143)["reason"]
+
+
+@pytest.fixture
+def read_only(cli: Cli) -> Cli:
+    """The command line in a folder that not even root can write into."""
+    cli.write(t__py="print('hello')\n")
+    mounts = f"mount --bind {cli.folder} {cli.folder} && mount -o remount,bind,ro {cli.folder} && cd {cli.folder}"
+    cli.within = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh")
+    return cli
+
+
+def test_a_folder_that_cannot_be_written_into_is_told_before_anything_is_done(read_only: Cli) -> None:
+    said = read_only("run", "t.py", "--environment", "system", code=2)
+
+    assert ("", f"stoker: storage: {read_only.folder}/.stoker cannot be made: {read_only.folder} cannot be written into, and "
+            "the run would be kept there; name a folder or bucket that can: --storage URL|DIR\n") == (said.stdout, said.stderr)  # fmt: skip
+
+
+def test_code_in_a_read_only_folder_runs_when_its_run_is_kept_elsewhere(read_only: Cli, tmp_path: Path) -> None:
+    done = read_only("run", "t.py", "--environment", "system", "--storage", str(tmp_path / "runs"))
+
+    assert "hello" in done.stdout + done.stderr
+    assert list((tmp_path / "runs" / "jobs").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("place", "words"), [("t.py", "/t.py is no folder"), ("t.py/below", "/t.py/below cannot be made: ")]
+)
+def test_a_storage_that_is_no_place_for_files_is_named(cli: Cli, place: str, words: str) -> None:
+    cli.write(t__py="print('hello')\n")
+    said = cli("run", "t.py", "--environment", "system", "--storage", place, code=2)
+
+    assert said.stderr.startswith("stoker: --storage: ")
+    assert words in said.stderr
+
+
+def test_a_file_that_cannot_be_written_is_told_without_an_error_number(read_only: Cli) -> None:
+    assert "stoker: job.yaml: Read-only file system\n" == read_only("init", code=125).stderr

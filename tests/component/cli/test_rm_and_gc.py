@@ -63,6 +63,25 @@ def test_rm_removes_a_run_that_was_trained_here_and_only_that(cli: Cli, reposito
     assert "first" == cli.json("show", "@last")["name"]
 
 
+def test_rm_of_a_name_that_two_runs_have_is_refused_and_tells_them_apart(cli: Cli, store: ObjectStore) -> None:
+    """`show` takes the newest; what is removed for good is named exactly."""
+    cli.write(t__py="print(1)\n")
+    for _ in range(2):
+        cli("run", "t.py", "--environment", "system", "--name", "twin", "-q")
+    first, second = sorted(left(store), key=lambda key: asyncio.run(records.read_job(store, key))["submittedAt"])  # type: ignore[index]
+
+    said = cli("rm", "twin", "-y", code=2).stderr
+
+    assert "2 runs are named twin: " in said
+    assert all(f"{key} (of 20" in said for key in (first, second))
+    assert "name one of them with these 8 digits" in said
+    assert sorted((first, second)) == left(store)
+    cli("rm", first[:-2], "-y")
+    assert [second] == left(store)
+    cli("rm", "twin", "-y")
+    assert [] == left(store)
+
+
 def test_rm_of_several_takes_each_once(cli: Cli, store: ObjectStore) -> None:
     a, b = kept(store, "a"), kept(store, "b")
 

@@ -19,7 +19,8 @@ from stoker.controller.answers import Answers
 from stoker.controller.gate import AlwaysOpen, NotLeading
 from stoker.controller.gated_store import GatedStore
 from stoker.controller.retention import AGAIN_SECONDS, EVERY_SECONDS, Retention
-from stoker.core.plan import Answer, Found, Retained
+from stoker.core.environment.cleaning import Report as ImagesReport
+from stoker.core.plan import Answer, Cleaned, Found, Retained, Unavailable
 from stoker.core.retention import DAY
 from stoker.core.trainingjob.view import WorkspaceView
 from stoker.kube.client import KubeClient
@@ -41,6 +42,8 @@ class World:
         self.api, self.folder, self.version = api, folder, 0
         self.store: ObjectStore = open_store(folder.as_uri())
         self.gate = AlwaysOpen()
+        self.images: Answer = Found(ImagesReport(0.0))
+        self.cleaned: list[tuple[str, float]] = []
         self.objects, self.woken = Store(), asyncio.Queue[Key]()
         self.answers = Answers(cast(Any, None), lambda _: None, self.gate)
         self.view = WorkspaceView(folder.as_uri())
@@ -54,8 +57,14 @@ class World:
             self.answers,
             cast(Any, self.gate),
             self.woken.put_nowait,
+            cast(Any, self),
             soon=0.0,
         )
+
+    async def clean(self, namespace: str, days: float) -> Answer:
+        """In the place of what looks after the registry."""
+        self.cleaned.append((namespace, days))
+        return self.images
 
     def wants(self, **retention: int) -> None:
         self.version += 1
@@ -267,3 +276,25 @@ async def test_gc_shows_the_same_decision(world: World, tmp_path: Path) -> None:
 
     assert (tuple(one["key"] for one in shown["runs"]), len(shown["snapshots"])) == removed(await world.look())
     assert not await snapshots.present(world.store, code)
+
+
+async def test_images_are_looked_after_only_where_the_workspace_says_how_long_they_stay(world: World) -> None:
+    world.wants(keep_last=3)
+    await world.look()
+    assert [] == world.cleaned
+
+    world.wants(environment_days=30)
+    await world.look()
+
+    assert [("team", 30)] == world.cleaned
+    assert world.images == world.answers.look_up(Cleaned("team"), NAME)
+    assert EVERY_SECONDS == world.next
+
+
+async def test_a_registry_that_cannot_be_cleaned_is_tried_again_soon(world: World) -> None:
+    world.wants(environment_days=30)
+    world.images = Unavailable("RegistryUnavailable", "503", "see")
+
+    assert isinstance(await world.look(), Found), "the store is another matter"
+    assert world.images == world.answers.look_up(Cleaned("team"), NAME)
+    assert AGAIN_SECONDS == world.next

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support.registries import RunningRegistry
 
 DEPENDENCIES = ["native-conda", "pip", "post-link-conda", "python 3.11.*", "tiny-conda 1.*"]
 MIXED = {"channels": ["lab"], "dependencies": DEPENDENCIES}
+PIP = {"requirements": ["numpy", "stoker-source", "stoker-tiny"]}
 ROOT = keys.PREFIX.lstrip("/")
 
 
@@ -32,7 +34,7 @@ def base(registry: RunningRegistry) -> str:
 def mixed(
     registry: RunningRegistry, base: str, served: packages.Packages, tmp_path_factory: pytest.TempPathFactory
 ) -> Built:
-    wanted = request(registry, base, served, conda=MIXED, pip={"requirements": ["numpy", "stoker-tiny"]})
+    wanted = request(registry, base, served, conda=MIXED, pip=PIP)
     built = build(wanted, tmp_path_factory.mktemp("mixed"), STOKER_BUILDER_IMAGE="stoker@sha256:1")
     assert 0 == built.code, built.log
     return built
@@ -82,6 +84,56 @@ def test_the_root_is_what_an_ordinary_install_of_the_same_packages_leaves(
         n: v for n, v in actual.items() if n not in about | made_by_script and not n.endswith(".pyc")
     }
     assert {n for n in about if n.endswith(".json")} == {n for n in actual if n.startswith("conda-meta/")}
+
+
+def test_with_a_pip_part_the_root_is_what_conda_and_then_pip_leave(
+    root: Path, mixed: Built, registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """Left aside, and nothing else: bytecode, conda-meta's words about the install, what pip writes about itself
+    (INSTALLER, REQUESTED, and their lines in RECORD), and of scripts the kind of quotes and python3.11 for python."""
+    spec_key = request(registry, base, served, conda=MIXED, pip=PIP).spec_key
+    locked = environments.lock_of(registry, mixed, spec_key).packages
+    pinned = [f"{one.name}=={one.version}" for one in locked if one.kind == "pypi"]
+    beside = tmp_path / "ordinary"
+    (beside / ROOT).parent.mkdir(parents=True)
+    ordinary(served, tmp_path).rename(beside / ROOT)
+    environments.at_its_prefix(
+        beside,
+        f"{keys.PREFIX}/bin/pip install --quiet --isolated --no-deps --no-compile --no-cache-dir "
+        f"--disable-pip-version-check --root-user-action=ignore --index-url {served.pypi} {' '.join(pinned)}",
+    )
+
+    expected, actual = environments.installed(beside / ROOT), environments.installed(root / ROOT)
+
+    assert len(pinned) == 3, pinned
+    scripts = {f"bin/{name}" for name in ("f2py", "numpy-config", "stoker-tiny", "stoker-tiny-old")}
+    assert comparable(expected, scripts) == comparable(actual, scripts)
+    for name in scripts:
+        ordinarily = (beside / ROOT / name).read_text().replace("bin/python3.11\n", "bin/python\n")
+        assert ordinarily.replace("'", '"') == (root / ROOT / name).read_text().replace("'", '"')
+    assert scripts <= expected.keys() & actual.keys()
+    for name in (name for name in actual if name.endswith(".dist-info/RECORD")):
+        assert records(beside / ROOT / name) == records(root / ROOT / name), name
+
+
+def comparable(files: Mapping[str, str], aside: Collection[str]) -> dict[str, str]:
+    about_installs = ("/INSTALLER", "/REQUESTED", "/RECORD", ".pyc", "CACHEDIR.TAG", "share/post-link.txt")
+    return {
+        name: found
+        for name, found in files.items()
+        if not name.endswith(about_installs) and "conda-meta/" not in name and name not in aside
+    }
+
+
+def records(path: Path) -> list[str]:
+    """The lines of a RECORD, but for bytecode and what pip writes about itself; scripts without their hashes."""
+    about_installs = ("/INSTALLER", "/REQUESTED", ".pyc")
+    lines = (line.partition(",") for line in path.read_text().splitlines())
+    return sorted(
+        name if name.startswith("../../../bin/") else f"{name},{rest}"
+        for name, _, rest in lines
+        if not name.endswith(about_installs)
+    )
 
 
 def test_the_environments_python_runs_with_conda_and_pip_packages(root: Path) -> None:
@@ -136,7 +188,7 @@ def test_one_conda_package_changed_sends_that_package_alone(
     registry: RunningRegistry, base: str, served: packages.Packages, mixed: Built, tmp_path: Path
 ) -> None:
     newer = {**MIXED, "dependencies": [text.replace("tiny-conda 1.*", "tiny-conda 2.*") for text in DEPENDENCIES]}
-    wanted = request(registry, base, served, conda=newer, pip={"requirements": ["numpy", "stoker-tiny"]})
+    wanted = request(registry, base, served, conda=newer, pip=PIP)
 
     built = build(wanted, tmp_path, STOKER_BUILDER_IMAGE="stoker@sha256:1")
 
@@ -193,6 +245,27 @@ def test_a_channel_that_is_not_there_is_named(
 
     assert (1, "ChannelNotFound") == (built.code, built.result.reason)
     assert f"conda.channels[1]: {served.url}/conda/other" == built.result.where
+
+
+def test_pip_goes_by_what_conda_puts_into_site_packages_whatever_its_package_is_called(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """As with pytorch, which brings torch; no index has that version, and it stays all the same."""
+    conda = {"channels": ["lab"], "dependencies": ["pip", "python 3.11.*", "renamed-conda"]}
+    wanted = request(registry, base, served, conda=conda, pip={"requirements": ["stoker-needs-other"]})
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    locked = environments.lock_of(registry, built, wanted.spec_key).packages
+    assert ["stoker-needs-other"] == [one.name for one in locked if one.kind == "pypi"]
+    root = environments.unpack(registry, built.result.image, tmp_path / "root")
+    said = environments.at_its_prefix(
+        root,
+        f"{keys.PREFIX}/bin/python -I -c 'import stoker_other; print(stoker_other.VERSION)'",
+        f"{keys.PREFIX}/bin/pip check --disable-pip-version-check",
+    )
+    assert ["3.0", "No broken requirements found."] == said
 
 
 def test_pip_packages_that_conda_has_brought_are_not_installed_twice(

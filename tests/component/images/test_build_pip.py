@@ -10,7 +10,7 @@ import pytest
 import uv
 
 from lab import packages
-from stoker.core.environment import keys, lock
+from stoker.core.environment import keys
 from stoker.core.environment.request import Mirrors
 from stoker.images.wheel import Layout
 from tests.support import environments, registries
@@ -37,13 +37,6 @@ def root(registry: RunningRegistry, science: Built, tmp_path_factory: pytest.Tem
     return environments.unpack(registry, science.result.image, tmp_path_factory.mktemp("root"))
 
 
-def lock_of(registry: RunningRegistry, built: Built, spec_key: str) -> lock.Lock:
-    place = built.result.image.partition("@")[0]
-
-    record = environments.manifest_of(registry, f"{place}@spec-{keys.short(spec_key)}")
-    return lock.decode(environments.blob(registry, place, record["layers"][0]["digest"]))
-
-
 def run_in(root: Path, *code: str) -> str:
     """Runs code with the environment's packages and nothing else of this machine but the interpreter."""
     site = f"{root}{LAYOUT.site_packages}"
@@ -61,7 +54,7 @@ def test_the_root_is_what_an_ordinary_install_of_the_same_lock_leaves(
     """Left aside, and nothing else: bytecode and its lines in RECORD, what installers write about themselves, the
     frame of the venv, and scripts: they name the prefix, and each installer has its own words for console scripts."""
     wanted = request(registry, base, served, pip={"requirements": list(SCIENCE)})
-    pinned = [f"{one.name}=={one.version}" for one in lock_of(registry, science, wanted.spec_key).packages]
+    pinned = [f"{one.name}=={one.version}" for one in environments.lock_of(registry, science, wanted.spec_key).packages]
     ordinary = tmp_path / "env"
     uv_command = [uv.find_uv_bin(), "--no-config", "--quiet"]
     subprocess.run([*uv_command, "venv", "--python", sys.executable, str(ordinary)], check=True)
@@ -86,6 +79,8 @@ def test_the_root_is_what_an_ordinary_install_of_the_same_lock_leaves(
         "bin/python",
         "bin/python3",
         "bin/python3.11",
+        "bin/pip",
+        "bin/pip3",
     }
     activation = {
         name for name in expected if name.startswith("bin/activate") or name in ("bin/deactivate.bat", "bin/pydoc.bat")
@@ -126,7 +121,9 @@ def test_the_list_of_packages_is_the_lock(
     registry: RunningRegistry, science: Built, root: Path, base: str, served: packages.Packages
 ) -> None:
     wanted = request(registry, base, served, pip={"requirements": list(SCIENCE)})
-    locked = sorted((one.name, one.version) for one in lock_of(registry, science, wanted.spec_key).packages)
+    locked = sorted(
+        (one.name, one.version) for one in environments.lock_of(registry, science, wanted.spec_key).packages
+    )
 
     said = run_in(
         root,
@@ -380,6 +377,111 @@ def test_a_base_without_python_gets_one_of_the_environments_own(
     )
     assert [f"{keys.PREFIX} 3", "tiny 2.0"] == said
     assert [f"PATH={keys.PREFIX}/bin:/usr/bin"] == environments.config_of(registry, built.result.image)["config"]["Env"]
+
+
+def test_pip_is_the_bases_told_to_work_on_the_environment_unless_the_list_brings_one(
+    registry: RunningRegistry, root: Path, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """On PATH the base's own would be next, which sees other packages than the environment's Python."""
+    wanted = request(registry, base, served, pip={"requirements": ["pip", "stoker-tiny==1.0"]})
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    other = environments.unpack(registry, built.result.image, tmp_path / "root")
+    for name in ("pip", "pip3"):
+        of_the_base = (root / "opt/stoker/env/bin" / name).read_text().splitlines()
+        assert f'exec /usr/local/bin/python3.11 -m pip --python {keys.PREFIX}/bin/python "$@"' == of_the_base[-1]
+        assert f"#!{keys.PREFIX}/bin/python" == (other / "opt/stoker/env/bin" / name).read_text().splitlines()[0]
+
+
+def test_the_first_python_of_the_base_that_packages_support_is_the_environments(
+    registry: RunningRegistry, served: packages.Packages, tmp_path: Path
+) -> None:
+    """Whichever version it is; the builder's own has no part in it but for bytecode."""
+    newer = {**{k: v for k, v in environments.FILES.items() if "python" not in k}, "usr/bin/python3.12": b"no program"}
+    env = ("PATH=/usr/bin",)
+    wanted = request(
+        registry, push_base(registry, "bases/newer", newer, env), served, pip={"requirements": ["stoker-tiny==1.0"]}
+    )
+
+    built = build(wanted, tmp_path)
+
+    assert 0 == built.code, built.log
+    assert "3.12" == environments.lock_of(registry, built, wanted.spec_key).python
+    prefix = environments.unpack(registry, built.result.image, tmp_path / "root") / "opt/stoker/env"
+    assert "/usr/bin/python3.12" == os.readlink(prefix / "bin/python")
+    assert (prefix / "lib/python3.12/site-packages/stoker_tiny/__init__.py").is_file()
+    assert "home = /usr/bin" in (prefix / "pyvenv.cfg").read_text()
+
+
+def test_a_python_of_the_base_that_is_too_old_for_packages_is_passed_over(
+    registry: RunningRegistry, served: packages.Packages, tmp_path: Path
+) -> None:
+    old = {**{k: v for k, v in environments.FILES.items() if "python" not in k}, "usr/bin/python3.7": b"no program"}
+    base = push_base(registry, "bases/old", old, ("PATH=/usr/bin",))
+
+    built = build(request(registry, base, served, pip={"requirements": ["stoker-tiny==1.0"]}), tmp_path)
+
+    assert 0 == built.code, built.log
+    root = environments.unpack(registry, built.result.image, tmp_path / "root")
+    # What python -m venv and conda give too: whichever of the names a script asks for, it is not the base's.
+    said = environments.at_its_prefix(
+        root, *(f"{keys.PREFIX}/bin/{name} -I -c 'import sys; print(sys.prefix)'" for name in ("python", "python3"))
+    )
+    assert [keys.PREFIX] * 2 == said
+
+
+def test_a_wheel_is_one_layer_whosever_the_python_is_unless_it_has_headers(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    """They lie beside those of the environment's own Python, and apart where the Python is the base's."""
+    folder = tmp_path / "index"
+    (folder / "files").mkdir(parents=True)
+    packages.make_wheel(folder / "files", "plain", "1.0", {"plain.py": ""})
+    packages.make_wheel(folder / "files", "bringing", "1.0", {"bringing.py": ""}, data={"headers/it.h": "#define IT\n"})
+    packages.write_index(folder)
+    no_python = {name: content for name, content in environments.FILES.items() if "python" not in name}
+    bare = push_base(registry, "bases/bare", no_python, ("PATH=/usr/bin",))
+    told, roots = [], []
+    with packages.serving(folder) as other:
+        for below in (base, bare):
+            wanted = request(
+                registry,
+                below,
+                other,
+                pip={"requirements": ["plain", "bringing"]},
+                registry=f"{registry.address}/shared",
+            )
+            mirrors = msgspec.structs.replace(wanted.mirrors, python=served.pythons)
+            built = build(msgspec.structs.replace(wanted, mirrors=mirrors), tmp_path)
+            assert 0 == built.code, built.log
+            told.append(next(line for line in built.log.splitlines() if line.startswith("packages")))
+            roots.append(environments.unpack(registry, built.result.image, tmp_path / f"root-{len(roots)}"))
+
+    assert "0 layers found, 3 made" in told[0], "both wheels and the frame"
+    assert "1 layers found, 2 made" in told[1], "the plain wheel; the other one and a Python"
+    assert ["site/python3.11/bringing/it.h", "python3.11/bringing/it.h"] == [
+        str(found.relative_to(root / "opt/stoker/env/include")) for root in roots for found in root.rglob("it.h")
+    ]
+
+
+def test_a_package_that_wants_another_python_is_told_with_both_versions(
+    registry: RunningRegistry, base: str, served: packages.Packages, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    (folder / "files").mkdir(parents=True)
+    packages.make_wheel(folder / "files", "wants-newer", "1.0", {"wants_newer.py": ""}, python=">=3.13")
+    packages.write_index(folder)
+    with packages.serving(folder) as other:
+        built = build(request(registry, base, other, pip={"requirements": ["wants-newer"]}), tmp_path)
+
+    assert (1, "PipUnsatisfiable", "pip.requirements[0]: wants-newer") == (
+        built.code, built.result.reason, built.result.where,
+    )  # fmt: skip
+    assert "3.11.7" in built.result.message
+    assert "3.13" in built.result.message
+    assert "conda" in built.result.message, "says how to get another Python"
 
 
 def test_a_registry_is_connected_to_at_its_address_and_keeps_its_name(

@@ -145,6 +145,28 @@ def test_conda_and_pip_packages_are_in_one_environment(conda: Cli) -> None:
     assert re.search(r"3 packages .*found in the cache +0\.[0-2] s$", python_line(found.stderr))
 
 
+def test_pip_keeps_what_conda_brings_under_another_name(conda: Cli, channel: Channel, wheels: Path) -> None:
+    """As with pytorch, which brings torch."""
+    info = "site-packages/stokerother-3.0.dist-info"
+    channel.add(
+        "py-stokerother", "1.0",
+        {"site-packages/stokerother.py": "VALUE = 'of conda'\n", f"{info}/RECORD": "",
+         f"{info}/METADATA": "Metadata-Version: 2.1\nName: stokerother\nVersion: 3.0\n"},
+        depends=("python",), noarch="python",
+    )  # fmt: skip
+    channel.index()
+    for version in ("3.0", "3.1"):
+        wheel(wheels, "stokerother", version, {"stokerother.py": "VALUE = 'of pip'\n"})
+    wheel(wheels, "stokerneeds", "1.0", {"stokerneeds.py": ""}, requires=("stokerother>=3",))
+    text = (conda.folder / "conda.yaml").read_text()
+    conda.write(
+        conda__yaml=text.replace("stokerconda,", "py-stokerother,").replace("stokertiny==1.0", "stokerneeds"),
+        train__py="import stokerneeds, stokerother\nprint(stokerother.VALUE)\n",
+    )
+
+    assert ["of conda"] == conda("run", "train.py").stdout.splitlines()
+
+
 def test_console_scripts_of_both_run_by_name(conda: Cli) -> None:
     conda.write(train__sh='stokerconda && stokertiny && echo "$CONDA_PREFIX"\n')
 

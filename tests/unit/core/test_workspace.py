@@ -9,7 +9,19 @@ from stoker.api.common import Condition
 from stoker.api.kube import ObjectMeta
 from stoker.api.workspace import Retention, Workspace, WorkspaceSpec, WorkspaceStatus
 from stoker.core import workspace as workspace_core
-from stoker.core.plan import Answer, Ask, Found, Plan, Question, Refused, Retained, StoragePreflight, Unavailable
+from stoker.core.environment import cleaning
+from stoker.core.plan import (
+    Answer,
+    Ask,
+    Cleaned,
+    Found,
+    Plan,
+    Question,
+    Refused,
+    Retained,
+    StoragePreflight,
+    Unavailable,
+)
 from stoker.core.retention import Report
 from stoker.core.trainingjob.view import WorkspaceView
 
@@ -157,3 +169,39 @@ def test_ready_does_not_wait_for_the_store() -> None:
 
     assert plan.status is not None
     assert {"Ready": "True"}.items() <= {one.type: one.status for one in plan.status.conditions}.items()
+
+
+def images_of(answer: Answer, seen: Workspace) -> Condition | None:
+    answers: Mapping[Question, Answer] = {Cleaned("team"): answer} if answer is not None else {}
+    plan = workspace_core.plan(seen, WorkspaceView(URL), answers, NOW)
+    assert plan.status is not None
+    return next((one for one in plan.status.conditions if one.type == "EnvironmentRetention"), None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "words"),
+    [
+        (Found(cleaning.Report(NOW)), ("True", "Applied"), "images stay 30 days after their last use; nothing had to go yet"),
+        (
+            Found(cleaning.Report(NOW, ("lock-a", "lock-b"), 5, 300)), ("True", "Applied"),
+            "removed at 2027-01-15T08:00:00Z: 2 images (lock-a, lock-b), 3 others, 300 bytes",
+        ),
+        (Unavailable("Held", "Job team/b builds an image", ""), ("False", "Held"), "Job team/b builds an image"),
+        (Refused("DeletionRefused", "405", "let it delete"), ("False", "DeletionRefused"), "405; let it delete"),
+    ],
+)  # fmt: skip
+def test_what_went_of_the_registry_is_told(answer: Answer, expected: tuple[str, str], words: str) -> None:
+    shown = images_of(answer, retaining(environment_days=30))
+
+    assert shown is not None
+    assert (expected, True) == ((shown.status, shown.reason), words in shown.message)
+
+
+def test_a_look_at_the_registry_that_removes_nothing_is_no_news() -> None:
+    removed = images_of(Found(cleaning.Report(NOW, ("lock-a",), 1)), retaining(environment_days=30))
+    assert removed is not None
+
+    seen = retaining(removed, environment_days=30)
+    assert removed == images_of(Found(cleaning.Report(NOW + 9)), seen)
+    assert removed == images_of(None, seen), "nor is a restart of the operator"
+    assert images_of(Found(cleaning.Report(NOW)), retaining(removed, keep_last=1)) is None

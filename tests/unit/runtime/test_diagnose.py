@@ -6,6 +6,26 @@ from hypothesis import strategies as st
 
 from stoker.runtime.diagnose import diagnose, log_tail
 
+NO_LIBRARY = "cannot open shared object file: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("library", "step"),
+    [
+        ("libgomp.so.1", "RUN apt-get update && apt-get install -y --no-install-recommends libgomp1"),
+        ("libGL.so.1", "RUN apt-get update && apt-get install -y --no-install-recommends libgl1"),
+        (
+            "libnobody.so.7",
+            "a docker step (on Debian the package that has it is found with `apt-file search libnobody.so.7`)",
+        ),
+    ],
+)
+def test_a_library_that_the_image_lacks_is_named_with_the_step_that_brings_it(library: str, step: str) -> None:
+    said = diagnose(1, f"OSError: {library}: {NO_LIBRARY}\n", "/w").message
+
+    assert library in said
+    assert step in said
+
 
 @pytest.mark.parametrize(
     ("code", "tail", "expected"),
@@ -18,6 +38,13 @@ from stoker.runtime.diagnose import diagnose, log_tail
         (2, "sh: 0: cannot open run.sh: No such file\n", "EntryFileMissing"),
         (2, "usage: train.py [-h]\n", None),
         (1, "sh: 1: pyhton: not found\n", None),
+        (1, f"Traceback (most recent call last):\nOSError: libgomp.so.1: {NO_LIBRARY}\n", "SystemLibraryMissing"),
+        (1, f"ImportError: libGL.so.1: {NO_LIBRARY}\n\n", "SystemLibraryMissing"),
+        (127, f"train: error while loading shared libraries: libmpi.so.40: {NO_LIBRARY}\n", "SystemLibraryMissing"),
+        (1, f"Original error was: libopenblas.so.0: {NO_LIBRARY}\n", "SystemLibraryMissing"),
+        (1, f"OSError: libgomp.so.1: {NO_LIBRARY}\n" + "going on without\n" * 5 + "ValueError: 3\n", None),
+        (1, f"OSError: /data/libown.so: {NO_LIBRARY}\n", None),
+        (0, f"OSError: libgomp.so.1: {NO_LIBRARY}\n", None),
         (0, "", None),
         (None, "", None),
     ],

@@ -7,7 +7,7 @@ from stoker.api.computecluster import ComputeCluster, ComputeClusterStatus
 from stoker.api.kube import Node
 from stoker.api.trainingjob import Priority
 from stoker.core.cluster.learned import Rhythm
-from stoker.core.cluster.machines import LaunchFailure, MachinesView
+from stoker.core.cluster.machines import LaunchFailure, MachinesView, Past
 from stoker.core.plan import Plan
 
 
@@ -66,7 +66,8 @@ class ClusterView:
     attempt) of those for which the last plan kept nodes, in its order; kept_since: since when, for each of them. rhythm: how
     the pool's jobs come and go; None: read from the status what it keeps. weights: by namespace, what its Workspace says;
     missing: 1. machines: what a provider of single machines lists; None on a pool of another kind. launch_failures: the
-    last answer to each launch that failed, by its token, until its intent has gone from the status.
+    last answer to each launch that failed, by its token, until its intent has gone from the status. past: what the last
+    pass over such a pool left.
     """
 
     cluster: ComputeCluster
@@ -82,6 +83,7 @@ class ClusterView:
     weights: Mapping[str, int] = field(default_factory=dict)
     machines: MachinesView | None = None
     launch_failures: tuple[LaunchFailure, ...] = ()
+    past: Past = field(default_factory=Past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ class ClusterPlan:
     """What to do with the pool, and which jobs get which nodes.
 
     assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
-    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm: to be kept for the next view.
+    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm, past: to be kept for the next view.
     """
 
     plan: Plan[ComputeClusterStatus]
@@ -108,3 +110,4 @@ class ClusterPlan:
     first: tuple[tuple[str, int], ...] = ()
     kept_since: Mapping[tuple[str, int], float] = field(default_factory=dict)
     rhythm: Rhythm = field(default_factory=Rhythm)
+    past: Past = field(default_factory=Past)

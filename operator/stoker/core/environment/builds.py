@@ -44,6 +44,8 @@ _DISK = re.compile(r"ephemeral[- ](local )?storage|emptydir|disk", re.IGNORECASE
 #: How the kubelet begins where a node has too little, whoever took it.
 _NODE_WAS_LOW = "The node was low on resource"
 _OOM_EXIT = 137
+#: As the API server's admission says it of a pod.
+_ACCOUNT = re.compile(r'error looking up service account [^:]*: serviceaccount "([^"]+)" not found')
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,12 @@ def pods_refused(build: Build, job: BatchJob) -> str:
     failed = [event for event in told if event.reason == "FailedCreate"]
     newest = max(failed, key=lambda event: (event.metadata.creation_timestamp, event.message), default=None)
     return re.sub(r'pods "[^"]*"', "pods", newest.message) if newest else ""
+
+
+def account_missing(words: str) -> str:
+    """The ServiceAccount that the API server's words say is not there; empty when it is another matter."""
+    found = _ACCOUNT.search(words)
+    return found[1] if found else ""
 
 
 def _stays(job: BatchJob) -> bool:

@@ -83,6 +83,17 @@ class Plan:
         return tuple(one for one in self.verdicts if one.goes)
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was removed. at: seconds since the epoch. images: tags. units: how many of all kinds. size: bytes that nothing else
+    had; 0 where that is not known."""
+
+    at: float
+    images: tuple[str, ...] = ()
+    units: int = 0
+    size: int = 0
+
+
 def plan(stock: Iterable[Manifest], needs: Needs, used: Mapping[str, float], grace: float, now: float) -> Plan:
     """What goes of a registry's manifests. used: a key or digest in hex -> its last use as far as it is known (seconds since
     the epoch). grace: seconds after the last use."""

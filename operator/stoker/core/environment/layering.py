@@ -32,7 +32,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What lies in one layer: parts by name."""
+    """What lies in one layer: parts in the order in which an install would take them."""
 
     parts: tuple[Part, ...]
 
@@ -84,7 +84,7 @@ def split(parts: Iterable[Part]) -> tuple[Unit, ...]:
     ranked = sorted(all_parts, key=lambda part: (not part.pinned, -part.size, part.name, part.key))
     alone, rest = ranked[:ALONE], ranked[ALONE:]
     buckets: dict[int, list[Part]] = {}
-    for part in sorted(rest, key=lambda part: (part.name, part.key)):
+    for part in sorted(rest, key=_as_installed):
         buckets.setdefault(_bucket(part.name), []).append(part)
     return order([*(Unit((part,)) for part in alone), *(Unit(tuple(bucket)) for bucket in buckets.values())])
 
@@ -111,7 +111,7 @@ def fold(units: Sequence[Unit], files: Mapping[str, Collection[str]]) -> tuple[U
     together: dict[str, list[Part]] = {}
     for unit in units:
         together.setdefault(root(unit.key), []).extend(unit.parts)
-    return order(Unit(tuple(sorted(parts, key=lambda part: (part.name, part.key)))) for parts in together.values())
+    return order(Unit(tuple(sorted(parts, key=_as_installed))) for parts in together.values())
 
 
 def order(units: Iterable[Unit]) -> tuple[Unit, ...]:
@@ -121,6 +121,11 @@ def order(units: Iterable[Unit]) -> tuple[Unit, ...]:
     return tuple(
         sorted(units, key=lambda unit: (len(unit.parts) > 1, max(p.stability for p in unit.parts), unit.parts[0].name))
     )
+
+
+def _as_installed(part: Part) -> tuple[int, str, str]:
+    """Of a file that several bring, the last one's stays: pip's packages come after conda's."""
+    return part.stability, part.name, part.key
 
 
 def _bucket(name: str) -> int:

@@ -11,7 +11,7 @@ PODS_EXPECTED = 3.0
 #: A pod without a node for so long is told of, in seconds.
 NODE_EXPECTED = 10.0
 _PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_LOG = "`stoker env logs` or `stoker logs JOB --build` shows the log"
+_LOG = "`stoker env logs NAME` or `stoker logs JOB --build` shows the log"
 #: What to do about each reason that a builder gives.
 _FIXES = {
     "CondaUnsatisfiable": "change the named line of the conda packages, or a channel",
@@ -45,6 +45,8 @@ def building(title: str, build: Build, standing: Standing, now: float) -> tuple[
     number = f", try {last.number}" if last.number > 1 else ""
     if last.pod is None:
         if words := builds.pods_refused(build, last.job):
+            if account := builds.account_missing(words):
+                return _account_missing(title, last, account), None
             fix = (
                 "change the quota or policy of the namespace that the message names; the pod is then created by itself"
             )
@@ -66,6 +68,16 @@ def building(title: str, build: Build, standing: Standing, now: float) -> tuple[
             return Unavailable("BuilderNotPlaced", f"{title}: the pod of Job {name} has no node: {told}", fix), None
         return Unavailable("Building", f"{title} is being built since {since}, by Job {name}{number}", _LOG), expected
     return Unavailable("Building", f"{title} is being built since {since}, by Job {name}{number}", _LOG), None
+
+
+def _account_missing(title: str, last: Try, account: str) -> Refused:
+    metadata = last.job.metadata
+    return Refused(
+        "ServiceAccountNotFound",
+        f"{title}: namespace {metadata.namespace} has no ServiceAccount {account}, as which Job {metadata.name} is to build",
+        f"create ServiceAccount {account}, and the pod is then created by itself; or correct spec.registry.serviceAccountName "
+        "of Workspace/default",
+    )
 
 
 def queued(title: str, namespace: str, running: int) -> Unavailable:

@@ -3,10 +3,11 @@
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -83,9 +84,9 @@ async def solve_pip(request: BuildRequest, probe: Probe, scratch: Path, session:
 
 
 async def pip_packages(
-    request: BuildRequest, target: pip.Target, scratch: Path, constraints: tuple[str, ...] = ()
+    request: BuildRequest, target: pip.Target, scratch: Path, provided: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[Package], pip.Indexes]:
-    """What the definition's pip part needs. constraints: what a conda part has brought already."""
+    """What the definition's pip part needs. provided: what a conda part has brought already, name -> version."""
     wanted = request.pip or {}
     lines = (*wanted.get("index", ()), *wanted.get("options", ()))
     indexes, options = pip_indexes(request, lines)
@@ -94,7 +95,8 @@ async def pip_packages(
         target,
         indexes,
         scratch,
-        constraints=(*wanted.get("constraints", ()), *constraints),
+        constraints=wanted.get("constraints", ()),
+        provided=provided,
         buildable=buildable(target),
         options=options,
     )
@@ -131,9 +133,9 @@ async def solve_conda(request: BuildRequest, probe: Probe, scratch: Path, cuda: 
     target = pip.Target(request.platform, solution.python, glibc)
     packages, indexes = list(solution.packages), pip.Indexes()
     if request.pip:
-        constraints = tuple(f"{name}=={version}" for name, version in solution.provided.items())
-        found, indexes = await pip_packages(request, target, scratch, constraints)
-        packages += [one for one in found if one.name not in solution.provided]
+        provided = await conda.provided(solution, channels)
+        found, indexes = await pip_packages(request, target, scratch, provided)
+        packages += found
     lock = Lock(
         platform=request.platform,
         python=solution.python,

@@ -73,11 +73,11 @@ class Workshop:
             part = Part(package.name, self._key(package, builder), package.size, SOURCE)
             return Source(part, partial(self._built, package))
         stability = PURE if package.build.endswith("-none-any") else COMPILED
-        return Source(
-            Part(package.name, self._key(package, ""), package.size, stability), partial(self._wheel, package)
-        )
+        part = Part(package.name, self._key(package, "", whose=False), package.size, stability)
+        return Source(part, partial(self._wheel, package), self._key(package, ""))
 
-    def _key(self, package: Package, builder: str) -> str:
+    def _key(self, package: Package, builder: str, *, whose: bool = True) -> str:
+        """whose: whether it matters that the Python is the environment's own or the base's."""
         layout = self._solved.layout
         return package_key(
             kind=package.kind,
@@ -87,7 +87,7 @@ class Workshop:
             layer_format=self._solved.lock.layer_format,
             builder=builder,
             # Whether bytecode is in it, and where headers lie: neither follows from the lock's own words.
-            extra=f"compiled={int(self.compiles)} own={int(layout.own_python)}",
+            extra=f"compiled={int(self.compiles)}" + (f" own={int(layout.own_python)}" if whose else ""),
         )
 
     async def _wheel(self, package: Package) -> Content:
@@ -106,14 +106,15 @@ class Workshop:
         """The venv's own files. They name the base's interpreter, and so does their key."""
         interpreter, layout = self._solved.interpreter, self._solved.layout
         assert interpreter is not None
-        content = Ready(skeleton(layout, interpreter.path, interpreter.version))
+        own_pip = any(package.name == "pip" for package in self._solved.lock.packages)
+        content = Ready(skeleton(layout, interpreter.path, interpreter.version, own_pip=own_pip))
         key = package_key(
             kind="venv",
             sha256="",
             python=layout.python,
             prefix=layout.prefix,
             layer_format=self._solved.lock.layer_format,
-            extra=f"{interpreter.path} {interpreter.version}",
+            extra=f"{interpreter.path} {interpreter.version} pip={'own' if own_pip else 'base'}",
         )
 
         async def opened() -> Content:

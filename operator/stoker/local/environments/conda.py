@@ -86,6 +86,17 @@ def pins(records: "Sequence[RepoDataRecord]") -> tuple[Pin, ...]:
     return tuple(sorted(found, key=lambda pin: pin.name))
 
 
+def distributions(records: "Sequence[RepoDataRecord]") -> tuple[Pin, ...]:
+    """What pip finds of the packages once they are installed. Raises PackagesNotInstalled."""
+    from stoker.images.distributions import brought
+
+    try:
+        found = _run(brought(records))
+    except OSError as error:
+        raise PackagesNotInstalled(f"environment: conda package {error}") from error
+    return tuple(Pin(kind="conda", name=name, version=version) for name, version in sorted(found.items()))
+
+
 def locked(records: "Sequence[RepoDataRecord]", channels: Sequence[str]) -> str:
     """The text of a rattler lock file."""
     import rattler

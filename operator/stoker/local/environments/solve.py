@@ -40,7 +40,7 @@ def solve(wanted: Wanted, machine: str, say: Say) -> LocalLock:
         requirements = ""
         if wanted.pip:
             asked = ["--python", os.path.realpath(sys.executable), "--python-version", version]
-            requirements = compile_pip(wanted, asked, pins, Path(folder))
+            requirements = compile_pip(wanted, asked, conda.distributions(records), Path(folder))
     return LocalLock(
         definition_key=wanted.key, machine=machine, refresh=wanted.refresh, python=version,
         packages=(*pins, *pip_pins(requirements)), conda=conda.locked(records, wanted.channels),
@@ -76,7 +76,7 @@ def _interpreter(clause: str, work: Path, say: Say) -> str:
 def compile_pip(wanted: Wanted, python: Sequence[str], conda: Sequence[Pin], work: Path) -> str:
     """Requirements with every version and hash pinned, one a line, sorted; empty for none.
 
-    conda: what is installed already. pip would keep it where it fits, so it is preferred here, and left out of the list.
+    conda: distributions that are installed already. pip would keep it where it fits, so it is preferred here, and left out of the list.
     """
     if not wanted.pip:
         return ""

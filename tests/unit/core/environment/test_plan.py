@@ -1,5 +1,6 @@
 """An Environment says what the registry says of its image, for each platform that is needed."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ from stoker.core.environment import plan as environments
 from stoker.core.environment.view import EnvironmentView
 from stoker.core.plan import Ask, Found, ImageDigest, Refused, Unavailable
 from tests.support import build
+from tests.support import build_envs as env
 
 AMD = ImageDigest("team", build.IMAGE, "linux/amd64", ("pull",))
 ARM = ImageDigest("team", build.IMAGE, "linux/arm64", ("pull",))
@@ -81,3 +83,18 @@ def test_an_environment_without_an_image_is_told_what_to_do() -> None:
 
     assert made.status is not None
     assert "set spec.image" in made.status.conditions[0].message
+
+
+def test_an_image_that_was_signed_names_the_key() -> None:
+    means = replace(env.MEANS, signing_secret="cosign")
+    wanted = env.wanted()
+    answers = {
+        env.base_question(wanted): Found(build.PINNED),
+        env.record_question(wanted, means=means): env.hit(signed_by="sha256:key"),
+    }
+    environment = build.environment(pip=["numpy==2.1"], imagePullSecrets=[{"name": "pull"}])
+
+    made = environments.plan(EnvironmentView(environment, ("linux/amd64",), (), answers, means=means), build.T0)
+
+    assert made.status is not None
+    assert ["sha256:key"] == [image.signed_by for image in made.status.images]

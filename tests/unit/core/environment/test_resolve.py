@@ -260,6 +260,21 @@ def test_pods_that_policy_or_quota_refuses_are_told_in_those_words() -> None:
     assert "pods is forbidden: exceeded quota: small" in found.answer.message
 
 
+def test_a_service_account_that_is_not_there_is_named() -> None:
+    job = env.job_of(LABEL)
+    words = (
+        'Error creating: pods "env-x-1-" is forbidden: error looking up service account team/pusher: '
+        'serviceaccount "pusher" not found'
+    )
+    known = {LABEL: Build((job,), (), (env.refused_pod(job, words),))}
+    found = resolved(WANTED, env.answers(WANTED, env.miss()), known)
+
+    assert isinstance(found.answer, Refused)
+    assert "ServiceAccountNotFound" == found.answer.reason
+    assert "namespace team has no ServiceAccount pusher" in found.answer.message
+    assert "spec.registry.serviceAccountName of Workspace/default" in found.answer.fix
+
+
 def test_a_job_that_is_refused_is_told() -> None:
     posted = Posted("Job", build.NAMESPACE, f"env-{LABEL[:24]}-1")
     refused = Refused("PodsRejected", "no more Jobs here", retry_at=build.T0 + 10)
