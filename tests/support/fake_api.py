@@ -190,6 +190,8 @@ class FakeApi:
         path = f"{request.path}/{name}"
         if path in self.objects:
             return _status(409, "AlreadyExists", f"{name} already exists")
+        if request.query.get("dryRun") == "All":
+            return web.json_response(body, status=201)
         return web.json_response(await self.put(path, **body), status=201)
 
     async def _patch(self, request: web.Request) -> web.Response:

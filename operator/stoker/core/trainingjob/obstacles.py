@@ -71,7 +71,8 @@ def compute_not_found(view: JobView) -> Wait | None:
         what = f"spec.compute: `{name}` is a reserved word, not a ComputeCluster here; {_usable(view)}"
     else:
         what = f'spec.compute: no ComputeCluster named "{name}"; {_usable(view)}'
-    return Wait("ComputeNotFound", what, f"create ComputeCluster/{name}, or submit again with one of these", yours=True)
+    fix = f"create ComputeCluster/{name}" + (", or submit again with one of these" if view.clusters else "")
+    return Wait("ComputeNotFound", what, fix, yours=True)
 
 
 def compute_not_allowed(view: JobView) -> Wait | None:

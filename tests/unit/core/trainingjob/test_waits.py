@@ -141,6 +141,14 @@ def test_the_pools_reason_is_the_jobs_reason() -> None:
     assert reason_of(view(placed=["n0"])) == "CreatingPods"
 
 
+def test_a_namespace_without_pools_is_not_told_to_take_one_of_these() -> None:
+    none, two = (why(view(job(), without_cluster=True, clusters=pools), build.T0) for pools in ((), ("gpu", "tpu")))
+
+    assert none is not None
+    assert two is not None
+    assert ("create ComputeCluster/cpu", True) == (none.fix, two.fix.endswith("or submit again with one of these"))
+
+
 QUOTA = 'Error creating: pods "iris-0c0ffee0-1-0-abcde" is forbidden: exceeded quota: none, requested: pods=1'
 UNSCHEDULABLE = {
     "type": "PodScheduled", "status": "False", "message": "0/1 nodes", "lastTransitionTime": build.stamp(2),
