@@ -42,7 +42,9 @@ def build(common: Common, name: str, again: bool) -> None:
     found = _until_settled(common, name, former=found if again else None)
     line = line_of(found)
     if line["ready"] != "True":
-        raise NotBuilt(f"{line['reason']}: {line['message']}")
+        tried = any(image.get("specKey") for image in line["images"])
+        more = f"\nits log: stoker env logs {name}; to try it anew: stoker env build {name} --again" if tried else ""
+        raise NotBuilt(f"{line['reason']}: {line['message']}{more}")
     for image in line["images"]:
         how = f"{image['source']}" + (f" in {image['buildSeconds']} s" if image.get("buildSeconds") else "")
         common.output.step("image", image.get("image") or name, how, time.monotonic() - started)
