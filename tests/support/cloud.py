@@ -158,7 +158,7 @@ class Cloud:
         self.plan = plan = pools.plan(self.view(), self.now)
         self.memory = {
             "freed_at": plan.freed_at, "first": plan.first, "kept_since": plan.kept_since, "rhythm": plan.rhythm,
-            "past": plan.past,
+            "past": plan.past, "meter": plan.meter,
         }  # fmt: skip
         for action in plan.plan.actions:
             self._step()

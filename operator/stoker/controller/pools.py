@@ -15,7 +15,7 @@ from stoker.controller.ledger import Ledger
 from stoker.controller.machines import Machines
 from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import Machine, MachinesView
-from stoker.core.cluster.view import ClusterView, Holding, ScaleView
+from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, ScaleView
 from stoker.core.plan import (
     AdoptNode,
     KeepNode,
@@ -96,16 +96,12 @@ class Pools:
             nodes=nodes,
             demands=self._ledger.demands(name),
             holdings=holdings,
-            freed_at=self._ledger.freed_at(name),
             occupied=foreign | self._with_our_pods(nodes),
             scale=scale,
-            first=self._ledger.first(name),
-            kept_since=self._ledger.kept_since(name),
-            rhythm=self._ledger.rhythm(name),
             weights=self._weights(),
             machines=machines,
             launch_failures=self._machines.failures(name),
-            past=self._ledger.past(name),
+            **_remembered(self._ledger.last(name)),
         )
 
     def due(self, name: str) -> float | None:
@@ -161,8 +157,9 @@ class Pools:
         if not isinstance(pool, MachinePool) and cluster.spec.provider.type != "Scale":
             return frozenset()
         taken = _taken(self._ledger.holdings(cluster.metadata.name))
-        freed = self._ledger.freed_at(cluster.metadata.name)
-        soon = self._clock() - idle_seconds(cluster, self._ledger.rhythm(cluster.metadata.name)) + 2.0
+        last = self._ledger.last(cluster.metadata.name)
+        freed = last.freed_at if last is not None else {}
+        soon = self._clock() - idle_seconds(cluster, last.rhythm if last is not None else None) + 2.0
         candidates = [
             node.metadata.name
             for node in self._nodes(pool).values()
@@ -250,6 +247,12 @@ class Pools:
             except Conflict:
                 if attempt == TRIES - 1:
                     raise
+
+
+def _remembered(last: ClusterPlan | None) -> dict[str, Any]:
+    """What a pool's last plan leaves for the next, by the names of the view."""
+    names = ("freed_at", "first", "kept_since", "rhythm", "past", "meter")
+    return {name: getattr(last, name) for name in names} if last is not None else {}
 
 
 def _keeps_node(pod: ObjectMeta) -> bool:

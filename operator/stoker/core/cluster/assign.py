@@ -126,8 +126,10 @@ def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, .
     return kept
 
 
-def assign(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], now: float) -> Assigned:
-    """Serve every demand that has no nodes yet."""
+def assign(
+    view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], shut: Wait | None, now: float
+) -> Assigned:
+    """Serve every demand that has no nodes yet. shut: why none is served."""
     assigned = Assigned(nodes=dict(kept))
     bound = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound}
     running = Counter[str]()
@@ -142,12 +144,18 @@ def assign(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], n
         for demand in view.demands
         if (demand.uid, demand.attempt) not in kept and (demand.uid, demand.attempt) not in bound
     ]
+    if shut is not None:
+        assigned.waits = {(demand.uid, demand.attempt): shut for demand in wanting}
+        assigned.unclaimed = {
+            name: kind.coming for name, kind in _stock(view, pool, kept, now).kinds.items() if kind.coming
+        }
+        assigned.wanted = sum(running.values())
+        return assigned
     waiting = in_order(wanting, running, view.weights, view.first)
     if view.cluster.spec.provider.type == "External":
         _grant(view, waiting, assigned, running)
     else:
-        taken = frozenset(name for nodes in kept.values() for name in nodes)
-        server = _Server(view, stock_of(view, pool, taken, now), assigned, running, now)
+        server = _Server(view, _stock(view, pool, kept, now), assigned, running, now)
         for demand in waiting:
             server.serve(demand)
             key = (demand.uid, demand.attempt)
@@ -157,6 +165,10 @@ def assign(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], n
     assigned.wanted = sum(running.values())
     _line_up(view, wanting, assigned, running)
     return assigned
+
+
+def _stock(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], now: float) -> Stock:
+    return stock_of(view, pool, frozenset(name for nodes in kept.values() for name in nodes), now)
 
 
 def _line_up(view: ClusterView, wanting: Iterable[Demand], assigned: Assigned, running: Counter[str]) -> None:
@@ -312,14 +324,20 @@ def _enough(view: ClusterView, demand: Demand, stock: Kind) -> bool:
     return len(stock.free) + len(stock.preparing) + len(busy) >= demand.count
 
 
-def _impossible(view: ClusterView, demand: Demand) -> Wait | None:
-    name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
+def closed(view: ClusterView) -> Wait | None:
+    """Why the pool takes no further job, whoever it is."""
+    name = view.cluster.metadata.name
     if view.cluster.metadata.deletion_timestamp is not None:
         return Wait("PoolDeleted", f"ComputeCluster/{name} is being deleted", "submit again to another one")
     if view.cluster.spec.paused:
         return Wait(
             "PoolPaused", f"ComputeCluster/{name} is paused", "set spec.paused to false, or submit to another pool"
         )
+    return None
+
+
+def _impossible(view: ClusterView, demand: Demand) -> Wait | None:
+    name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
     if demand.count <= most:
         return None
     return Wait(

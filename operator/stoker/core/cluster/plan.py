@@ -38,6 +38,7 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
         freed_at=made.freed_at,
         kept_since=made.kept_since,
         rhythm=made.rhythm,
+        meter=made.meter,
         past=made.orders.past if made.orders is not None else view.past,
     )
 

@@ -167,9 +167,7 @@ def _node(
     counted_out = marked is not None and replicas is not None and marked > replicas
     counted_out = counted_out or node.metadata.deletion_timestamp is not None
     counted_out = counted_out or (machine is not None and machine.state == "Terminating")
-    trouble, ready_by = _bare(view, name, machine) or _trouble(
-        node, kind, view.cluster.spec.scale_up.ready_seconds, now
-    )
+    trouble, ready_by = _bare(view, name, machine) or _trouble(view, node, kind, now)
     state: State
     if counted_out:
         state = "Leaving"
@@ -203,11 +201,12 @@ def _bare(view: ClusterView, name: str, machine: Machine | None) -> tuple[tuple[
 
 
 def _trouble(
-    node: Node, kind: InstanceType | None, patience: float, now: float
+    view: ClusterView, node: Node, kind: InstanceType | None, now: float
 ) -> tuple[tuple[str, str] | None, float | None]:
-    """Why a node cannot take a job, and until when it may still be booting: `patience` after it appeared."""
+    """Why a node cannot take a job, and until when it may still be booting."""
+    spec = view.cluster.spec
     name, created = node.metadata.name, times.seconds(node.metadata.creation_timestamp)
-    boots_until = (created if created is not None else now) + patience
+    boots_until = (created if created is not None else now) + spec.scale_up.ready_seconds
     booting = boots_until if now < boots_until else None
     if node.spec.unschedulable:
         return ("NodeCordoned", f"node {name} is cordoned; `kubectl uncordon {name}` gives it back"), None
@@ -228,6 +227,8 @@ def _trouble(
         # Device plugins register late: a reason to wait, not for a second node.
         message = f"node {name} offers less than type {kind.name} promises: {missing}"
         return ("InstanceTypeOverstated", message), booting
+    if late := [name for name in spec.ready_resources if not units.parse(node.status.allocatable.get(name, "0"))]:
+        return ("ResourceMissing", f"node {name} does not show {', '.join(late)} of the pool's readyResources"), booting
     return None, None
 
 

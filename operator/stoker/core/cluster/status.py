@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping
 
+import msgspec
+
 from stoker.api.computecluster import ComputeClusterStatus, LearnedIdle, NodeCounts, Problem
 from stoker.core import times
-from stoker.core.cluster import learned
+from stoker.core.cluster import learned, usage
 from stoker.core.cluster.assign import Assigned
 from stoker.core.cluster.backoff import wait_for
 from stoker.core.cluster.decide import Decision
@@ -35,7 +37,7 @@ def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> Comp
         preempted=states["Preempted"],
     )
     metadata = view.cluster.metadata
-    return ComputeClusterStatus(
+    status = ComputeClusterStatus(
         observed_generation=metadata.generation,
         conditions=stamped(_facts(view), view.cluster.status.conditions, metadata.generation, now),
         allocation_state="Resizing" if replicas != counted or counts.preparing or counts.leaving else "Steady",
@@ -48,7 +50,18 @@ def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> Comp
         launches=made.orders.launches if made.orders is not None else 0,
         backoff=made.orders.backoff if made.orders is not None else (),
         learned=_learned(view, made, now),
+        usage=view.cluster.status.usage,
     )
+    # Hours go on for ever: by themselves they are no reason for a write each second.
+    if status == view.cluster.status and not _usage_is_old(view, made, now):
+        return status
+    return msgspec.structs.replace(status, usage=usage.shown(made.meter))
+
+
+def _usage_is_old(view: ClusterView, made: Decision, now: float) -> bool:
+    kept = view.cluster.status.usage
+    told = times.seconds(kept.at) if kept is not None else None
+    return told is None or (made.meter.rates.nodes > 0 and now >= told + usage.SHOWN_EVERY)
 
 
 def _learned(view: ClusterView, made: Decision, now: float) -> LearnedIdle | None:
@@ -92,6 +105,8 @@ def _problems(view: ClusterView, pool: Pool, made: Decision, now: float) -> tupl
     """The oldest problems; `since` stays while a problem does."""
     found = [node.problem for node in pool.nodes.values() if node.problem is not None]
     found += _of_machines(view, pool, made)
+    if (told := usage.used_up(view.cluster, made.meter)) is not None:
+        found.append(told)
     if view.scale is not None and view.scale.problem is not None:
         found.insert(0, view.scale.problem)
     if view.scale is not None and view.scale.rollout:

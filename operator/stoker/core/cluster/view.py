@@ -58,6 +58,30 @@ class ScaleView:
 
 
 @dataclass(frozen=True, slots=True)
+class Rates:
+    """What a pool uses at a moment: nodes in all, of them idle and booting, and their price an hour."""
+
+    nodes: int = 0
+    idle: int = 0
+    booting: int = 0
+    price: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What a pool has used until `at`, in node-seconds and money; today: of that day. rates: since then."""
+
+    at: float
+    nodes: float = 0.0
+    idle: float = 0.0
+    booting: float = 0.0
+    cost: float = 0.0
+    today_nodes: float = 0.0
+    today_cost: float = 0.0
+    rates: Rates = field(default_factory=Rates)
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterView:
     """Everything that the plan of one ComputeCluster rests on.
 
@@ -69,7 +93,7 @@ class ClusterView:
     the pool's jobs come and go; None: read from the status what it keeps. weights: by namespace, what its Workspace says;
     missing: 1. machines: what a provider of single machines lists; None on a pool of another kind. launch_failures: the
     last answer to each launch that failed, by its token, until its intent has gone from the status. past: what the last
-    pass over such a pool left.
+    pass over such a pool left. meter: what the pool has used; None: read from the status what it keeps.
     """
 
     cluster: ComputeCluster
@@ -86,6 +110,7 @@ class ClusterView:
     machines: MachinesView | None = None
     launch_failures: tuple[LaunchFailure, ...] = ()
     past: Past = field(default_factory=Past)
+    meter: Meter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +127,8 @@ class ClusterPlan:
     """What to do with the pool, and which jobs get which nodes.
 
     assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
-    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm, past: to be kept for the next view.
+    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm, past, meter: to be kept for the
+    next view.
     """
 
     plan: Plan[ComputeClusterStatus]
@@ -113,3 +139,4 @@ class ClusterPlan:
     kept_since: Mapping[tuple[str, int], float] = field(default_factory=dict)
     rhythm: Rhythm = field(default_factory=Rhythm)
     past: Past = field(default_factory=Past)
+    meter: Meter | None = None
