@@ -48,7 +48,13 @@ class KwokProvider(Spec):
     """Simulated machines: Node objects that kwok brings to life, and the troubles of a cloud on demand. For tests."""
 
     boot_seconds: Annotated[
-        int, field("How long after its launch a machine becomes ready, in seconds.", ge=0, le=86400)
+        int,
+        field(
+            "How long after its launch a machine becomes ready, in seconds. kwok's Stage for new nodes must wait for the "
+            "moment in their annotation `stoker.dev/boots-until`.",
+            ge=0,
+            le=86400,
+        ),
     ] = 0
     device_seconds: Annotated[
         int,
