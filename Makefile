@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LAB ?= stoker
 # What tools/demo.py and tools/images.py read; the heads of these files say what each is.
-export CONTEXT REGISTRY KEEP INSECURE_REGISTRY BUILDER PYTHON_IMAGE GOLANG_IMAGE WHEELS VERSITYGW DISTRIBUTION BUILDCTL
+export CONTEXT REGISTRY KEEP INSECURE_REGISTRY BUILDER PYTHON_IMAGE GOLANG_IMAGE WHEELS VERSITYGW DISTRIBUTION BUILDCTL PYPI_MIRROR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit lint generate images lab-up lab-down clean
@@ -41,8 +41,8 @@ generate: $(BIN)/.ready ## render CRDs, schemas and reference pages from operato
 images: $(BIN)/.ready ## build and push Stoker's images: make images REGISTRY=registry.example.com/stoker
 	@$(BIN)/python tools/images.py build --registry "$(REGISTRY)"
 
-lab-up: $(BIN)/.ready ## start the embedded cluster and leave it running
-	@$(BIN)/python -m lab up --name $(LAB)
+lab-up: $(BIN)/.ready ## start the embedded cluster with one node and leave it running
+	@$(BIN)/python -m lab up --name $(LAB) --nodes 1
 
 lab-down: $(BIN)/.ready ## end the embedded cluster
 	@$(BIN)/python -m lab down --name $(LAB)

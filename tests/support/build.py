@@ -102,6 +102,7 @@ def cluster(
             "scale": {"apiVersion": "lab.stoker.dev/v1", "kind": "NodePool", "name": name, "nodeSelector": selector},
         },
         "External": {"type": "External", "external": {"nodeSelector": selector}},
+        "Kwok": {"type": "Kwok", "kwok": {}},
     }
     members: dict[str, Any] = {
         "provider": blocks[provider],

@@ -190,6 +190,8 @@ class FakeApi:
         path = f"{request.path}/{name}"
         if path in self.objects:
             return _status(409, "AlreadyExists", f"{name} already exists")
+        if request.query.get("dryRun") == "All":
+            return web.json_response(body, status=201)
         return web.json_response(await self.put(path, **body), status=201)
 
     async def _patch(self, request: web.Request) -> web.Response:
@@ -205,6 +207,8 @@ class FakeApi:
             if member in wanted and wanted[member] != found["metadata"][member]:
                 return _status(409, "Conflict", f"{member} is {found['metadata'][member]}, not {wanted[member]}")
         merged = _merged(found, body)
+        if request.path != path and "apply" in request.content_type:
+            merged["status"] = body["status"]  # whole: what it leaves out is gone
         merged.pop("metadata")
         metadata = _merged(found["metadata"], {k: v for k, v in wanted.items() if k != "resourceVersion"})
         if "strategic" in request.content_type and "ownerReferences" in wanted:

@@ -9,6 +9,15 @@ from stoker.api.kube import ObjectMeta
 from stoker.api.providers import Provider
 from stoker.api.schema import Rule, Spec, field, rules
 
+#: An amount of money, as text, for a number in JSON is a float.
+AMOUNT = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
+#: A time of day.
+CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+Day = Annotated[
+    Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"], field("A day of the week.")
+]
+
 
 class InstanceType(Spec):
     """A kind of node of the pool."""
@@ -23,9 +32,83 @@ class InstanceType(Spec):
             max_length=16,
         ),
     ] = msgspec.field(default_factory=dict)
+    machine: Annotated[
+        str | None,
+        field(
+            "The provider's own name of the type, as `g5.xlarge`; missing: the name above.",
+            min_length=1,
+            max_length=253,
+        ),
+    ] = None
+    tier: Annotated[
+        Literal["Dedicated", "Spot"],
+        field("Dedicated: kept until Stoker ends it. Spot: cheaper, and the provider may take it back."),
+    ] = "Dedicated"
+    price_per_hour: Annotated[
+        str | None,
+        field(
+            "What one node costs an hour, in the currency of your bill, as `3.06`; missing: it counts as free.",
+            max_length=20,
+            pattern=AMOUNT,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "resources", as_text(self.resources))
+
+
+class Fallback(Spec):
+    """Another tier for gangs that wait long for machines."""
+
+    to_tier: Annotated[Literal["Dedicated", "Spot"], field("Tier whose types are taken then, in their order.")]
+    after_seconds: Annotated[
+        int, field("How long a gang waits for machines of its own type's tier, in seconds.", ge=0, le=86400)
+    ] = 300
+
+
+class WarmTime(Spec):
+    """A time of the week in which nodes are kept warm."""
+
+    start: Annotated[str, field("From when on, as `08:00`, in UTC.", max_length=5, pattern=CLOCK)]
+    end: Annotated[str, field("Until when, in UTC; not after `start`: on the next day.", max_length=5, pattern=CLOCK)]
+    days: Annotated[
+        tuple[Day, ...],
+        field("Days on which it starts; empty: every day.", max_length=7, list_is_set=True),
+    ] = ()
+
+
+class Warm(Spec):
+    """Nodes that wait for jobs, so that a job need not wait for a boot."""
+
+    instances: Annotated[
+        int, field("Nodes kept ready beyond those that jobs have, within maxInstances.", ge=1, le=10000)
+    ]
+    schedule: Annotated[tuple[WarmTime, ...], field("When; empty: always.", max_length=21)] = ()
+
+
+@rules(
+    Rule(
+        "has(self.nodeHoursPerDay) || has(self.costPerDay)",
+        "a budget needs a limit",
+        "give nodeHoursPerDay or costPerDay",
+    )
+)
+class Budget(Spec):
+    """What the pool may use in a day (UTC)."""
+
+    node_hours_per_day: Annotated[
+        str | None, field("Hours of nodes, booting and idle ones too, as `240`.", max_length=20, pattern=AMOUNT)
+    ] = None
+    cost_per_day: Annotated[
+        str | None,
+        field("Sum of the nodes' pricePerHour, in the same currency, as `100.00`.", max_length=20, pattern=AMOUNT),
+    ] = None
+    action: Annotated[
+        Literal["Warn", "Queue"],
+        field(
+            "When it is used up. Warn: say so. Queue: give nodes to no further job until the next day; none is ended."
+        ),
+    ] = "Warn"
 
 
 class ScaleUp(Spec):
@@ -38,12 +121,20 @@ class ScaleUp(Spec):
     partial_hold_seconds: Annotated[
         int,
         field(
-            "How long free nodes are kept for a gang whose other nodes have jobs, in seconds; after that they go like any "
-            "idle node, and the gang keeps its place in the line.",
+            "How long free nodes are kept for a gang whose other nodes have jobs or cannot be had, in seconds; after that "
+            "they go like any idle node, and the gang keeps its place in the line.",
             ge=0,
             le=86400,
         ),
     ] = 600
+    max_parallel: Annotated[
+        int | None,
+        field(
+            "Most nodes that boot at a time; a larger gang's boot together once no other node does. Missing: no limit.",
+            ge=1,
+            le=10000,
+        ),
+    ] = None
 
 
 class NamespaceSelector(Spec):
@@ -66,6 +157,24 @@ class NamespaceSelector(Spec):
         "minInstances exceeds maxInstances",
         "lower minInstances or raise maxInstances",
         at=".minInstances",
+    ),
+    Rule(
+        "!has(self.warm) || self.warm.instances <= self.maxInstances",
+        "warm.instances exceeds maxInstances",
+        "lower warm.instances or raise maxInstances",
+        at=".warm.instances",
+    ),
+    Rule(
+        "!has(self.budget) || !has(self.budget.costPerDay) || self.instanceTypes.all(t, has(t.pricePerHour))",
+        "budget.costPerDay needs the price of every type",
+        "give each of instanceTypes its pricePerHour",
+        at=".budget.costPerDay",
+    ),
+    Rule(
+        "!has(self.fallback) || self.instanceTypes.exists(t, t.tier == self.fallback.toTier)",
+        "no type of the pool has the tier of fallback.toTier",
+        "add such a type to instanceTypes, or remove fallback",
+        at=".fallback.toTier",
     ),
     Rule(
         "self.provider.type != 'Scale' || size(self.instanceTypes) == 1",
@@ -99,6 +208,27 @@ class ComputeClusterSpec(Spec):
         int, field("Longest idle time that idlePolicy Learned may choose, in seconds.", ge=0, le=604800)
     ] = 3600
     scale_up: Annotated[ScaleUp, field("How long the pool waits for nodes.")] = ScaleUp()
+    fallback: Annotated[
+        Fallback | None,
+        field("For jobs that name no type or one that cannot be had: another tier after a time; missing: never."),
+    ] = None
+    warm: Annotated[Warm | None, field("Nodes kept ready for jobs to come; missing: none.")] = None
+    budget: Annotated[Budget | None, field("What the pool may use in a day; missing: no limit but maxInstances.")] = (
+        None
+    )
+    ready_resources: Annotated[
+        tuple[str, ...],
+        field(
+            "Resources that a node must show before it is ready, beside those of its type, as `vpc.amazonaws.com/efa`; until "
+            "then it is preparing, and no other is brought in its place.",
+            max_length=16,
+            list_is_set=True,
+            schema={"items": {"type": "string", "maxLength": 253}},
+        ),
+    ] = ()
+    paused: Annotated[
+        bool, field("Give nodes to no further job; jobs that have theirs go on, and idle nodes go as usual.")
+    ] = False
     node_reserve: Annotated[
         Resources, field("What a whole-node job leaves free for the node's own daemons.", max_length=16)
     ] = msgspec.field(default_factory=lambda: {"cpu": "200m", "memory": "256Mi"})
@@ -141,6 +271,48 @@ class LearnedIdle(Spec, omit_defaults=False):
     ] = ""
 
 
+class Usage(Spec, omit_defaults=False):
+    """What the pool has used since it was made. Written when something else is, and every five minutes."""
+
+    at: Annotated[str, field("Until when it is counted (RFC 3339).", max_length=40)] = ""
+    node_hours: Annotated[str, field("Hours of nodes, from their order to their end.", max_length=24)] = "0"
+    idle_node_hours: Annotated[str, field("Of these, without a job.", max_length=24)] = "0"
+    boot_node_hours: Annotated[str, field("Of these, until they were ready.", max_length=24)] = "0"
+    cost: Annotated[str, field("Their price, by pricePerHour of their types.", max_length=24)] = "0"
+    today_node_hours: Annotated[str, field("Hours of nodes on the day (UTC) of `at`.", max_length=24)] = "0"
+    today_cost: Annotated[str, field("Their price.", max_length=24)] = "0"
+
+
+class Intent(Spec):
+    """An order to the provider, written down before it is given, so that nobody gives it twice or forgets it."""
+
+    token: Annotated[str, field("Name of the order; the provider does it once.", max_length=128)]
+    kind: Annotated[Literal["Launch", "Terminate"], field("What is ordered.")]
+    count: Annotated[int, field("Machines to be launched.")] = 0
+    ids: Annotated[
+        tuple[str, ...],
+        field("Machines to be terminated.", max_length=1000, schema={"items": {"type": "string", "maxLength": 253}}),
+    ] = ()
+    instance_type: Annotated[str, field("Name of the type to be launched.", max_length=63)] = ""
+    tier: Annotated[str, field("Dedicated or Spot.", max_length=16)] = ""
+    zone: Annotated[str, field("Zone; empty: any.", max_length=63)] = ""
+    atomic: Annotated[bool, field("All or none, where the provider can.")] = False
+    since: Annotated[str, field("When it was decided (RFC 3339).", max_length=40)] = ""
+
+
+class Backoff(Spec):
+    """A kind of machine that could not be had, and is not asked for until a moment."""
+
+    instance_type: Annotated[str, field("Name of the type.", max_length=63)]
+    tier: Annotated[str, field("Dedicated or Spot.", max_length=16)] = ""
+    zone: Annotated[str, field("Zone; empty: any.", max_length=63)] = ""
+    until: Annotated[str, field("When it is asked for again (RFC 3339).", max_length=40)] = ""
+    attempts: Annotated[int, field("Launches that failed in a row.")] = 0
+    fault: Annotated[str, field("Capacity, Quota, Throttled, Auth, Config or Transient.", max_length=16)] = ""
+    code: Annotated[str, field("The provider's own code.", max_length=128)] = ""
+    message: Annotated[str, field("The provider's own words.", max_length=1024)] = ""
+
+
 class ComputeClusterStatus(Spec):
     """What is seen of the pool."""
 
@@ -154,6 +326,12 @@ class ComputeClusterStatus(Spec):
         msgspec.field(default_factory=dict)
     )
     problems: Annotated[tuple[Problem, ...], field("The 20 oldest problems.", max_length=20)] = ()
+    usage: Annotated[Usage | None, field("What the pool has used.")] = None
+    intents: Annotated[
+        tuple[Intent, ...], field("Orders to the provider that are not done.", max_length=64, list_map_key="token")
+    ] = ()
+    launches: Annotated[int, field("Orders ever written down; the next one's number.")] = 0
+    backoff: Annotated[tuple[Backoff, ...], field("Kinds of machines that cannot be had now.", max_length=64)] = ()
     learned: Annotated[LearnedIdle | None, field("What idlePolicy Learned has learned.")] = None
 
 

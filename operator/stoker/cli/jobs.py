@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from stoker.api.names import FINISHED
+from stoker.api.names import FINISHED, SYSTEM_NAMESPACE
 from stoker.cli.options import Common, common
 from stoker.cli.output import human_bytes, plural, table
 from stoker.cli.references import ClusterRun, LocalRun, Run, newest_first, resolve
@@ -15,6 +15,8 @@ from stoker.core.times import seconds as moment
 from stoker.errors import BadInput
 from stoker.sdk.draft import LOCAL
 
+#: What the CRD says of a job until the operator does.
+_UNSEEN = "WaitingForController"
 _WHERE = (
     click.option("--compute", metavar="NAME", help="Only runs there: local, or a ComputeCluster."),
     click.option("--storage", metavar="URL|DIR", help="Where local runs are kept; else ./.stoker."),
@@ -143,11 +145,17 @@ def record_of(found: Run) -> dict[str, Any]:
         return {"key": found.key, "job": _short(found.job, found.key), "result": None}
 
 
+def _image_words(image: Mapping[str, Any]) -> str:
+    """What is pulled, whole: an image that was built has no tag to tell it by."""
+    reference, digest = str(image.get("reference") or ""), str(image.get("digest") or "")
+    return f"{reference}@{digest}" if reference and digest and "@" not in reference else reference
+
+
 def _show(value: Mapping[str, Any]) -> None:
     from stoker.api.trainingjob import Phase
     from stoker.cli.run import skipped_lines
 
-    image = (value["image"] or {}).get("reference") or ""
+    image = _image_words(value["image"] or {})
     code = value["exitCode"]
     for label, text in (
         ("name", value["name"]), ("phase", value["phase"] + (f", exit code {code}" if code else "")),
@@ -216,7 +224,7 @@ def reason_of(found: Run) -> dict[str, Any]:
     """{"name", "phase", "reason", "message", "fix", "since"}."""
     job = found.job if isinstance(found, ClusterRun) else None
     if job is not None and (status := job.get("status") or {}).get("phase") not in FINISHED:
-        waiting = status.get("waiting") or {}
+        waiting = status.get("waiting") or _unseen(job, status)
         stood: dict[str, Any] = next(
             (one for one in status.get("conditions", ()) if one.get("type") == "Stalled" and one["status"] == "True"),
             {},
@@ -244,6 +252,18 @@ def reason_of(found: Run) -> dict[str, Any]:
         "name": found.name, "phase": result["phase"], "reason": result["reason"], "message": result["message"], "fix": "",
         "since": _utc(result.get("finishedAt")),
     }  # fmt: skip
+
+
+def _unseen(job: Mapping[str, Any], status: Mapping[str, Any]) -> dict[str, Any]:
+    """The wait of a job that the operator has not looked at yet: the status that the API server fills in says no more."""
+    if any(one.get("reason") != _UNSEEN for one in status.get("conditions", ())):
+        return {}
+    return {
+        "reason": _UNSEEN,
+        "message": "the operator has not looked at it yet",
+        "fix": f"wait a few seconds, else see whether it runs: kubectl get pods -n {SYSTEM_NAMESPACE}",
+        "since": job["metadata"].get("creationTimestamp"),
+    }
 
 
 @click.command(epilog="\b\nExamples:\n  stoker cancel @last\n  stoker cancel iris-7f3k")

@@ -111,12 +111,13 @@ class Executor:
     # -- children
 
     async def _create(self, create: Create, posted: Posted, key: Key, target: Any) -> bool:
-        """POST an object; False when the API server refused it, with its words left in the answers."""
+        """POST an object; False when the API server refused it, with its words left in the answers, and when it would now
+        take what it refused before."""
         check(self._gate)
-        resource = RESOURCES[posted.kind]
+        resource, trial = RESOURCES[posted.kind], create.trial
         try:
             made = await self._client.create(
-                resource.path(posted.namespace), create.manifest, resource.shape, strict=True
+                resource.path(posted.namespace), create.manifest, resource.shape, strict=True, trial=trial
             )
         except Conflict as conflict:
             if not conflict.name_taken:
@@ -125,6 +126,7 @@ class Executor:
                 made = await self._client.get(resource.path(posted.namespace, posted.name), resource.shape)
             except NotFound:
                 raise conflict from None  # it went meanwhile: plan anew
+            trial = False  # it is there, whoever asked
             if not _ours(made, create.manifest):
                 self._refuse(
                     posted, key, target, "NameTaken", f"{posted.kind} {posted.name} exists and is not this job's"
@@ -133,8 +135,13 @@ class Executor:
         except (Rejected, NotFound) as error:  # NotFound: the namespace goes
             self._refuse(posted, key, target, "PodsRejected", error.message)
             return False
-        if self._refused.pop(posted, None) is not None:
+        former = self._refused.pop(posted, None)
+        if former is not None:
             self._answers.note(posted, None)
+        if trial:
+            # Should the real one be refused all the same, its tries go on as far apart as they were.
+            self._refused[posted] = (self._clock(), former[1] if former else FIRST_TRY_AGAIN_SECONDS)
+            return False
         # What we wrote is known at once; the watch brings the same, later.
         self._store.put(posted.kind, made)
         return True

@@ -15,7 +15,7 @@ from stoker.controller.ledger import Ledger
 from stoker.controller.machines import Machines
 from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import Machine, MachinesView
-from stoker.core.cluster.view import ClusterView, Holding, ScaleView
+from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, ScaleView
 from stoker.core.plan import (
     AdoptNode,
     KeepNode,
@@ -85,6 +85,8 @@ class Pools:
             return None
         pool = self.pool(cluster)
         machines, scale = await self._seen_by_provider(name, pool)
+        # What came of orders that are done stands in the status by now.
+        self._machines.keep_failures(name, [intent.token for intent in cluster.status.intents])
         foreign = await self._foreign(cluster, pool)
         # From here on nothing waits: the rest is of one moment, and newer than what was waited for.
         nodes = self._nodes(pool)
@@ -94,15 +96,12 @@ class Pools:
             nodes=nodes,
             demands=self._ledger.demands(name),
             holdings=holdings,
-            freed_at=self._ledger.freed_at(name),
             occupied=foreign | self._with_our_pods(nodes),
             scale=scale,
-            first=self._ledger.first(name),
-            kept_since=self._ledger.kept_since(name),
-            rhythm=self._ledger.rhythm(name),
             weights=self._weights(),
             machines=machines,
             launch_failures=self._machines.failures(name),
+            **_remembered(self._ledger.last(name)),
         )
 
     def due(self, name: str) -> float | None:
@@ -158,8 +157,9 @@ class Pools:
         if not isinstance(pool, MachinePool) and cluster.spec.provider.type != "Scale":
             return frozenset()
         taken = _taken(self._ledger.holdings(cluster.metadata.name))
-        freed = self._ledger.freed_at(cluster.metadata.name)
-        soon = self._clock() - idle_seconds(cluster, self._ledger.rhythm(cluster.metadata.name)) + 2.0
+        last = self._ledger.last(cluster.metadata.name)
+        freed = last.freed_at if last is not None else {}
+        soon = self._clock() - idle_seconds(cluster, last.rhythm if last is not None else None) + 2.0
         candidates = [
             node.metadata.name
             for node in self._nodes(pool).values()
@@ -249,6 +249,12 @@ class Pools:
                     raise
 
 
+def _remembered(last: ClusterPlan | None) -> dict[str, Any]:
+    """What a pool's last plan leaves for the next, by the names of the view."""
+    names = ("freed_at", "first", "kept_since", "rhythm", "past", "meter")
+    return {name: getattr(last, name) for name in names} if last is not None else {}
+
+
 def _keeps_node(pod: ObjectMeta) -> bool:
     """Whether a pod that has not ended must not lose its node."""
     # A DaemonSet's pods, and the node's own static pods, go with the node.
@@ -324,7 +330,7 @@ class PlainObjects:
         return (await self._told(self._client.list(path, label_selector=labels))).items
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._told(self._client.create(path, body))
+        return await self._told(self._client.create(path, body, strict=True))
 
     async def merge(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._told(self._client.patch(path, body))

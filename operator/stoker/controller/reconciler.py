@@ -211,7 +211,9 @@ class Reconciler:
         self._ledger.planned(key.name, cluster_plan)
         plan = cluster_plan.plan
         due = self._cluster_status_at.get(key.name, 0.0)
-        if plan.status is not None and now < due:
+        # An order to a provider waits for nothing: it is given once it stands in the status.
+        orders = plan.status is not None and plan.status.intents != view.cluster.status.intents
+        if plan.status is not None and now < due and not orders:
             plan = Plan(plan.actions, None, min(due, plan.wake_at or due))
         outcome = await self._executor.do(key, view.cluster, plan)
         if outcome.status_written:

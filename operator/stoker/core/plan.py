@@ -330,9 +330,11 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Create:
     """POST an object. If the name is taken by one that our object controls, that one is it; if it is someone else's,
-    the plan is made anew after a while and says NameTaken."""
+    the plan is made anew after a while and says NameTaken. trial: only ask whether it would be taken (a dry run), after a
+    Create that was refused; a yes makes that forgotten."""
 
     manifest: Mapping[str, Any]
+    trial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

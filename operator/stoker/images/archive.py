@@ -38,17 +38,16 @@ class Archive(zipfile.ZipFile):
     def blocks(self, name: str) -> Iterator[bytes]:
         """The content of a member, checked. Raises BuildFailed (BadPackage) where the zip is broken."""
         member = self.getinfo(name)
-        deflated = member.compress_type == zipfile.ZIP_DEFLATED
-        plain = deflated or member.compress_type == zipfile.ZIP_STORED
         try:
-            if not plain or member.flag_bits & _ENCRYPTED:
+            place = self.place(name)
+            if place is None:
                 with super().open(member) as stream:
                     while block := stream.read(_BLOCK):
                         yield block
                 return
             check = 0
-            inflater = isal_zlib.decompressobj(-15) if deflated else None
-            for packed in self._packed(member):
+            inflater = isal_zlib.decompressobj(-15) if place[2] else None
+            for packed in self._packed(*place[:2]):
                 block = inflater.decompress(packed) if inflater is not None else packed
                 check = isal_zlib.crc32(block, check)
                 yield block
@@ -57,15 +56,25 @@ class Archive(zipfile.ZipFile):
         if check != member.CRC:
             raise self._broken(name, "its checksum is another one")
 
-    def _packed(self, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    def place(self, name: str) -> tuple[int, int, bool] | None:
+        """Where a member's bytes are: start, size, whether they are deflated. None for one that needs more to be read.
+        Raises BuildFailed (BadPackage)."""
+        member = self.getinfo(name)
+        if member.compress_type not in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED) or member.flag_bits & _ENCRYPTED:
+            return None
         header = self._bytes[member.header_offset : member.header_offset + _HEADER]
         if header[:4] != _SIGNATURE:
-            raise zipfile.BadZipFile("no file begins where the directory says")
-        start = member.header_offset + _HEADER
-        start += int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        end = start + member.compress_size
-        for offset in range(start, end, _BLOCK):
-            yield self._bytes[offset : min(offset + _BLOCK, end)]
+            raise self._broken(name, "no file begins where the directory says")
+        names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        return (
+            member.header_offset + _HEADER + names,
+            member.compress_size,
+            member.compress_type == zipfile.ZIP_DEFLATED,
+        )
+
+    def _packed(self, start: int, size: int) -> Iterator[bytes]:
+        for offset in range(start, start + size, _BLOCK):
+            yield self._bytes[offset : min(offset + _BLOCK, start + size)]
 
     def _broken(self, name: str, problem: str) -> BuildFailed:
         file = Path(self.filename or "").name

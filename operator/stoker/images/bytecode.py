@@ -1,9 +1,9 @@
 """Compiles modules for their places in an image. Runs by itself and serves one job after the other, each in a fork of its own.
 
-A job is a line of JSON on stdin: {"archive": zip or "", "out": file, "modules": [[member, path in the image], ...]}. The
-answer is a line of JSON on stdout: {"sizes": [...]}, bytes of each module's code as they lie in `out` one after the other, 0
-for what does not compile (Python 2, templates: pip leaves it out too); or {"error": "..."}, with "code", the exit code, of a
-fork that died.
+A job is a line of JSON on stdin: {"archive": zip or "", "out": file, "modules": [[source, path in the image], ...]}; a source is
+a path, or [start, size, whether deflated] of bytes in the zip. The answer is a line of JSON on stdout: {"sizes": [...]}, bytes of
+each module's code as they lie in `out` one after the other, 0 for what does not compile (Python 2, templates: pip leaves it out
+too); or {"error": "..."}, with "code", the exit code, of a fork that died.
 
 `marshal` writes whether an object is shared with anything else that is alive: the same module compiled in a busy process has
 other bytes. So each job begins in the same process, which has done nothing yet: it only waits and forks. The bytecode says
@@ -16,20 +16,16 @@ import json
 import os
 import sys
 import warnings
-import zipfile
+import zlib
 
 
-def compile_all(archive: str, out: str, modules: "list[list[str]]") -> "list[int]":
+def compile_all(archive: str, out: str, modules: "list[tuple[str | tuple[int, int, bool], str]]") -> "list[int]":
     """Returns the sizes."""
-    opened = zipfile.ZipFile(archive) if archive else None
+    zipped = os.open(archive, os.O_RDONLY) if archive else -1
     sizes = []
     with open(out, "wb") as compiled:
-        for member, path in modules:
-            if opened is not None:
-                source = opened.read(member)
-            else:
-                with open(member, "rb") as file:
-                    source = file.read()
+        for place, path in modules:
+            source = read(zipped, place)
             try:
                 code = compile(source, path, "exec", dont_inherit=True, optimize=0)
             except (SyntaxError, ValueError, UnicodeDecodeError, RecursionError, MemoryError):
@@ -40,6 +36,16 @@ def compile_all(archive: str, out: str, modules: "list[list[str]]") -> "list[int
             )
             sizes.append(compiled.write(content))
     return sizes
+
+
+def read(zipped: int, place: "str | tuple[int, int, bool]") -> bytes:
+    """A module's source."""
+    if isinstance(place, str):
+        with open(place, "rb") as file:
+            return file.read()
+    start, size, deflated = place
+    packed = os.pread(zipped, size, start)
+    return zlib.decompress(packed, -zlib.MAX_WBITS) if deflated else packed
 
 
 def do(line: bytes) -> None:

@@ -38,6 +38,10 @@ def is_of_tests(path: str) -> bool:
     return not TESTS.isdisjoint(path.split("/")[:-1])
 
 
+#: Where a module's source is: a path, or start and size of its bytes in a zip, and whether they are deflated.
+Source = str | tuple[int, int, bool]
+
+
 class Compiler:
     """Compiles modules into files of a scratch folder. Close it."""
 
@@ -49,11 +53,11 @@ class Compiler:
             self._free.put_nowait(None)  # started when first needed
         self._count = 0
 
-    async def compile(self, archive: Path | None, modules: Sequence[tuple[str, str]]) -> Mapping[str, File]:
-        """modules: (name in the archive, or path without one; path in the image). Returns path in the image ->
+    async def compile(self, archive: Path | None, modules: Sequence[tuple[Source, str]]) -> Mapping[str, File]:
+        """modules: (source, path in the image). Returns path in the image ->
         bytecode; modules of tests and those that do not compile are left out. Raises BuildFailed when the compiler itself fails.
         """
-        wanted = [(member, path) for member, path in modules if not is_of_tests(path)]
+        wanted = [(source, path) for source, path in modules if not is_of_tests(path)]
         groups = [wanted[start : start + GROUP] for start in range(0, len(wanted), GROUP)]
         tasks = [asyncio.ensure_future(self._group(archive, group)) for group in groups]
         try:
@@ -68,7 +72,7 @@ class Compiler:
         for compiler in self._started:
             await _end(compiler)
 
-    async def _group(self, archive: Path | None, modules: Sequence[tuple[str, str]]) -> Mapping[str, File]:
+    async def _group(self, archive: Path | None, modules: Sequence[tuple[Source, str]]) -> Mapping[str, File]:
         self._count += 1
         out = self._scratch / f"bytecode-{self._count}"
         job = msgspec.json.encode({"archive": str(archive or ""), "out": str(out), "modules": modules})

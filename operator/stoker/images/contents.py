@@ -54,7 +54,7 @@ class WheelContent:
         self.bound = self._wheel.has_headers
         self._code: asyncio.Task[Mapping[str, File]] | None = None
         if compiler is not None:
-            modules = [(module.member, module.path) for module in self._wheel.modules]
+            modules = list(self._wheel.modules())
             self._code = asyncio.create_task(compiler.compile(path, modules))
 
     @property

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import aiohttp
 import uv
 
 from stoker.core.environment.lock import Package
-from stoker.images.compiling import Compiler
+from stoker.images.compiling import Compiler, Source
 from stoker.images.failure import BuildFailed
 from stoker.images.layers import Entries, File, Folder, Link
 from stoker.images.pip import Indexes, Target, environment, hide_credentials
@@ -135,7 +135,7 @@ class PythonContent:
 
     bound = False
 
-    def __init__(self, entries: Entries, modules: list[tuple[str, str]], compiler: Compiler | None) -> None:
+    def __init__(self, entries: Entries, modules: Sequence[tuple[Source, str]], compiler: Compiler | None) -> None:
         self._entries = entries
         self._code = asyncio.create_task(compiler.compile(None, modules)) if compiler is not None else None
 

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import cache_from_source
@@ -25,6 +25,7 @@ from installer.sources import WheelFile
 from installer.utils import Scheme, fix_shebang
 
 from stoker.images.archive import Archive
+from stoker.images.compiling import Source
 from stoker.images.failure import BuildFailed
 from stoker.images.layers import File, Folder, Link
 
@@ -61,14 +62,6 @@ class Layout:
         return self.prefix
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
-    """A module to compile. member: its name in the wheel. path: absolute, in the image."""
-
-    member: str
-    path: str
-
-
 class InstalledWheel:
     """The files of one wheel, by path in the image without the leading slash. Keep it open while layers are written."""
 
@@ -76,7 +69,8 @@ class InstalledWheel:
         """Raises BuildFailed (BadPackage) for what is not a wheel."""
         self.path = path
         self.entries: dict[str, File | Link | Folder] = {}
-        self.modules: list[Module] = []
+        #: Modules to compile: (name in the wheel, absolute path in the image).
+        self._modules: list[tuple[str, str]] = []
         #: Their folder depends on whose Python it is (`Layout.own_python`).
         self.has_headers = False
         self._layout = layout
@@ -101,6 +95,15 @@ class InstalledWheel:
         record_path = next(path for path, _, _ in records if path.endswith(".dist-info/RECORD"))
         entries[f"{self._layout.site_packages}/{record_path}".lstrip("/")] = File.of(_record(records))
         return entries
+
+    def modules(self) -> Iterator[tuple[Source, str]]:
+        """Those to compile: where their sources are, and their absolute paths in the image."""
+        for member, path in self._modules:
+            if (place := self._zip.place(member)) is not None:
+                yield place, path
+
+    def add_module(self, member: str, path: str) -> None:
+        self._modules.append((member, path))
 
     def add(self, path: str, entry: File, digest: str) -> None:
         """Notes a file. path: absolute, in the image. digest: as RECORD has it."""
@@ -147,7 +150,7 @@ class _Destination(WheelDestination):
                 return self._add(place, File.of(fixed.read(), executable=True))
         member = stream.name
         if name.endswith(".py") and place.startswith(self._layout.site_packages):
-            self._wheel.modules.append(Module(member, place))
+            self._wheel.add_module(member, place)
         size = self._archive.getinfo(member).file_size
         return self._add(
             place, File(partial(self._archive.blocks, member), size, is_executable), self._digests.get(member)

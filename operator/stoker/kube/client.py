@@ -220,9 +220,13 @@ class KubeClient:
 
     # -- writing
 
-    async def create(self, path: str, body: Any, shape: type[T] = _PLAIN, *, strict: bool = False) -> T:
-        """POST to a collection; raises Conflict (name_taken) for a name in use. strict: unknown members are refused."""
+    async def create(
+        self, path: str, body: Any, shape: type[T] = _PLAIN, *, strict: bool = False, trial: bool = False
+    ) -> T:
+        """POST to a collection; raises Conflict (name_taken) for a name in use. strict: unknown members are refused.
+        trial: a dry run, which changes nothing."""
         query = {"fieldManager": FIELD_MANAGER} | ({"fieldValidation": "Strict"} if strict else {})
+        query |= {"dryRun": "All"} if trial else {}
         return _read(shape, f"POST {path}", await self._send("POST", path, query=query, body=body))
 
     async def apply(

@@ -128,7 +128,7 @@ class Cluster:
             if error.status == 404:
                 raise StokerError("this cluster does not know TrainingJobs: Stoker is not installed in it") from error
             if error.status == 403:
-                raise StokerError(f"you may not create TrainingJobs in namespace {self.namespace}: {error}") from error
+                raise self._may_not("create", error) from error
             raise
         return created
 
@@ -140,6 +140,8 @@ class Cluster:
         except Refused as error:
             if error.status == 404:
                 return None
+            if error.status == 403:
+                raise self._may_not("get", error) from error
             raise
 
     def list(self) -> list[dict[str, Any]]:
@@ -151,8 +153,15 @@ class Cluster:
             if error.status == 404:
                 raise StokerError("this cluster does not know TrainingJobs: Stoker is not installed in it") from error
             if error.status == 403:
-                raise StokerError(f"you may not list TrainingJobs in namespace {self.namespace}: {error}") from error
+                raise self._may_not("list", error) from error
             raise
+
+    def _may_not(self, verb: str, error: Refused) -> StokerError:
+        role = "stoker-viewer" if verb in ("get", "list") else "stoker-editor"
+        return StokerError(
+            f"you may not {verb} TrainingJobs in namespace {self.namespace}: {error}; ask for a RoleBinding to ClusterRole "
+            f"{role}"
+        )
 
     def cancel(self, name: str) -> dict[str, Any]:
         """Ask that a run ends; what it saved stays."""
@@ -172,7 +181,7 @@ class Cluster:
             self.kube.delete(self.path(meta["name"]), options)
         except Refused as error:
             if error.status == 403:
-                raise StokerError(f"you may not delete TrainingJobs in namespace {self.namespace}: {error}") from error
+                raise self._may_not("delete", error) from error
             if error.status not in (404, 409):
                 raise
 

@@ -96,8 +96,8 @@ class Server:
             except Refused as error:
                 if error.status == 404:
                     raise NoToken(
-                        f"namespace {self._namespace} has no ServiceAccount {account}: Stoker is not installed, or does not "
-                        "serve this namespace; choose another with -n, or see chart value jobNamespaces"
+                        f"namespace {self._namespace} has no ServiceAccount {account}: there is no such namespace, Stoker "
+                        "is not installed, or does not serve it; choose another with -n, or see chart value jobNamespaces"
                     ) from error
                 if error.status != 403:
                     raise

@@ -267,6 +267,40 @@ def test_why_tells_what_it_waits_for(world: World) -> None:
     )
 
 
+def test_a_dry_run_for_kubectl_says_how_its_code_gets_there(world: World) -> None:
+    told = world.cli("run", "t.py", "--compute", "cpu", "--environment", "a:1", "--dry-run", "-o", "yaml")
+
+    assert "sha256:" in told.stdout
+    assert f"before kubectl apply, stoker snapshot {world.cli.folder} --push" in told.stderr
+
+
+def test_why_of_a_job_that_no_operator_has_seen_says_so(world: World) -> None:
+    """It once said `Pending` and nothing else, also for an hour."""
+    process, job = world.submit("--detach")
+    process.communicate(timeout=30)
+    name = job["metadata"]["name"]
+    world.api.status(
+        name, phase="Pending", conditions=[{"type": "Ready", "status": "Unknown", "reason": "WaitingForController"}]
+    )
+
+    told = world.cli.json("why", name)
+
+    assert ("Pending", "WaitingForController") == (told["phase"], told["reason"])
+    assert "kubectl get pods -n stoker-system" in told["fix"]
+
+
+def test_a_run_that_one_may_not_read_is_told_with_whom_to_ask_for_what(world: World) -> None:
+    process, job = world.submit("--detach")
+    process.communicate(timeout=30)
+    name = job["metadata"]["name"]
+    world.api.forbidden.add(f"{JOBS}/{name}")
+
+    refused = world.cli("logs", name, code=125).stderr
+
+    assert "you may not get TrainingJobs in namespace team" in refused
+    assert "ask for a RoleBinding to ClusterRole stoker-viewer" in refused
+
+
 def test_local_data_goes_as_a_snapshot(world: World) -> None:
     (world.cli.folder / "data").mkdir()
     (world.cli.folder / "data" / ".env").write_text("data, not code\n")

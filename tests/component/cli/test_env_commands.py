@@ -165,6 +165,7 @@ def test_build_of_what_only_a_person_can_mend_ends_with_1(world: World) -> None:
     failed = world.cli("env", "build", "broken", code=1)
 
     assert ("", True) == (failed.stdout, f"PackageNotFound: {MISSING}" in failed.stderr)
+    assert "to try it anew: stoker env build broken --again" in failed.stderr
 
 
 def test_build_shows_the_log_as_it_grows_and_waits_for_the_image(world: World) -> None:

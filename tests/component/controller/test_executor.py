@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,6 +135,34 @@ async def test_a_refused_create_is_told_in_the_servers_words_and_spaced_out(benc
     await bench.do(bench.child())
     assert bench.store.get("Job", "n", "iris-1") is not None
     assert bench.answers.look_up(Posted("Job", "n", "iris-1"), KEY) is None
+
+
+async def test_a_trial_makes_nothing_and_a_yes_makes_the_refusal_forgotten(bench: Bench) -> None:
+    posted = Posted("Job", "n", "iris-1")
+    bench.api.fail("POST", Fault(422, "Invalid", 'volumeMounts[1].name: Not found: "nope"'))
+    await bench.do(bench.child())
+    trial = replace(bench.child(), trial=True)
+    assert (await bench.do(trial)).look_again_at == bench.now + 5.0  # not at once
+
+    bench.now += 5
+    bench.api.fail("POST", Fault(422, "Invalid", "still"))
+    assert (await bench.do(trial)).planned_anew
+    again = bench.answers.look_up(posted, KEY)
+    assert isinstance(again, Refused)
+    assert (again.message, again.retry_at) == ("still", bench.now + 10.0)
+
+    bench.now += 10
+    assert (await bench.do(trial)).planned_anew
+    assert bench.answers.look_up(posted, KEY) is None
+    assert f"{JOBS}/iris-1" not in bench.api.objects
+    assert bench.store.get("Job", "n", "iris-1") is None
+
+    # The dry run was too kind: the next try is as far away as it would have been.
+    bench.api.fail("POST", Fault(403, "Forbidden", "exceeded quota: none"))
+    await bench.do(bench.child())
+    after = bench.answers.look_up(posted, KEY)
+    assert isinstance(after, Refused)
+    assert after.retry_at == bench.now + 20.0
 
 
 async def test_a_failure_stops_the_plan(bench: Bench) -> None:

@@ -56,12 +56,16 @@ class Bench:
     async def _answer(question: Any) -> Any:
         raise AssertionError(f"nobody asks {question}")
 
-    async def cluster(self, provider: dict[str, Any]) -> None:
+    async def cluster(self, provider: dict[str, Any], *, meant: bool = True) -> None:
+        """meant: the launch stands in the status."""
         spec = {
             "provider": provider, "maxInstances": 5, "allowedNamespaces": {},
             "instanceTypes": [{"name": "std", "resources": {"cpu": "8"}}],
         }  # fmt: skip
-        await self.api.put(PATH, apiVersion=API_VERSION, kind="ComputeCluster", spec=spec)
+        intent = {"token": "cpu-1", "kind": "Launch", "count": 2, "instanceType": "std"}
+        await self.api.put(
+            PATH, apiVersion=API_VERSION, kind="ComputeCluster", spec=spec, status={"intents": [intent] * meant}
+        )
         self.store.put("ComputeCluster", await self.client.get(PATH, ComputeCluster))
 
     async def do(self, *actions: Any) -> Outcome:
@@ -131,6 +135,14 @@ async def test_a_failure_is_kept_while_the_launch_is_meant_and_survives_another_
 
     await bench.do(LAUNCH)
     assert () == (await bench.view()).launch_failures, "it has come whole meanwhile"
+
+
+async def test_a_failure_is_forgotten_when_its_launch_stands_in_the_status_no_more(bench: Bench) -> None:
+    await bench.cluster({"type": "Kwok", "kwok": {"capacity": 1}})
+    await bench.do(LAUNCH)
+    await bench.cluster({"type": "Kwok", "kwok": {"capacity": 1}}, meant=False)
+
+    assert () == (await bench.view()).launch_failures
 
 
 async def test_what_was_terminated_is_gone_from_the_next_view(bench: Bench) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from stoker.images import compiling
-from stoker.images.compiling import Compiler
+from stoker.images.archive import Archive
+from stoker.images.compiling import Compiler, Source
 from stoker.images.failure import BuildFailed
 from stoker.images.layers import File
 
@@ -20,13 +21,16 @@ SITE = "/opt/env/lib/python3.11/site-packages"
 MODULE = "import os\n\n\ndef shared_name_{number}(argument_of_all, other_argument):\n    '''text of all'''\n    return ('text of all', 12345, argument_of_all.attribute_of_all)\n"
 
 
-def wheel(path: Path, name: str, count: int) -> list[tuple[str, str]]:
+def wheel(path: Path, name: str, count: int) -> list[tuple[Source, str]]:
     """A zip of modules; returns what to compile."""
     members = [f"{name}/module_{number}.py" for number in range(count)]
     with zipfile.ZipFile(path, "w") as archive:
         for number, member in enumerate(members):
-            archive.writestr(member, MODULE.format(number=number))
-    return [(member, f"{SITE}/{member}") for member in members]
+            method = zipfile.ZIP_DEFLATED if number % 2 else zipfile.ZIP_STORED
+            archive.writestr(member, MODULE.format(number=number), method)
+    with Archive(path) as opened:
+        places = {member: opened.place(member) for member in members}
+    return [(place, f"{SITE}/{member}") for member, place in places.items() if place is not None]
 
 
 def contents(compiled: Mapping[str, File]) -> dict[str, bytes]:

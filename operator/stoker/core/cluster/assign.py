@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stoker.api.trainingjob import Priority
+from stoker.core.cluster import backoff
 from stoker.core.cluster.pool import Pool, PoolNode
+from stoker.core.cluster.stock import Kind, Stock, kinds_for, preference, stock_of
 from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
 
 Key = tuple[str, int]
@@ -18,19 +20,30 @@ TURN = "WaitingForTurn"
 _HIGHEST_FIRST: tuple[Priority, ...] = ("High", "Medium", "Low")
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Nodes to be added for a gang."""
+
+    key: Key
+    kind: str
+    count: int
+
+
 @dataclass(slots=True)
 class Assigned:
     """What came out. nodes: of each gang that is whole. waits: of each that is not. needed: nodes promised to gangs whose
-    other nodes are being brought, by name. saved: nodes kept for a gang whose other nodes have jobs. growth: nodes to be
-    added. first: the gangs that wait and have nodes kept, in order. behind: of the gangs that wait for their turn, whom
-    they wait behind. wanted: nodes that jobs have, are given, or come next to."""
+    other nodes are being brought, by name. saved: nodes kept for a gang whose other nodes have jobs or cannot be had.
+    growth: nodes to be added. first: the gangs that wait and have nodes kept, in order. behind: of the gangs that wait for their turn, whom
+    they wait behind. wanted: nodes that jobs have, are given, or come next to. unclaimed: nodes on their way that are
+    promised to nobody, by type."""
 
     nodes: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     waits: dict[Key, Wait] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
     saved: dict[Key, frozenset[str]] = field(default_factory=dict)
-    growth: int = 0
+    growth: list[Growth] = field(default_factory=list)
     wanted: int = 0
+    unclaimed: dict[str, int] = field(default_factory=dict)
     first: list[Key] = field(default_factory=list)
     behind: dict[Key, "_First"] = field(default_factory=dict)
 
@@ -43,18 +56,6 @@ class _First:
     demand: Demand
     nodes: int
     kept: bool
-
-
-@dataclass(slots=True)
-class _Stock:
-    """What is left of one kind of node while gangs are served. free: newest-freed last, so that pop() gives it. first:
-    the gang that everyone else waits behind."""
-
-    free: list[PoolNode]
-    preparing: list[PoolNode]
-    unseen: int = 0
-    room: int = 0
-    first: _First | None = None
 
 
 def in_order(
@@ -125,8 +126,10 @@ def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, .
     return kept
 
 
-def assign(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]]) -> Assigned:
-    """Serve every demand that has no nodes yet."""
+def assign(
+    view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], shut: Wait | None, now: float
+) -> Assigned:
+    """Serve every demand that has no nodes yet. shut: why none is served."""
     assigned = Assigned(nodes=dict(kept))
     bound = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound}
     running = Counter[str]()
@@ -141,19 +144,31 @@ def assign(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]]) -
         for demand in view.demands
         if (demand.uid, demand.attempt) not in kept and (demand.uid, demand.attempt) not in bound
     ]
+    if shut is not None:
+        assigned.waits = {(demand.uid, demand.attempt): shut for demand in wanting}
+        assigned.unclaimed = {
+            name: kind.coming for name, kind in _stock(view, pool, kept, now).kinds.items() if kind.coming
+        }
+        assigned.wanted = sum(running.values())
+        return assigned
     waiting = in_order(wanting, running, view.weights, view.first)
     if view.cluster.spec.provider.type == "External":
         _grant(view, waiting, assigned, running)
     else:
-        stocks = _stocks(view, pool, kept)
+        server = _Server(view, _stock(view, pool, kept, now), assigned, running, now)
         for demand in waiting:
-            _serve(view, stocks, demand, assigned, running)
+            server.serve(demand)
             key = (demand.uid, demand.attempt)
             if key in assigned.nodes or (assigned.first and assigned.first[-1] == key):
                 running[demand.namespace] += demand.count
+        assigned.unclaimed = {name: kind.coming for name, kind in server.stock.kinds.items() if kind.coming}
     assigned.wanted = sum(running.values())
     _line_up(view, wanting, assigned, running)
     return assigned
+
+
+def _stock(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], now: float) -> Stock:
+    return stock_of(view, pool, frozenset(name for nodes in kept.values() for name in nodes), now)
 
 
 def _line_up(view: ClusterView, wanting: Iterable[Demand], assigned: Assigned, running: Counter[str]) -> None:
@@ -194,104 +209,135 @@ def _grant(view: ClusterView, waiting: Iterable[Demand], assigned: Assigned, run
             first = _First(demand, running[demand.namespace], key in view.first)
 
 
-def _serve(
-    view: ClusterView, stocks: dict[str, _Stock], demand: Demand, assigned: Assigned, running: Counter[str]
-) -> None:
-    key = (demand.uid, demand.attempt)
-    kind = demand.instance_type or next((kind.name for kind in view.cluster.spec.instance_types), "")
-    stock = stocks.get(kind)
-    impossible = _impossible(view, demand)
-    if impossible is not None or stock is None:
-        assigned.waits[key] = impossible or _no_such_nodes(view, demand, kind)
-        return
-    if stock.first is not None:
-        assigned.behind[key] = stock.first
-        return
-    avoided = [node for node in stock.free if node.name in demand.avoid]
-    others = len(stock.free) - len(avoided) + len(stock.preparing) + stock.unseen + stock.room
-    if not avoided or others < demand.count:
-        _give(view, stock, demand, assigned, running)
-        return
-    stock.free = [node for node in stock.free if node.name not in demand.avoid]
-    _give(view, stock, demand, assigned, running)
-    stock.free = sorted((*avoided, *stock.free), key=_preference)
+@dataclass(slots=True)
+class _Server:
+    """Serves gangs one after the other from what is left. firsts: the gang behind which everyone waits, by type."""
+
+    view: ClusterView
+    stock: Stock
+    assigned: Assigned
+    running: Counter[str]
+    now: float
+    firsts: dict[str, _First] = field(default_factory=dict)
+
+    def serve(self, demand: Demand) -> None:
+        key = (demand.uid, demand.attempt)
+        waited = self.now - self.view.kept_since.get(key, self.now)
+        kinds = [self.stock.kinds[kind.name] for kind in kinds_for(self.view.cluster, demand, waited)]
+        impossible = _impossible(self.view, demand)
+        if impossible is not None or not kinds:
+            self.assigned.waits[key] = impossible or _no_such_nodes(self.view, demand, demand.instance_type or "")
+        elif kinds[0].type.name in self.firsts:
+            self.assigned.behind[key] = self.firsts[kinds[0].type.name]
+        else:
+            open_kinds = [kind for kind in kinds if kind.type.name not in self.firsts]
+            aside = self._set_aside(open_kinds, demand)
+            self._give(demand, open_kinds, waited)
+            for kind, nodes in aside:
+                kind.free = sorted((*nodes, *kind.free), key=preference)
+
+    def _set_aside(self, kinds: list[Kind], demand: Demand) -> list[tuple[Kind, list[PoolNode]]]:
+        """Take away the nodes that a gang could not use, of each kind of which there are or can be others."""
+        if not demand.avoid:
+            return []
+        aside = []
+        for kind in kinds:
+            avoided = [node for node in kind.free if node.name in demand.avoid]
+            room = 0 if kind.backoff is not None else self.stock.room
+            if avoided and len(kind.free) - len(avoided) + kind.coming + room >= demand.count:
+                kind.free = [node for node in kind.free if node.name not in demand.avoid]
+                aside.append((kind, avoided))
+        return aside
+
+    def _give(self, demand: Demand, kinds: list[Kind], waited: float) -> None:
+        """Nodes for the next in line: now, once they are there, or not before others have ended or can be had."""
+        key = (demand.uid, demand.attempt)
+        for kind in kinds:
+            if len(kind.free) >= demand.count:
+                self.assigned.nodes[key] = tuple(kind.free.pop().name for _ in range(demand.count))
+                return
+        for kind in kinds:
+            room = 0 if kind.backoff is not None else self.stock.room
+            if len(kind.free) + kind.coming + room >= demand.count:
+                self._reserve(kind, demand)
+                return
+        self._keep_waiting(demand, kinds, waited)
+
+    def _reserve(self, kind: Kind, demand: Demand) -> None:
+        """Keep free and booting nodes for a gang, and add the rest."""
+        key, count = (demand.uid, demand.attempt), demand.count
+        free = [kind.free.pop() for _ in range(min(len(kind.free), count))]
+        booting = [kind.preparing.pop() for _ in range(min(len(kind.preparing), count - len(free)))]
+        self.assigned.needed |= {node.name for node in (*free, *booting)}
+        missing = count - len(free) - len(booting)
+        unseen = min(kind.unseen, missing)
+        kind.unseen -= unseen
+        if growth := missing - unseen:
+            self.stock.room -= growth
+            self.assigned.growth.append(Growth(key, kind.type.name, growth))
+        self.assigned.waits[key] = _problem(self.view) or _booting(self.view, demand, len(free))
+        self.assigned.first.append(key)
+
+    def _keep_waiting(self, demand: Demand, kinds: list[Kind], waited: float) -> None:
+        """A gang that cannot become whole now: what is free is kept for it, so that smaller jobs do not starve it."""
+        view, key, own = self.view, (demand.uid, demand.attempt), kinds[0]
+        if view.cluster.spec.provider.type == "Static" and not _enough(view, demand, own):
+            self.assigned.waits[key] = _no_such_nodes(view, demand, demand.instance_type or "")
+            return
+        lacking = next((kind.backoff for kind in kinds if kind.backoff is not None), None)
+        missing = demand.count - max(len(kind.free) + kind.coming for kind in kinds)
+        if lacking is not None and missing <= self.stock.room:
+            # Nobody's end would help. Past its hold others may use what is there, or the pool would stand still.
+            self.assigned.waits[key] = backoff.wait_for(lacking, view.cluster.metadata.name)
+            self.assigned.first.append(key)
+            if waited < view.cluster.spec.scale_up.partial_hold_seconds:
+                self._save(key, [max(kinds, key=lambda kind: len(kind.free))])
+            return
+        self.assigned.waits[key] = _problem(view) or _full(view, demand)
+        # Where more may be added, whatever is there takes the room of what is wanted.
+        every = list(self.stock.kinds.values()) if view.machines is not None else [own]
+        first = _First(demand, self.running[demand.namespace], key in view.first)
+        self.firsts.update({kind.type.name: first for kind in every})
+        self._save(key, kinds if view.machines is not None else [own])
+        self.stock.room = 0
+        self.assigned.first.append(key)
+
+    def _save(self, key: Key, kinds: list[Kind]) -> None:
+        kept = [node.name for kind in kinds for node in (*kind.free, *kind.preparing)]
+        self.assigned.saved[key] = frozenset(kept)
+        for kind in kinds:
+            kind.free, kind.preparing, kind.unseen = [], [], 0
 
 
-def _give(view: ClusterView, stock: _Stock, demand: Demand, assigned: Assigned, running: Counter[str]) -> None:
-    """Nodes of one kind for the next in line: now, once they are there, or not before others have ended."""
-    key = (demand.uid, demand.attempt)
-    if len(stock.free) >= demand.count:
-        assigned.nodes[key] = tuple(stock.free.pop().name for _ in range(demand.count))
-        return
-    coming = len(stock.preparing) + stock.unseen
-    if len(stock.free) + coming + stock.room >= demand.count:
-        assigned.waits[key] = _reserve(view, stock, demand, assigned)
-        assigned.first.append(key)
-        return
-    if view.cluster.spec.provider.type == "Static" and not _enough(view, demand, stock):
-        assigned.waits[key] = _no_such_nodes(view, demand, demand.instance_type or "")
-        return
-    assigned.waits[key] = _problem(view) or _full(view, demand)
-    # The first in line keeps what is free until its gang is whole: a stream of small jobs must not starve it.
-    assigned.saved[key] = frozenset(node.name for node in (*stock.free, *stock.preparing))
-    stock.free, stock.preparing, stock.unseen, stock.room = [], [], 0, 0
-    stock.first = _First(demand, running[demand.namespace], key in view.first)
-    assigned.first.append(key)
-
-
-def _reserve(view: ClusterView, stock: _Stock, demand: Demand, assigned: Assigned) -> Wait:
-    """Keep free and booting nodes for a gang, and add the rest."""
-    free = [stock.free.pop() for _ in range(min(len(stock.free), demand.count))]
-    booting = [stock.preparing.pop() for _ in range(min(len(stock.preparing), demand.count - len(free)))]
-    assigned.needed |= {node.name for node in (*free, *booting)}
-    missing = demand.count - len(free) - len(booting)
-    unseen = min(stock.unseen, missing)
-    growth = missing - unseen
-    stock.unseen -= unseen
-    stock.room -= growth
-    assigned.growth += growth
+def _booting(view: ClusterView, demand: Demand, free: int) -> Wait:
     name = view.cluster.metadata.name
-    return _problem(view) or Wait(
+    return Wait(
         "NodesBooting",
-        f"waiting for {_nodes(demand.count)} of {name}: {len(free)} free, {demand.count - len(free)} being brought",
+        f"waiting for {_nodes(demand.count)} of {name}: {free} free, {demand.count - free} being brought",
         f"wait for them to boot; `kubectl describe computecluster {name}` shows the pool's state and problems",
     )
 
 
-def _stocks(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]]) -> dict[str, _Stock]:
-    taken = {name for nodes in kept.values() for name in nodes}
-    stocks = {kind.name: _Stock([], []) for kind in view.cluster.spec.instance_types}
-    for node in sorted(pool.nodes.values(), key=_preference):
-        stock = stocks.get(node.kind)
-        if stock is None or node.name in taken:
-            continue
-        if node.state == "Idle":
-            stock.free.append(node)
-        elif node.state == "Preparing":
-            stock.preparing.append(node)
-    if pool.replicas is not None and stocks:
-        only = next(iter(stocks.values()))
-        only.unseen = pool.unseen
-        only.room = max(0, view.cluster.spec.max_instances - pool.replicas)
-    return stocks
-
-
-def _preference(node: PoolNode) -> tuple[bool, float, str]:
-    """Nodes that were about to go first (so taken last), then by when they fell free: the newest is taken first, so
-    that the oldest can go."""
-    return node.leaving_since is None, node.free_since or 0.0, node.name
-
-
-def _enough(view: ClusterView, demand: Demand, stock: _Stock) -> bool:
+def _enough(view: ClusterView, demand: Demand, stock: Kind) -> bool:
     """Whether a static pool's usable nodes would do once every job on them has ended."""
     busy = {name for holding in view.holdings for name in holding.nodes if name in view.nodes}
     return len(stock.free) + len(stock.preparing) + len(busy) >= demand.count
 
 
-def _impossible(view: ClusterView, demand: Demand) -> Wait | None:
-    name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
+def closed(view: ClusterView) -> Wait | None:
+    """Why the pool takes no further job, whoever it is."""
+    name = view.cluster.metadata.name
     if view.cluster.metadata.deletion_timestamp is not None:
         return Wait("PoolDeleted", f"ComputeCluster/{name} is being deleted", "submit again to another one")
+    if view.cluster.spec.paused:
+        return Wait(
+            "PoolPaused", f"ComputeCluster/{name} is paused", "set spec.paused to false, or submit to another pool"
+        )
+    return None
+
+
+def _impossible(view: ClusterView, demand: Demand) -> Wait | None:
+    name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
     if demand.count <= most:
         return None
     return Wait(
@@ -347,9 +393,15 @@ def _precedence(view: ClusterView, first: _First, demand: Demand, nodes: int) ->
 
 def _problem(view: ClusterView) -> Wait | None:
     """What keeps the pool itself from growing, in its provider's words."""
+    name = view.cluster.metadata.name
+    if view.machines is not None:
+        if view.machines.problem is None:
+            return None
+        return Wait(
+            *view.machines.problem, f"see spec.provider of ComputeCluster/{name}, and what the operator may do there"
+        )
     if view.cluster.spec.provider.type != "Scale":
         return None
-    name = view.cluster.metadata.name
     if view.scale is None:
         return Wait("WaitingForPool", f"the replicas of {name} are being read", "wait, this takes seconds")
     if view.scale.problem is None:

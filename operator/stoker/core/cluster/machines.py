@@ -67,3 +67,16 @@ class LaunchFailure:
     message: str
     at: float
     launched: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What one pass over a pool of machines leaves for the next, in memory.
+
+    given: when each open order was last given, by its token. listed: how many machines the provider had, and when: the
+    last list that was not suddenly short. bare: since when nodes have had no machine, by name.
+    """
+
+    given: tuple[tuple[str, float], ...] = ()
+    listed: tuple[int, float] = (0, 0.0)
+    bare: tuple[tuple[str, float], ...] = ()

@@ -38,12 +38,14 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
         freed_at=made.freed_at,
         kept_since=made.kept_since,
         rhythm=made.rhythm,
+        meter=made.meter,
+        past=made.orders.past if made.orders is not None else view.past,
     )
 
 
 def _adopt(view: ClusterView, pool: Pool) -> tuple[Action, ...]:
     """Label and taint for nodes of a scalable pool that lack them; nodes that the user brought stay as they are."""
-    if view.cluster.spec.provider.type != "Scale":
+    if view.cluster.spec.provider.type != "Scale" and view.machines is None:
         return ()
     name = view.cluster.metadata.name
     return tuple(

@@ -1,16 +1,18 @@
 """What is seen of a pool: each node's state, and how many nodes are promised but not there yet."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from stoker.api import names
 from stoker.api.computecluster import ComputeCluster, InstanceType
 from stoker.api.kube import KubeCondition, Node
 from stoker.core import times, units
+from stoker.core.cluster.machines import Machine
 from stoker.core.cluster.view import ClusterView
 
-State = Literal["Idle", "Running", "Preparing", "Unusable", "Leaving"]
+State = Literal["Idle", "Running", "Preparing", "Unusable", "Leaving", "Preempted"]
 
 #: A node whose readiness changed no later than this after it appeared was never ready, in seconds.
 BOOT_SETTLES = 60.0
@@ -25,7 +27,8 @@ class PoolNode:
     kind: name of its instance type. free_since: when it lost its last job or became ready, in seconds since the epoch;
     None for a node with a job or without readiness. leaving_since: when it was tainted to go. marked: the replicas that
     its deletion mark names. counted_out: the pool's replicas no longer count it; it goes, whatever we do. problem: what
-    is wrong with it: a reason and a message. ready_by: when a node that boots counts as unusable.
+    is wrong with it: a reason and a message. ready_by: when a node that boots counts as unusable. machine: what it is at
+    a provider of single machines, by id; empty where it is none.
     """
 
     name: str
@@ -38,16 +41,28 @@ class PoolNode:
     counted_out: bool = False
     problem: tuple[str, str] | None = None
     ready_by: float | None = None
+    machine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The nodes of a pool. replicas: what its scalable object wants, None where there is none or it cannot be read.
-    unseen: nodes that are wanted and have no Node yet."""
+    """The nodes of a pool.
+
+    replicas: how many nodes there are or will be: what its scalable object wants, or the provider's machines and those
+    that were ordered; None where there is neither or it cannot be read. coming: nodes that have no Node yet, by type.
+    astray: machines that have had no Node for too long. bare: nodes whose machine has gone.
+    """
 
     nodes: Mapping[str, PoolNode]
     replicas: int | None
-    unseen: int
+    coming: Mapping[str, int] = field(default_factory=dict)
+    astray: tuple[Machine, ...] = ()
+    bare: tuple[str, ...] = ()
+
+    @property
+    def unseen(self) -> int:
+        """Nodes that are wanted and have no Node yet."""
+        return sum(self.coming.values())
 
     def of(self, *states: State) -> list[PoolNode]:
         return [node for node in self.nodes.values() if node.state in states]
@@ -58,12 +73,55 @@ def see(view: ClusterView, in_use: frozenset[str], held: frozenset[str], now: fl
     deleted."""
     scale = view.scale if view.cluster.spec.provider.type == "Scale" else None
     replicas = scale.replicas if scale is not None and scale.problem is None else None
+    machines, going = machines_by_node(view), terminating(view.cluster)
     nodes = {
-        name: _node(view, node, replicas, _held(node, name in in_use, name in held), now)
+        name: _node(
+            view, node, _held(node, name in in_use, name in held), replicas, _at(machines.get(name), going), now
+        )
         for name, node in sorted(view.nodes.items())
     }
+    if view.machines is not None:
+        return _of_machines(view, nodes, frozenset(one.id for one in machines.values()), now)
     counted = sum(1 for node in nodes.values() if not node.counted_out)
-    return Pool(nodes, replicas, max(0, replicas - counted) if replicas is not None else 0)
+    unseen = max(0, replicas - counted) if replicas is not None else 0
+    return Pool(nodes, replicas, {view.cluster.spec.instance_types[0].name: unseen} if unseen else {})
+
+
+def machines_by_node(view: ClusterView) -> Mapping[str, Machine]:
+    """The provider's machines that have a Node, by its name: as the provider says, or by the Node's label."""
+    if view.machines is None:
+        return {}
+    labels = {node.metadata.labels.get(names.LABEL_MACHINE): name for name, node in view.nodes.items()}
+    found = ((one.node or labels.get(one.id, ""), one) for one in view.machines.machines)
+    return {name: one for name, one in found if name in view.nodes}
+
+
+def _of_machines(view: ClusterView, nodes: Mapping[str, PoolNode], joined: frozenset[str], now: float) -> Pool:
+    """joined: machines that have a Node, by id."""
+    assert view.machines is not None, "asked only of a pool of machines"
+    if view.machines.problem is not None:
+        return Pool(nodes, None)
+    patience = view.cluster.spec.scale_up.ready_seconds
+    going = terminating(view.cluster)
+    there = [one for one in view.machines.machines if one.state in ("Booting", "Running") and one.id not in going]
+    waited = [one for one in there if one.id not in joined]
+    coming = Counter(one.instance_type for one in waited if now < one.launched_at + patience)
+    listed = Counter(one.token for one in view.machines.machines)
+    failed = {failure.token for failure in view.launch_failures}
+    for intent in view.cluster.status.intents:
+        if intent.kind == "Launch" and intent.token not in failed:
+            coming[intent.instance_type] += max(0, intent.count - listed[intent.token])
+    bare = tuple(name for name, node in nodes.items() if not node.machine)
+    counted = sum(1 for node in nodes.values() if node.machine and not node.counted_out and node.state != "Preempted")
+    return Pool(
+        nodes, counted + coming.total(), +coming,
+        tuple(one for one in waited if now >= one.launched_at + patience), bare,
+    )  # fmt: skip
+
+
+def terminating(cluster: ComputeCluster) -> frozenset[str]:
+    """Machines whose end has been decided, by id."""
+    return frozenset(one for intent in cluster.status.intents if intent.kind == "Terminate" for one in intent.ids)
 
 
 def kind_of(node: Node, cluster: ComputeCluster) -> InstanceType | None:
@@ -95,16 +153,26 @@ def _held(node: Node, in_use: bool, held: bool) -> bool:
     return in_use or (held and ready == "True")
 
 
-def _node(view: ClusterView, node: Node, replicas: int | None, held: bool, now: float) -> PoolNode:
+def _at(machine: Machine | None, going: frozenset[str]) -> Machine | None:
+    """A machine as it is once what was decided is done."""
+    return replace(machine, state="Terminating") if machine is not None and machine.id in going else machine
+
+
+def _node(
+    view: ClusterView, node: Node, held: bool, replicas: int | None, machine: Machine | None, now: float
+) -> PoolNode:
     name = node.metadata.name
-    kind = kind_of(node, view.cluster)
+    kind = _type_of(view, node, machine)
     since, marked = _leaving_since(node), _marked(view, node)
     counted_out = marked is not None and replicas is not None and marked > replicas
     counted_out = counted_out or node.metadata.deletion_timestamp is not None
-    trouble, ready_by = _trouble(node, kind, view.cluster.spec.scale_up.ready_seconds, now)
+    counted_out = counted_out or (machine is not None and machine.state == "Terminating")
+    trouble, ready_by = _bare(view, name, machine) or _trouble(view, node, kind, now)
     state: State
     if counted_out:
         state = "Leaving"
+    elif machine is not None and machine.state == "Preempted":
+        state = "Preempted"
     elif held:
         state = "Running"
     elif trouble is None:
@@ -115,15 +183,30 @@ def _node(view: ClusterView, node: Node, replicas: int | None, held: bool, now: 
     return PoolNode(
         name, node, kind.name if kind else "", state, free_since, since, marked, counted_out,
         trouble if state in ("Unusable", "Running") else None, ready_by if state == "Preparing" else None,
+        machine.id if machine is not None else "",
     )  # fmt: skip
 
 
+def _type_of(view: ClusterView, node: Node, machine: Machine | None) -> InstanceType | None:
+    told = machine.instance_type if machine is not None else ""
+    named = next((kind for kind in view.cluster.spec.instance_types if kind.name == told), None)
+    return named or kind_of(node, view.cluster)
+
+
+def _bare(view: ClusterView, name: str, machine: Machine | None) -> tuple[tuple[str, str], None] | None:
+    """A Node that no machine stands behind, where the provider could be asked."""
+    if view.machines is None or view.machines.problem is not None or machine is not None:
+        return None
+    return ("NodeWithoutMachine", f"node {name} is none of the provider's machines any more; it is removed"), None
+
+
 def _trouble(
-    node: Node, kind: InstanceType | None, patience: float, now: float
+    view: ClusterView, node: Node, kind: InstanceType | None, now: float
 ) -> tuple[tuple[str, str] | None, float | None]:
-    """Why a node cannot take a job, and until when it may still be booting: `patience` after it appeared."""
+    """Why a node cannot take a job, and until when it may still be booting."""
+    spec = view.cluster.spec
     name, created = node.metadata.name, times.seconds(node.metadata.creation_timestamp)
-    boots_until = (created if created is not None else now) + patience
+    boots_until = (created if created is not None else now) + spec.scale_up.ready_seconds
     booting = boots_until if now < boots_until else None
     if node.spec.unschedulable:
         return ("NodeCordoned", f"node {name} is cordoned; `kubectl uncordon {name}` gives it back"), None
@@ -144,6 +227,8 @@ def _trouble(
         # Device plugins register late: a reason to wait, not for a second node.
         message = f"node {name} offers less than type {kind.name} promises: {missing}"
         return ("InstanceTypeOverstated", message), booting
+    if late := [name for name in spec.ready_resources if not units.parse(node.status.allocatable.get(name, "0"))]:
+        return ("ResourceMissing", f"node {name} does not show {', '.join(late)} of the pool's readyResources"), booting
     return None, None
 
 

@@ -4,8 +4,11 @@ A node goes in three looks: tainted, so that nothing new lands on it; looked at 
 least 5 s later; then marked as the one to go while the replicas are lowered.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stoker.core.cluster import backoff
+from stoker.core.cluster.assign import Growth
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.view import ClusterView
 from stoker.core.plan import Action, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
@@ -24,7 +27,7 @@ class Resize:
 
 
 def resize(
-    view: ClusterView, pool: Pool, needed: frozenset[str], growth: int, idle_seconds: float, now: float
+    view: ClusterView, pool: Pool, needed: frozenset[str], growth: Sequence[Growth], idle_seconds: float, now: float
 ) -> Resize:
     """One decision: grow for the gangs that wait, or let go what has been idle for long enough.
 
@@ -32,15 +35,17 @@ def resize(
     """
     if pool.replicas is None:
         return Resize(replicas=len(pool.nodes))
-    free = _free(view, pool, needed)
-    going = _going(view, pool, free, idle_seconds, now)
-    wake_at = _wake(pool, free, idle_seconds, now)
+    free = free_nodes(view, pool, needed)
+    # While its machines are replaced, the object lets go of old ones first, whichever we mean.
+    rollout = view.scale is not None and view.scale.rollout
+    going = [] if rollout else going_nodes(view, pool, free, idle_seconds, now)
+    wake_at = wake_of(pool, free, idle_seconds, now)
     keeping = tuple(
         KeepNode(view.cluster.metadata.name, node.name)
         for node in pool.nodes.values()
         if node.leaving_since is not None and not node.counted_out and node.name not in going
     )
-    wanted = _grown(view, pool, growth)
+    wanted = _grown(view, pool, growth, now)
     if wanted > pool.replicas:
         scale = ScaleTo(view.cluster.metadata.name, pool.replicas, wanted)
         return Resize((*keeping, scale), wanted, wake_at)
@@ -48,18 +53,41 @@ def resize(
     return Resize((*keeping, *leaving), lowered, wake_at)
 
 
-def _grown(view: ClusterView, pool: Pool, growth: int) -> int:
+def _grown(view: ClusterView, pool: Pool, growth: Sequence[Growth], now: float) -> int:
     """The replicas that gangs and minInstances ask for, within maxInstances; never lower than now."""
     assert pool.replicas is not None, "asked only of a pool whose replicas are known"
     spec = view.cluster.spec
-    wanted = min(max(pool.replicas + growth, spec.min_instances), spec.max_instances)
+    paced_growth = sum(one.count for one in paced(view, pool, growth, now))
+    wanted = min(pool.replicas + paced_growth, spec.max_instances)
     # A node that was counted out is told by its mark being above the replicas. Growing past a mark while that node
     # still stands would make it look as if it were yet to be counted out.
     marks = [node.marked for node in pool.nodes.values() if node.counted_out and node.marked is not None]
     return max(pool.replicas, min([wanted, *(mark - 1 for mark in marks)]))
 
 
-def _going(view: ClusterView, pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> list[str]:
+def paced(view: ClusterView, pool: Pool, growth: Sequence[Growth], now: float) -> list[Growth]:
+    """What may be asked for now of what gangs and minInstances miss: as much as may boot at a time."""
+    spec = view.cluster.spec
+    assert pool.replicas is not None, "asked only of a pool whose size is known"
+    missing = spec.min_instances - pool.replicas - sum(one.count for one in growth)
+    stands = view.cluster.status.backoff
+    kind = next((one.name for one in spec.instance_types if not backoff.standing(stands, one, now)), None)
+    # One by one: what nobody waits for may come in parts.
+    least = [Growth(("", 0), kind, 1)] * max(0, missing) if kind else []
+    most = spec.scale_up.max_parallel
+    if most is None:
+        return [*growth, *least]
+    booting = pool.unseen + len(pool.of("Preparing"))
+    found = []
+    for one in (*growth, *least):
+        # A gang's nodes come together or not at all; more than may boot at a time, once nothing else boots.
+        if booting + one.count <= most or not booting:
+            found.append(one)
+            booting += one.count
+    return found
+
+
+def going_nodes(view: ClusterView, pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> list[str]:
     """Those of the free nodes that may go now, by name: unusable ones first, then the longest idle."""
     counted = [node for node in pool.nodes.values() if not node.counted_out]
     surplus = len(counted) + pool.unseen - view.cluster.spec.max_instances
@@ -90,7 +118,8 @@ def _leave(view: ClusterView, pool: Pool, going: list[PoolNode], now: float) -> 
     return (*first, *marks, ScaleTo(cluster, replicas, lowered)), lowered
 
 
-def _free(view: ClusterView, pool: Pool, needed: frozenset[str]) -> list[PoolNode]:
+def free_nodes(view: ClusterView, pool: Pool, needed: frozenset[str]) -> list[PoolNode]:
+    """Nodes that nobody has, is promised, or has pods on."""
     return [
         node
         for node in pool.of("Idle", "Unusable")
@@ -102,7 +131,8 @@ def _leaving_order(node: PoolNode) -> tuple[bool, float, str]:
     return node.state != "Unusable", node.free_since or 0.0, node.name
 
 
-def _wake(pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> float | None:
+def wake_of(pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> float | None:
+    """When the next node is due for its next look."""
     moments = [node.free_since + idle_seconds for node in free if node.free_since is not None]
     moments += [n.leaving_since + LAST_LOOK_AFTER for n in pool.nodes.values() if n.leaving_since is not None]
     return min((moment for moment in moments if moment > now), default=None)

@@ -3,10 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping
 
+import msgspec
+
 from stoker.api.computecluster import ComputeClusterStatus, LearnedIdle, NodeCounts, Problem
 from stoker.core import times
-from stoker.core.cluster import learned
+from stoker.core.cluster import learned, usage
 from stoker.core.cluster.assign import Assigned
+from stoker.core.cluster.backoff import wait_for
 from stoker.core.cluster.decide import Decision
 from stoker.core.cluster.pool import Pool, kind_of, shortfall
 from stoker.core.cluster.view import ClusterView
@@ -31,9 +34,10 @@ def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> Comp
         preparing=states["Preparing"] + max(0, replicas - counted),
         unusable=states["Unusable"],
         leaving=states["Leaving"],
+        preempted=states["Preempted"],
     )
     metadata = view.cluster.metadata
-    return ComputeClusterStatus(
+    status = ComputeClusterStatus(
         observed_generation=metadata.generation,
         conditions=stamped(_facts(view), view.cluster.status.conditions, metadata.generation, now),
         allocation_state="Resizing" if replicas != counted or counts.preparing or counts.leaving else "Steady",
@@ -41,9 +45,23 @@ def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> Comp
         target_nodes=running if external else replicas,
         nodes=counts,
         waiting_jobs=_waiting(assigned),
-        problems=_problems(view, pool, now),
+        problems=_problems(view, pool, made, now),
+        intents=made.orders.intents if made.orders is not None else (),
+        launches=made.orders.launches if made.orders is not None else 0,
+        backoff=made.orders.backoff if made.orders is not None else (),
         learned=_learned(view, made, now),
+        usage=view.cluster.status.usage,
     )
+    # Hours go on for ever: by themselves they are no reason for a write each second.
+    if status == view.cluster.status and not _usage_is_old(view, made, now):
+        return status
+    return msgspec.structs.replace(status, usage=usage.shown(made.meter))
+
+
+def _usage_is_old(view: ClusterView, made: Decision, now: float) -> bool:
+    kept = view.cluster.status.usage
+    told = times.seconds(kept.at) if kept is not None else None
+    return told is None or (made.meter.rates.nodes > 0 and now >= told + usage.SHOWN_EVERY)
 
 
 def _learned(view: ClusterView, made: Decision, now: float) -> LearnedIdle | None:
@@ -66,6 +84,9 @@ def _learned(view: ClusterView, made: Decision, now: float) -> LearnedIdle | Non
 def _facts(view: ClusterView) -> Mapping[str, Fact]:
     if view.cluster.metadata.deletion_timestamp is not None:
         return kstatus(False, "Deleting", "no new job is given nodes")
+    if view.machines is not None:
+        problem = view.machines.problem
+        return kstatus(True, "Ready") if problem is None else kstatus(False, *problem)
     if view.cluster.spec.provider.type != "Scale":
         return kstatus(True, "Ready")
     if view.scale is None:
@@ -80,11 +101,16 @@ def _waiting(assigned: Assigned) -> dict[str, int]:
     return dict(sorted(counts.most_common(_MOST_REASONS)))
 
 
-def _problems(view: ClusterView, pool: Pool, now: float) -> tuple[Problem, ...]:
+def _problems(view: ClusterView, pool: Pool, made: Decision, now: float) -> tuple[Problem, ...]:
     """The oldest problems; `since` stays while a problem does."""
     found = [node.problem for node in pool.nodes.values() if node.problem is not None]
+    found += _of_machines(view, pool, made)
+    if (told := usage.used_up(view.cluster, made.meter)) is not None:
+        found.append(told)
     if view.scale is not None and view.scale.problem is not None:
         found.insert(0, view.scale.problem)
+    if view.scale is not None and view.scale.rollout:
+        found.append(("RolloutUnderWay", view.scale.rollout))
     for name, node in pool.nodes.items():
         kind = kind_of(node.node, view.cluster)
         lacking = shortfall(node.node, kind) if kind and node.state in ("Idle", "Running") else ""
@@ -100,3 +126,21 @@ def _problems(view: ClusterView, pool: Pool, now: float) -> tuple[Problem, ...]:
         for reason, message in dict.fromkeys(found)
     ]  # fmt: skip
     return tuple(sorted(problems, key=lambda problem: (problem.since, problem.message))[:_MOST_PROBLEMS])
+
+
+def _of_machines(view: ClusterView, pool: Pool, made: Decision) -> list[tuple[str, str]]:
+    """What is wrong with a pool of machines beside its nodes."""
+    if view.machines is None or made.orders is None:
+        return []
+    found = [view.machines.problem] if view.machines.problem is not None else []
+    found += view.machines.warnings
+    found += [made.orders.halted] if made.orders.halted is not None else []
+    for entry in made.orders.backoff:
+        wait = wait_for(entry, view.cluster.metadata.name)
+        found.append((wait.reason, f"{entry.instance_type} ({entry.tier}): {entry.code}: {entry.message}; {wait.fix}"))
+    patience = view.cluster.spec.scale_up.ready_seconds
+    found += [
+        ("MachineNeverJoined", f"machine {one.id} was no node after {patience} s and is ended; see its boot log")
+        for one in pool.astray
+    ]
+    return found

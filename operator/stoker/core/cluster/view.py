@@ -7,7 +7,7 @@ from stoker.api.computecluster import ComputeCluster, ComputeClusterStatus
 from stoker.api.kube import Node
 from stoker.api.trainingjob import Priority
 from stoker.core.cluster.learned import Rhythm
-from stoker.core.cluster.machines import LaunchFailure, MachinesView
+from stoker.core.cluster.machines import LaunchFailure, MachinesView, Past
 from stoker.core.plan import Plan
 
 
@@ -49,10 +49,36 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ScaleView:
-    """What the pool's scalable object says: replicas wanted and there, or why it cannot be read."""
+    """What the pool's scalable object says: replicas wanted and there, or why it cannot be read. rollout: what is under
+    way that could take another node than the one we mean; until it ends none is removed. Empty: nothing."""
 
     replicas: int = 0
     problem: tuple[str, str] | None = None
+    rollout: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a pool uses at a moment: nodes in all, of them idle and booting, and their price an hour."""
+
+    nodes: int = 0
+    idle: int = 0
+    booting: int = 0
+    price: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What a pool has used until `at`, in node-seconds and money; today: of that day. rates: since then."""
+
+    at: float
+    nodes: float = 0.0
+    idle: float = 0.0
+    booting: float = 0.0
+    cost: float = 0.0
+    today_nodes: float = 0.0
+    today_cost: float = 0.0
+    rates: Rates = field(default_factory=Rates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +92,8 @@ class ClusterView:
     attempt) of those for which the last plan kept nodes, in its order; kept_since: since when, for each of them. rhythm: how
     the pool's jobs come and go; None: read from the status what it keeps. weights: by namespace, what its Workspace says;
     missing: 1. machines: what a provider of single machines lists; None on a pool of another kind. launch_failures: the
-    last answer to each launch that failed, by its token, until its intent has gone from the status.
+    last answer to each launch that failed, by its token, until its intent has gone from the status. past: what the last
+    pass over such a pool left. meter: what the pool has used; None: read from the status what it keeps.
     """
 
     cluster: ComputeCluster
@@ -82,6 +109,8 @@ class ClusterView:
     weights: Mapping[str, int] = field(default_factory=dict)
     machines: MachinesView | None = None
     launch_failures: tuple[LaunchFailure, ...] = ()
+    past: Past = field(default_factory=Past)
+    meter: Meter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +127,8 @@ class ClusterPlan:
     """What to do with the pool, and which jobs get which nodes.
 
     assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
-    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm: to be kept for the next view.
+    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm, past, meter: to be kept for the
+    next view.
     """
 
     plan: Plan[ComputeClusterStatus]
@@ -108,3 +138,5 @@ class ClusterPlan:
     first: tuple[tuple[str, int], ...] = ()
     kept_since: Mapping[tuple[str, int], float] = field(default_factory=dict)
     rhythm: Rhythm = field(default_factory=Rhythm)
+    past: Past = field(default_factory=Past)
+    meter: Meter | None = None

@@ -11,7 +11,7 @@ PODS_EXPECTED = 3.0
 #: A pod without a node for so long is told of, in seconds.
 NODE_EXPECTED = 10.0
 _PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_LOG = "`stoker env logs` or `stoker logs JOB --build` shows the log"
+_LOG = "`stoker env logs NAME` or `stoker logs JOB --build` shows the log"
 #: What to do about each reason that a builder gives.
 _FIXES = {
     "CondaUnsatisfiable": "change the named line of the conda packages, or a channel",

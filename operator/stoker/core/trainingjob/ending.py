@@ -13,7 +13,7 @@ from stoker.core.record import Ending, RankEnd
 from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, POD_LOST, Attempt, Rank, condition, container
 from stoker.core.trainingjob.lacking import words_of
 from stoker.core.trainingjob.preparation import timeout_seconds
-from stoker.core.trainingjob.seen import PULL_PATIENCE, QUEUE_TIMED_OUT, Seen
+from stoker.core.trainingjob.seen import PODS_REJECTED, PULL_PATIENCE, QUEUE_TIMED_OUT, Seen
 
 #: Signals that people meet, by number.
 _SIGNALS = {2: "SIGINT", 6: "SIGABRT", 7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
@@ -281,9 +281,16 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
         "SchedulerDisagrees": "the scheduler would not place its pods on the nodes that it was given",
         QUEUE_TIMED_OUT: queue_words(seen),
         "ImagePullFailed": "a node could not pull the image",
+        PODS_REJECTED: f"the API server refused its pods for {times.duration(PULL_PATIENCE)}{_refusal(seen)}",
     }
     lacked = words_of(seen.view.job, reason, times.duration(PULL_PATIENCE))
     return reason, words.get(reason) or lacked or f"the attempt was ended: {reason}"
+
+
+def _refusal(seen: Seen) -> str:
+    """In its words, as far as they were shown."""
+    shown = seen.view.job.status.waiting
+    return f": {shown.message.partition(': ')[2]}" if shown is not None and shown.reason == PODS_REJECTED else ""
 
 
 def _pod_reason(pod: Pod | None) -> str:

@@ -133,7 +133,8 @@ def _queue_wake(seen: Seen) -> float | None:
 
 def _wants_nodes(seen: Seen) -> bool:
     waits_for_nothing_else = seen.obstacle is None and seen.preparation.ready
-    between = seen.suspend or seen.queue_timed_out or seen.backing_off or bool(seen.leftovers)
+    refused = seen.post_refused is not None
+    between = refused or seen.suspend or seen.queue_timed_out or seen.backing_off or bool(seen.leftovers)
     return not (seen.finished or seen.cancel or between) and seen.attempt is None and waits_for_nothing_else
 
 

@@ -9,6 +9,7 @@ from stoker.api import names
 from stoker.api.kube import BatchJob, Pod
 from stoker.api.trainingjob import FINISHED, AttemptStatus
 from stoker.core import times
+from stoker.core.plan import Posted, Refused, Unavailable
 from stoker.core.trainingjob import attempts
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.lacking import lacking
@@ -27,6 +28,8 @@ MOST_DISAGREEMENTS = 3
 EVICTED_LATELY = 60.0
 #: How a run ends that waited for nodes too long.
 QUEUE_TIMED_OUT = "QueueTimedOut"
+#: Why a run waits, or an attempt was ended: the API server refuses its Job, or its pods.
+PODS_REJECTED = "PodsRejected"
 #: The shortest and the longest wait before a failure of the user's own is tried again; each doubles the one before.
 SHORTEST_BACK_OFF, LONGEST_BACK_OFF = 10.0, 300.0
 _PULL_FAILURES = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
@@ -113,6 +116,16 @@ class Seen:
         return self.placement.granted and len(self.placement.nodes) in (0, self.ranks)
 
     @property
+    def post_refused(self) -> Refused | Unavailable | None:
+        """The API server's no to the next attempt's Job or Service, until it says yes."""
+        if self.attempt is not None:
+            return None
+        metadata = self.view.job.metadata
+        name = names.child_name(metadata.name, metadata.uid, self.next_attempt)
+        answers = (self.view.answers.get(Posted(kind, metadata.namespace, name)) for kind in ("Service", "Job"))
+        return next((answer for answer in answers if isinstance(answer, Refused | Unavailable)), None)
+
+    @property
     def deadline(self) -> float | None:
         """When the attempt is ended from outside: launch ends the command at the timeout, this is for pods that never
         get there. None once every command has ended: saving has an end of its own, limits.saveStallSeconds, and a store
@@ -174,6 +187,8 @@ class Seen:
             return QUEUE_TIMED_OUT
         if self.misplaced_at is not None and self.now >= self.misplaced_at:
             return attempts.DISAGREES
+        if self.pods_refused_at is not None and self.now >= self.pods_refused_at + PULL_PATIENCE:
+            return PODS_REJECTED
         unpullable, lack = self.pull_failed_at, self.lack
         if unpullable is not None and self.now >= unpullable + PULL_PATIENCE:
             return "ImagePullFailed"
@@ -227,6 +242,19 @@ class Seen:
         lack, told = self.lack, self.view.job.status.waiting
         since = times.seconds(told.since) if lack and told and told.reason == lack.reason else None
         return self.now if since is None else since
+
+    @property
+    def pods_refused_at(self) -> float | None:
+        """Since when pods of the open attempt are refused, None if none is: the child's start, for events do not last."""
+        attempt = self.attempt
+        if (
+            attempt is None
+            or attempt.child is None
+            or not any(event.reason == "FailedCreate" for event in self.view.events)
+        ):
+            return None
+        missing = any(rank.pod is None and rank.started is None and not rank.done for rank in attempt.ranks)
+        return attempt.created if missing else None
 
     @property
     def pull_failed_at(self) -> float | None:

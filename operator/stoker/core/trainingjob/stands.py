@@ -108,6 +108,10 @@ def not_prepared(seen: Seen) -> bool:
     return not seen.preparation.ready
 
 
+def child_refused(seen: Seen) -> bool:
+    return seen.post_refused is not None
+
+
 def nodes_granted(seen: Seen) -> bool:
     return seen.granted
 
@@ -136,6 +140,7 @@ STANDS: tuple[Stand, ...] = (
     Stand("Clearing", "Queued", former_child_stands, then=steps.clear),
     Stand("Hindered", "Pending", only_the_user_can_mend, then=steps.prepare),
     Stand("Preparing", "Preparing", not_prepared, then=steps.prepare),
+    Stand("Refused", "Pending", child_refused, then=steps.try_child),
     Stand("Granted", "Starting", nodes_granted, then=steps.create_child),
     Stand("Queued", "Queued", ready_but_no_nodes, then=steps.wait),
 )

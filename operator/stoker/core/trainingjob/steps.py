@@ -1,7 +1,7 @@
 """What to do in each stand: actions, and when to look again. What a step says is done by nobody here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stoker.api import names
@@ -176,7 +176,8 @@ def watch(seen: Seen) -> Step:
     pulled = seen.pull_failed_at
     patience = pulled + PULL_PATIENCE if pulled is not None else None
     lacking = seen.lacking_since + PULL_PATIENCE if seen.lack is not None else None
-    wakes = (starting, patience, lacking, seen.misplaced_at, seen.deadline, _pods_wake(seen, attempt))
+    refused = seen.pods_refused_at + PULL_PATIENCE if seen.pods_refused_at is not None else None
+    wakes = (starting, patience, lacking, refused, seen.misplaced_at, seen.deadline, _pods_wake(seen, attempt))
     return Step(wake_at=times.earliest(*wakes))
 
 
@@ -188,6 +189,14 @@ def prepare(seen: Seen) -> Step:
 def wait(seen: Seen) -> Step:
     """The pool's plan has been told by the job's demand; it answers with a placement."""
     return Step()
+
+
+def try_child(seen: Seen) -> Step:
+    """Ask again whether the child would be taken, without nodes: what may never be taken must not hold any."""
+    made = create_child(seen)
+    return replace(
+        made, actions=tuple(replace(one, trial=True) if isinstance(one, Create) else one for one in made.actions)
+    )
 
 
 def create_child(seen: Seen) -> Step:

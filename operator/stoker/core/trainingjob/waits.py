@@ -8,14 +8,20 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from stoker.api import names
 from stoker.core import times
-from stoker.core.plan import Answer, Posted, Refused, ResultWritten, Unavailable
+from stoker.core.plan import Answer, Refused, ResultWritten, Unavailable
 from stoker.core.trainingjob import attempts, ending
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.obstacles import Wait
 from stoker.core.trainingjob.preparation import Need
-from stoker.core.trainingjob.seen import PULL_PATIENCE, QUEUE_TIMED_OUT, SCHEDULER_PATIENCE, Seen, pull_failure
+from stoker.core.trainingjob.seen import (
+    PODS_REJECTED,
+    PULL_PATIENCE,
+    QUEUE_TIMED_OUT,
+    SCHEDULER_PATIENCE,
+    Seen,
+    pull_failure,
+)
 
 Policy = Callable[[Seen], Wait | None]
 
@@ -150,12 +156,8 @@ def preparing(seen: Seen) -> Wait | None:
 
 def post_refused(seen: Seen) -> Wait | None:
     """The API server's words when it refuses the child itself, or its Service."""
-    metadata = seen.view.job.metadata
-    name = names.child_name(metadata.name, metadata.uid, seen.next_attempt)
-    answers = (seen.view.answers.get(Posted(kind, metadata.namespace, name)) for kind in ("Service", "Job"))
-    refused = next((answer for answer in answers if isinstance(answer, Refused | Unavailable)), None)
-    fix = "change the quota or policy of the namespace; creation is tried again"
-    return _answered(refused, "PodsRejected", "ApiServerUnavailable", "the pods", fix)
+    fix = "change the quota or policy of the namespace; it is tried again, and no node is held meanwhile"
+    return _answered(seen.post_refused, PODS_REJECTED, "ApiServerUnavailable", "the pods", fix)
 
 
 def nodes_granted(seen: Seen) -> Wait | None:
@@ -224,10 +226,12 @@ def pods_rejected(seen: Seen) -> Wait | None:
     if failed:
         newest = max(failed, key=lambda event: (event.metadata.creation_timestamp, event.message))
         return Wait(
-            "PodsRejected",
+            PODS_REJECTED,
             # Each try has a pod name of its own; the words stay the same.
-            f"the API server refuses the pods: {re.sub(_POD_NAME, 'pods', newest.message)}",
-            "change the quota or policy of the namespace, or submit again with what it allows; creation is tried again",
+            f"the API server refuses the pods: {re.sub(_POD_NAME, 'pods', newest.message)}; the attempt ends {_PATIENCE} "
+            "after its start",
+            "make what the message misses, change the quota or policy of the namespace, or submit again with what it "
+            "allows; creation is tried again",
             yours=True,
         )
     if attempt.created is not None and seen.now >= attempt.created + PODS_EXPECTED:

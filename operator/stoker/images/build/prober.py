@@ -11,7 +11,8 @@ from stoker.images.build.record import EMPTY_TYPE
 from stoker.images.bytes import Feed
 from stoker.images.client import RegistryClient
 from stoker.images.compose import MANIFEST_TYPE, BaseImage, sha256
-from stoker.images.probe import PROBE_TYPE, Findings, Probe, conclude, probe_key
+from stoker.images.failure import BuildFailed
+from stoker.images.probe import BROKEN, PROBE_TYPE, Findings, Probe, conclude, probe_key
 from stoker.images.transfer import push_bytes
 
 _KEY = "dev.stoker.probe-key"
@@ -31,7 +32,11 @@ async def probe_base(
     loop = asyncio.get_running_loop()
     for layer in base.layers:
         stream = client.stream_blob(base.place, layer.digest)
-        await asyncio.to_thread(findings.read, io.BufferedReader(Feed(stream, loop), 1 << 20))
+        try:
+            await asyncio.to_thread(findings.read, io.BufferedReader(Feed(stream, loop), 1 << 20))
+        except BROKEN as error:
+            words = f"{base.place}: its layer {layer.digest} cannot be read: {error}; push the image again"
+            raise BuildFailed("BadBaseImage", words, where="image") from error
     probe = conclude(findings, base.config)
     await _remember(client, place, key, probe)
     return probe, False

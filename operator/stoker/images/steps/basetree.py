@@ -28,7 +28,7 @@ class BaseTree:
 
     def read(self, layer: IO[bytes]) -> None:
         """Takes in one layer, packed or not, to its end."""
-        with tarfile.open(fileobj=unpacked(layer), mode="r|", bufsize=1 << 16) as tar:
+        with unpacked(layer) as plain, tarfile.open(fileobj=plain, mode="r|", bufsize=1 << 16) as tar:
             for member in tar:
                 self._note(member)
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from stoker.core import trainingjob
-from stoker.core.plan import Ask, CloseRank, Delete, Found, NameHolder, Seals
+from stoker.core.plan import Ask, CloseRank, Delete, Found, NameHolder, Posted, Refused, Seals
 from stoker.core.trainingjob import attempts
 from stoker.core.trainingjob.seen import look
 from stoker.core.trainingjob.stands import STANDS, where
@@ -28,6 +28,7 @@ NO_SEALS = {"silent": (Seals, CloseRank)}
 
 CLOSED = {"number": 1, "reason": "PodLost", "counted": "Interruption", "endedAt": build.stamp(15)}
 HOLDER = NameHolder("team", "iris", build.KEY, build.T0)
+POSTED = Posted("Job", "team", "iris-0c0ffee0-1")
 #: What is seen, and where the job stands then: one line at least for each line of the table.
 PLACES: list[tuple[dict[str, Any], str]] = [
     ({}, "Queued"),
@@ -69,6 +70,7 @@ PLACES: list[tuple[dict[str, Any], str]] = [
         "RanBefore",
     ),
     ({"of": job(limits={"queueTimeoutSeconds": 20})}, "QueueTimedOut"),
+    ({"answers": Answering({POSTED: Refused("PodsRejected", "quota")}), "placed": ["n0"]}, "Refused"),
     ({"of": job(suspend=True), "placed": ["n0"]}, "Suspended"),
     ({"of": job(suspend=True), "children": (child(),), "pods": (pod(started=3),)}, "Stopping"),
     ({"of": job(status={"attempts": [CLOSED | {"counted": "Failure"}], "failures": 1})}, "BackingOff"),

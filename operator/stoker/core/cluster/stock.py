@@ -1,0 +1,88 @@
+"""What a pool has left while gangs are served one after the other, and which kinds of node a gang may have."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from stoker.api.computecluster import Backoff, ComputeCluster, InstanceType
+from stoker.core import units
+from stoker.core.cluster import backoff
+from stoker.core.cluster.pool import Pool, PoolNode
+from stoker.core.cluster.view import ClusterView, Demand
+
+
+@dataclass(slots=True)
+class Kind:
+    """What is left of one kind of node. free: newest-freed last, so that pop() gives it. unseen: nodes on their way that
+    have no Node yet. backoff: why no more of it are asked for now."""
+
+    type: InstanceType
+    free: list[PoolNode] = field(default_factory=list)
+    preparing: list[PoolNode] = field(default_factory=list)
+    unseen: int = 0
+    backoff: Backoff | None = None
+
+    @property
+    def coming(self) -> int:
+        return len(self.preparing) + self.unseen
+
+
+@dataclass(slots=True)
+class Stock:
+    """room: nodes that may still be added, of any kind."""
+
+    kinds: Mapping[str, Kind]
+    room: int = 0
+
+
+def stock_of(view: ClusterView, pool: Pool, taken: frozenset[str], now: float) -> Stock:
+    """taken: nodes that are promised already, by name."""
+    spec, stands = view.cluster.spec, view.cluster.status.backoff
+    kinds = {kind.name: Kind(kind, backoff=backoff.standing(stands, kind, now)) for kind in spec.instance_types}
+    for node in sorted(pool.nodes.values(), key=preference):
+        if (kind := kinds.get(node.kind)) is None or node.name in taken:
+            continue
+        if node.state == "Idle":
+            kind.free.append(node)
+        elif node.state == "Preparing":
+            kind.preparing.append(node)
+    for name, count in pool.coming.items():
+        if name in kinds:
+            kinds[name].unseen = count
+    return Stock(kinds, max(0, spec.max_instances - pool.replicas) if pool.replicas is not None else 0)
+
+
+def preference(node: PoolNode) -> tuple[bool, float, str]:
+    """Nodes that were about to go first (so taken last), then by when they fell free: the newest is taken first, so
+    that the oldest can go."""
+    return node.leaving_since is None, node.free_since or 0.0, node.name
+
+
+def kinds_for(cluster: ComputeCluster, demand: Demand, waited: float) -> Iterable[InstanceType]:
+    """The types that a gang may have, the best first. waited: for how long nodes have been wanted for it, in seconds.
+
+    One that names a type gets it. One that does not gets any of the tier of the pool's first type that offers as much as
+    that, in the pool's order. Either may have the tier of spec.fallback too, once it has waited for so long.
+    """
+    types = cluster.spec.instance_types
+    own = next((kind for kind in types if kind.name == (demand.instance_type or kind.name)), None)
+    if own is None:
+        return ()
+    later = cluster.spec.fallback
+    others = later.to_tier if later is not None and waited >= later.after_seconds else None
+    return (
+        own,
+        *(
+            kind
+            for kind in types
+            if kind is not own
+            and ((demand.instance_type is None and kind.tier == own.tier) or kind.tier == others)
+            and offers(kind, own)
+        ),
+    )
+
+
+def offers(kind: InstanceType, wanted: InstanceType) -> bool:
+    """Whether what fits on a node of the wanted type fits on one of the other."""
+    return kind.architecture == wanted.architecture and all(
+        units.parse(kind.resources.get(name, "0")) >= units.parse(amount) for name, amount in wanted.resources.items()
+    )
