@@ -56,7 +56,7 @@ EVERYTHING: Values = {
         "readPools": False,
         "aggregate": False,
         "scaleResources": [{"apiGroup": "lab.stoker.dev", "resources": ["nodepools"]}],
-        "providers": ["Kwok"],
+        "providers": ["Kwok", "Karpenter"],
         "pullSecrets": [{"namespace": "team-a", "names": ["pull"]}],
     },
 }
@@ -504,12 +504,17 @@ def operator_rules(render: Render, *providers: str) -> list[tuple[str, str, str]
 
 @pytest.mark.parametrize(
     ("provider", "rights"),
-    [("Kwok", {("", "nodes", "create"), ("", "nodes", "delete"), ("", "nodes/status", "patch")})],
+    [
+        ("Kwok", {("", "nodes", "create"), ("", "nodes/status", "patch")}),
+        ("AWS", set()),
+        ("Karpenter", {("karpenter.sh", "nodeclaims", v) for v in ("get", "list", "create", "patch", "delete")}),
+    ],
 )
 def test_a_provider_has_its_own_rights_only_where_it_is_asked_for(
     render: Render, provider: str, rights: set[tuple[str, str, str]]
 ) -> None:
     without, granted = operator_rules(render), operator_rules(render, provider)
 
+    rights = {*rights, ("", "nodes", "delete")}
     assert not rights & set(without)
     assert rights == set(granted) - set(without)

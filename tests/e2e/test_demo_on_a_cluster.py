@@ -28,7 +28,7 @@ def demo(lab: Lab, repository: Path, **variables: str) -> subprocess.CompletedPr
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=600,
         env={
             **os.environ,
             "COLUMNS": "120",

@@ -1,6 +1,6 @@
 """Who brings and removes a pool's nodes: one block for each type of provider.
 
-A new one is a class here, its member in `Provider`, and its type in `ProviderType`.
+A new one is a class here, its member in `Provider`, and its type in `ProviderType` and `BLOCKS`.
 """
 
 from typing import Annotated, Literal
@@ -93,9 +93,6 @@ class AwsLaunchTemplate(Spec):
         ),
     ]
     version: Annotated[str, field("Version of the template.", min_length=1, max_length=20)] = "$Default"
-    machine: Annotated[
-        str | None, field("EC2 instance type in place of the template's own, such as g5.xlarge.", max_length=63)
-    ] = None
 
 
 @rules(
@@ -139,6 +136,44 @@ class AwsProvider(Spec):
     ] = False
 
 
+class KarpenterNodeClass(Spec):
+    """Where Karpenter reads how a cloud's machines are made."""
+
+    name: Annotated[str, field("Name of the node class.", min_length=1, max_length=253)]
+    group: Annotated[str, field("Its API group.", min_length=1, max_length=253)] = "karpenter.k8s.aws"
+    kind: Annotated[str, field("Its kind.", min_length=1, max_length=63)] = "EC2NodeClass"
+
+
+class KarpenterMachines(Spec):
+    """The cloud's machines that do for one type of the pool."""
+
+    instance_type: Annotated[str, field("Name in the pool's instanceTypes.", min_length=1, max_length=63)]
+    names: Annotated[
+        tuple[str, ...],
+        field(
+            "Names of the cloud's instance types, such as g5.xlarge.",
+            min_length=1,
+            max_length=60,
+            list_is_set=True,
+            schema={"items": {"type": "string", "maxLength": 63}},
+        ),
+    ]
+
+
+class KarpenterProvider(Spec):
+    """Machines that Karpenter brings for NodeClaims, which Stoker makes and deletes by name."""
+
+    node_class: Annotated[KarpenterNodeClass, field("The node class of the claims.")]
+    machines: Annotated[
+        tuple[KarpenterMachines, ...],
+        field(
+            "Which machines do for a type. For one that is not listed: its own `machine`, else the cheapest with its resources.",
+            max_length=32,
+            list_map_key="instanceType",
+        ),
+    ] = ()
+
+
 class ExternalProvider(Spec):
     """Nodes that the cluster's own autoscaler brings; Stoker creates pods and owns no node."""
 
@@ -147,7 +182,9 @@ class ExternalProvider(Spec):
     )
 
 
-ProviderType = Literal["Static", "Kwok", "Scale", "AWS", "External"]
+ProviderType = Literal["Static", "Kwok", "Scale", "AWS", "Karpenter", "External"]
+#: Types that are told a number of nodes, or nothing; every other one launches and terminates single machines.
+COUNTED = frozenset({"Static", "Scale", "External"})
 #: What to write for a type whose block has members that must be given.
 _EXAMPLES = {"Static": "provider.static.nodeSelector", "Scale": "provider.scale", "Kwok": "provider.kwok: {}"}
 
@@ -163,7 +200,7 @@ def block_rule(kind: str, block: str) -> Rule:
 
 
 #: Types whose block must be there, and the block's name.
-BLOCKS = {"Static": "static", "Kwok": "kwok", "Scale": "scale", "AWS": "aws"}
+BLOCKS = {"Static": "static", "Kwok": "kwok", "Scale": "scale", "AWS": "aws", "Karpenter": "karpenter"}
 
 
 @rules(
@@ -183,6 +220,7 @@ class Provider(Spec):
     kwok: Annotated[KwokProvider | None, field("The block of type Kwok.")] = None
     scale: Annotated[ScaleProvider | None, field("The block of type Scale.")] = None
     aws: Annotated[AwsProvider | None, field("The block of type AWS.")] = None
+    karpenter: Annotated[KarpenterProvider | None, field("The block of type Karpenter.")] = None
     external: Annotated[ExternalProvider | None, field("The block of type External.")] = None
 
     @property

@@ -330,7 +330,7 @@ class PlainObjects:
         return (await self._told(self._client.list(path, label_selector=labels))).items
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._told(self._client.create(path, body))
+        return await self._told(self._client.create(path, body, strict=True))
 
     async def merge(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._told(self._client.patch(path, body))

@@ -36,7 +36,9 @@ def resize(
     if pool.replicas is None:
         return Resize(replicas=len(pool.nodes))
     free = free_nodes(view, pool, needed)
-    going = going_nodes(view, pool, free, idle_seconds, now)
+    # While its machines are replaced, the object lets go of old ones first, whichever we mean.
+    rollout = view.scale is not None and view.scale.rollout
+    going = [] if rollout else going_nodes(view, pool, free, idle_seconds, now)
     wake_at = wake_of(pool, free, idle_seconds, now)
     keeping = tuple(
         KeepNode(view.cluster.metadata.name, node.name)

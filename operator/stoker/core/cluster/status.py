@@ -111,6 +111,8 @@ def _problems(view: ClusterView, pool: Pool, made: Decision, now: float) -> tupl
         found.append(told)
     if view.scale is not None and view.scale.problem is not None:
         found.insert(0, view.scale.problem)
+    if view.scale is not None and view.scale.rollout:
+        found.append(("RolloutUnderWay", view.scale.rollout))
     for name, node in pool.nodes.items():
         kind = kind_of(node.node, view.cluster)
         lacking = shortfall(node.node, kind) if kind and node.state in ("Idle", "Running") else ""

@@ -49,10 +49,12 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ScaleView:
-    """What the pool's scalable object says: replicas wanted and there, or why it cannot be read."""
+    """What the pool's scalable object says: replicas wanted and there, or why it cannot be read. rollout: what is under
+    way that could take another node than the one we mean; until it ends none is removed. Empty: nothing."""
 
     replicas: int = 0
     problem: tuple[str, str] | None = None
+    rollout: str = ""
 
 
 @dataclass(frozen=True, slots=True)
