@@ -491,6 +491,8 @@ class Days(RuleBasedStateMachine):
     def every_job_that_waits_is_told_why(self) -> None:
         if (plan := getattr(self, "world", None) and self.world.plan) is not None:
             assert all(wait.reason and wait.message and wait.fix for wait in plan.waits.values())
+            members = self.world.pool.status.members
+            assert all(one.reason and one.message and one.since for one in members)
 
     def teardown(self) -> None:
         """Once all is well and nobody wants anything, nothing is left but minInstances."""
