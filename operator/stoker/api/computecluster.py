@@ -271,6 +271,22 @@ class LearnedIdle(Spec, omit_defaults=False):
     ] = ""
 
 
+class Member(Spec):
+    """A node of the pool, and why it is still there."""
+
+    name: Annotated[str, field("Name of the Node.", max_length=253)]
+    state: Annotated[str, field("Idle, Running, Preparing, Unusable, Leaving or Preempted.", max_length=16)]
+    reason: Annotated[
+        str, field("Why it is kept, or where it stands on its way out: one CamelCase word.", max_length=64)
+    ]
+    message: Annotated[str, field("The same for people, with what happens next.", max_length=512)] = ""
+    since: Annotated[str, field("Since when it has been so (RFC 3339).", max_length=40)] = ""
+    until: Annotated[
+        str, field("When that changes by itself (RFC 3339); empty: not before something happens.", max_length=40)
+    ] = ""
+    job: Annotated[str, field("uid of the TrainingJob that has the node, or for which it is kept.", max_length=64)] = ""
+
+
 class Usage(Spec, omit_defaults=False):
     """What the pool has used since it was made. Written when something else is, and every five minutes."""
 
@@ -327,6 +343,10 @@ class ComputeClusterStatus(Spec):
     )
     problems: Annotated[tuple[Problem, ...], field("The 20 oldest problems.", max_length=20)] = ()
     usage: Annotated[Usage | None, field("What the pool has used.")] = None
+    members: Annotated[
+        tuple[Member, ...],
+        field("The pool's nodes, those without a job first; at most 200 of them.", max_length=200, list_map_key="name"),
+    ] = ()
     intents: Annotated[
         tuple[Intent, ...], field("Orders to the provider that are not done.", max_length=64, list_map_key="token")
     ] = ()

@@ -17,8 +17,9 @@ LOOK_AGAIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """idle_seconds: how long a node may be idle now. unwanted: nodes on their way, by type, that are to be ended where the
-    provider can. orders: on a pool of machines. The rest as in a ClusterPlan."""
+    """idle_seconds: how long a node may be idle now. warm: nodes that are kept for jobs to come. unwanted: nodes on their
+    way, by type, that are to be ended where the provider can. orders: on a pool of machines. The rest as in a
+    ClusterPlan."""
 
     assigned: assign.Assigned
     sizing: resize.Resize
@@ -29,6 +30,7 @@ class Decision:
     wake_at: float | None
     unwanted: Mapping[str, int]
     meter: Meter
+    warm: frozenset[str] = frozenset()
     orders: launch.Orders | None = None
 
 
@@ -72,7 +74,7 @@ def decide(view: ClusterView, pool: Pool, kept: Mapping[assign.Key, tuple[str, .
         },
         kept_since=kept_since, rhythm=rhythm,
         wake_at=min((moment for moment in wakes if moment is not None and moment > now), default=None),
-        unwanted=unwanted, meter=meter, orders=orders,
+        unwanted=unwanted, meter=meter, warm=kept_warm, orders=orders,
     )  # fmt: skip
 
 
@@ -118,7 +120,9 @@ def _unwanted(
 
 
 def idle_seconds(cluster: ComputeCluster, rhythm: learned.Rhythm | None) -> float:
-    """How long a node of the pool may be idle before it goes."""
+    """How long a node of the pool may be idle before it goes; not at all once the pool is being deleted."""
+    if cluster.metadata.deletion_timestamp is not None:
+        return 0.0
     return learned.idle_seconds(cluster.spec, rhythm or remembered(cluster), resize.LAST_LOOK_AFTER)
 
 

@@ -1,5 +1,6 @@
 """What is seen of a pool: each node's state, and how many nodes are promised but not there yet."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ State = Literal["Idle", "Running", "Preparing", "Unusable", "Leaving", "Preempte
 
 #: A node whose readiness changed no later than this after it appeared was never ready, in seconds.
 BOOT_SETTLES = 60.0
+#: The oldest kubelet that runs our pods: its native sidecars are what saves a run.
+OLDEST_KUBELET = "1.29"
 #: What a node says of itself when it is short of something: its kubelet evicts pods and refuses new ones meanwhile.
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 
@@ -212,6 +215,11 @@ def _trouble(
         return ("NodeCordoned", f"node {name} is cordoned; `kubectl uncordon {name}` gives it back"), None
     if kind is None:
         return ("NodeTypeUnknown", f"node {name} is none of the pool's instanceTypes; label or describe it"), None
+    if (version := _too_old(node)) is not None:
+        return (
+            "KubeletTooOld",
+            f"node {name} runs kubelet {version}; pods need {OLDEST_KUBELET} or later: upgrade the node's image",
+        ), None
     ready = next((entry for entry in node.status.conditions if entry.type == "Ready"), None)
     if ready is None or ready.status != "True":
         message = f"node {name} is not ready" + (f": {ready.message}" if ready and ready.message else "")
@@ -230,6 +238,14 @@ def _trouble(
     if late := [name for name in spec.ready_resources if not units.parse(node.status.allocatable.get(name, "0"))]:
         return ("ResourceMissing", f"node {name} does not show {', '.join(late)} of the pool's readyResources"), booting
     return None, None
+
+
+def _too_old(node: Node) -> str | None:
+    """The version of a kubelet that knows no native sidecars; None for one that does, or does not tell."""
+    told = node.status.node_info.kubelet_version
+    found = re.match(r"v?(\d+)\.(\d+)", told)
+    oldest = tuple(int(part) for part in OLDEST_KUBELET.split("."))
+    return told if found is not None and (int(found[1]), int(found[2])) < oldest else None
 
 
 def _never_ready(ready: KubeCondition | None, created: float | None) -> bool:

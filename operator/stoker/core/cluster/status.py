@@ -11,6 +11,7 @@ from stoker.core.cluster import learned, usage
 from stoker.core.cluster.assign import Assigned
 from stoker.core.cluster.backoff import wait_for
 from stoker.core.cluster.decide import Decision
+from stoker.core.cluster.explain import members
 from stoker.core.cluster.pool import Pool, kind_of, shortfall
 from stoker.core.cluster.view import ClusterView
 from stoker.core.conditions import Fact, kstatus, stamped
@@ -51,6 +52,7 @@ def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> Comp
         backoff=made.orders.backoff if made.orders is not None else (),
         learned=_learned(view, made, now),
         usage=view.cluster.status.usage,
+        members=members(view, pool, made),
     )
     # Hours go on for ever: by themselves they are no reason for a write each second.
     if status == view.cluster.status and not _usage_is_old(view, made, now):
@@ -83,7 +85,10 @@ def _learned(view: ClusterView, made: Decision, now: float) -> LearnedIdle | Non
 
 def _facts(view: ClusterView) -> Mapping[str, Fact]:
     if view.cluster.metadata.deletion_timestamp is not None:
-        return kstatus(False, "Deleting", "no new job is given nodes")
+        jobs = len({(one.uid, one.attempt) for one in view.holdings if one.bound})
+        machines = len(view.machines.machines) if view.machines is not None else 0
+        words = f"no new job is given nodes; it waits for {jobs} jobs that have theirs and {machines} machines to end"
+        return kstatus(False, "Deleting", words)
     if view.machines is not None:
         problem = view.machines.problem
         return kstatus(True, "Ready") if problem is None else kstatus(False, *problem)
