@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.kube import Lean, Node, ObjectMeta
-from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, LABEL_MACHINE, TAINT_COMPUTE, TAINT_LEAVING
+from stoker.api.names import (
+    FINALIZER_MACHINES,
+    LABEL_COMPUTE,
+    LABEL_JOB_UID,
+    LABEL_MACHINE,
+    TAINT_COMPUTE,
+    TAINT_LEAVING,
+)
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.controller.machines import Machines
@@ -18,16 +25,18 @@ from stoker.core.cluster.machines import Machine, MachinesView
 from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, ScaleView
 from stoker.core.plan import (
     AdoptNode,
+    HoldCluster,
     KeepNode,
     LaunchMachines,
     MarkForDeletion,
+    ReleaseCluster,
     ScaleTo,
     TaintLeaving,
     TerminateMachines,
 )
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import Conflict, KubeError, NotFound
-from stoker.kube.resources import NODES, PODS
+from stoker.kube.resources import NODES, PODS, RESOURCES
 from stoker.kube.store import Store
 from stoker.nodepools.choose import pool_of
 from stoker.nodepools.pool import CountedPool, MachinePool, NodePool, PoolError
@@ -40,7 +49,17 @@ SCALE_SECONDS = 2.0
 #: An update of a node is tried so often against others who change it.
 TRIES = 5
 
-PoolAction = ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode | LaunchMachines | TerminateMachines
+PoolAction = (
+    ScaleTo
+    | MarkForDeletion
+    | TaintLeaving
+    | KeepNode
+    | AdoptNode
+    | HoldCluster
+    | ReleaseCluster
+    | LaunchMachines
+    | TerminateMachines
+)
 
 
 class PodOwners(Lean, frozen=True):
@@ -190,6 +209,10 @@ class Pools:
                 await self._edit(node, partial(_kept, annotation=self._delete_annotation(cluster)))
             case AdoptNode(cluster, node, taint):
                 await self._edit(node, partial(_adopted, cluster=cluster, taint=taint))
+            case HoldCluster(cluster, uid):
+                await self._edit_cluster(cluster, partial(_held, uid=uid, held=True))
+            case ReleaseCluster(cluster, uid):
+                await self._edit_cluster(cluster, partial(_held, uid=uid, held=False))
             case LaunchMachines() | TerminateMachines():
                 return await self._order(action)
         return None
@@ -232,21 +255,31 @@ class Pools:
 
         Taints are one list without keys for the API server: it is replaced whole, so only the version that was read.
         """
-        path = NODES.path(name=name)
+        if (changed := await self._change(NODES.path(name=name), change, Node)) is not None:
+            self._store.put("Node", changed)
+
+    async def _edit_cluster(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Change a ComputeCluster's metadata. What comes of it the watch tells: one without finalizers may be gone."""
+        await self._change(RESOURCES["ComputeCluster"].path(name=name), change, ComputeCluster)
+
+    async def _change(
+        self, path: str, change: Callable[[dict[str, Any]], dict[str, Any] | None], shape: type[T]
+    ) -> T | None:
+        """Change an object from the version that was read; None when it has gone or there was nothing to change."""
         for attempt in range(TRIES):
             try:
                 found: dict[str, Any] = await self._client.get(path)
                 body = change(found)
                 if body is None:
-                    return
+                    return None
                 body.setdefault("metadata", {})["resourceVersion"] = found["metadata"]["resourceVersion"]
-                self._store.put("Node", await self._client.patch(path, body, Node))
-                return
+                return await self._client.patch(path, body, shape)
             except NotFound:
-                return
+                return None
             except Conflict:
                 if attempt == TRIES - 1:
                     raise
+        return None
 
 
 def _remembered(last: ClusterPlan | None) -> dict[str, Any]:
@@ -281,6 +314,17 @@ def _leaves(node: Node) -> bool:
 
 def _taints(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(found.get("spec", {}).get("taints") or ())
+
+
+def _held(found: Mapping[str, Any], uid: str, *, held: bool) -> dict[str, Any] | None:
+    metadata = found["metadata"]
+    finalizers = list(metadata.get("finalizers") or ())
+    if metadata["uid"] != uid or (FINALIZER_MACHINES in finalizers) == held:
+        return None
+    if held and metadata.get("deletionTimestamp"):
+        return None  # the API server takes no new one then
+    others = [one for one in finalizers if one != FINALIZER_MACHINES]
+    return {"metadata": {"finalizers": [*others, FINALIZER_MACHINES] if held else others}}
 
 
 def _annotated(found: Mapping[str, Any], annotation: str, value: str) -> dict[str, Any] | None:

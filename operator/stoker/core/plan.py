@@ -432,6 +432,23 @@ class TerminateMachines:
     ids: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class HoldCluster:
+    """Keep a ComputeCluster from going before its machines have: names.FINALIZER_MACHINES. One that is being deleted, or
+    is another of that name by now, is left alone."""
+
+    cluster: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseCluster:
+    """Take that back: no machine is left."""
+
+    cluster: str
+    uid: str
+
+
 Action = (
     Ask
     | Create
@@ -444,6 +461,8 @@ Action = (
     | AdoptNode
     | LaunchMachines
     | TerminateMachines
+    | HoldCluster
+    | ReleaseCluster
 )
 
 

@@ -16,7 +16,7 @@ from stoker.controller.machines import BUSY_LIST_SECONDS, LIST_SECONDS
 from stoker.controller.pools import Pools
 from stoker.core.cluster.machines import LaunchFailure, Machine
 from stoker.core.cluster.view import ClusterView, Holding
-from stoker.core.plan import LaunchMachines, Plan, ScaleTo, TerminateMachines
+from stoker.core.plan import HoldCluster, LaunchMachines, Plan, ReleaseCluster, ScaleTo, TerminateMachines
 from stoker.kube import client as client_module
 from stoker.kube.events import Recorder
 from stoker.kube.resources import COMPUTE_CLUSTERS
@@ -275,3 +275,17 @@ async def test_a_cluster_that_has_gone_is_forgotten(bench: Bench) -> None:
 
     assert await bench.pools.view("cpu") is None
     assert bench.pools.due("cpu") is None
+
+
+async def test_a_cluster_is_held_while_it_has_machines_and_only_the_one_that_was_meant(bench: Bench) -> None:
+    uid = bench.store.get(*KEY).metadata.uid
+    await bench.api.put(PATH, metadata={"finalizers": ["other.example/x"]})
+    finalizers = lambda: bench.api.objects[PATH]["metadata"]["finalizers"]  # noqa: E731
+
+    await bench.do(HoldCluster("cpu", "another"))
+    assert ["other.example/x"] == finalizers()
+    await bench.do(HoldCluster("cpu", uid))
+    await bench.do(HoldCluster("cpu", uid))
+    assert ["other.example/x", "stoker.dev/machines"] == finalizers()
+    await bench.do(ReleaseCluster("cpu", uid))
+    assert ["other.example/x"] == finalizers()

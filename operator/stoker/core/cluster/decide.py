@@ -120,7 +120,9 @@ def _unwanted(
 
 
 def idle_seconds(cluster: ComputeCluster, rhythm: learned.Rhythm | None) -> float:
-    """How long a node of the pool may be idle before it goes."""
+    """How long a node of the pool may be idle before it goes; not at all once the pool is being deleted."""
+    if cluster.metadata.deletion_timestamp is not None:
+        return 0.0
     return learned.idle_seconds(cluster.spec, rhythm or remembered(cluster), resize.LAST_LOOK_AFTER)
 
 

@@ -6,10 +6,10 @@ size the pool for what they miss.
 
 from stoker.api import names
 from stoker.core.cluster import assign, status
-from stoker.core.cluster.decide import decide
+from stoker.core.cluster.decide import Decision, decide
 from stoker.core.cluster.pool import Pool, see
 from stoker.core.cluster.view import ClusterPlan, ClusterView
-from stoker.core.plan import Action, AdoptNode, Plan
+from stoker.core.plan import Action, AdoptNode, HoldCluster, Plan, ReleaseCluster
 
 
 def plan(view: ClusterView, now: float) -> ClusterPlan:
@@ -28,7 +28,7 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
     wakes = [moment for moment in (made.wake_at, *booting) if moment is not None and moment > now]
     return ClusterPlan(
         plan=Plan(
-            (*_adopt(view, bare), *made.sizing.actions),
+            (*_hold(view, made), *_adopt(view, bare), *made.sizing.actions),
             None if shown == view.cluster.status else shown,
             min(wakes, default=None),
         ),
@@ -41,6 +41,18 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
         meter=made.meter,
         past=made.orders.past if made.orders is not None else view.past,
     )
+
+
+def _hold(view: ClusterView, made: Decision) -> tuple[Action, ...]:
+    """A pool that has machines must not go before they have: nobody would know of them any more."""
+    if view.machines is None or view.machines.problem is not None or made.orders is None:
+        return ()
+    metadata = view.cluster.metadata
+    held = names.FINALIZER_MACHINES in metadata.finalizers
+    wanted = bool(view.machines.machines or made.orders.intents)
+    if wanted and not held and metadata.deletion_timestamp is None:
+        return (HoldCluster(metadata.name, metadata.uid),)
+    return (ReleaseCluster(metadata.name, metadata.uid),) if held and not wanted else ()
 
 
 def _adopt(view: ClusterView, pool: Pool) -> tuple[Action, ...]:

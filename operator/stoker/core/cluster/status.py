@@ -85,7 +85,10 @@ def _learned(view: ClusterView, made: Decision, now: float) -> LearnedIdle | Non
 
 def _facts(view: ClusterView) -> Mapping[str, Fact]:
     if view.cluster.metadata.deletion_timestamp is not None:
-        return kstatus(False, "Deleting", "no new job is given nodes")
+        jobs = len({(one.uid, one.attempt) for one in view.holdings if one.bound})
+        machines = len(view.machines.machines) if view.machines is not None else 0
+        words = f"no new job is given nodes; it waits for {jobs} jobs that have theirs and {machines} machines to end"
+        return kstatus(False, "Deleting", words)
     if view.machines is not None:
         problem = view.machines.problem
         return kstatus(True, "Ready") if problem is None else kstatus(False, *problem)
