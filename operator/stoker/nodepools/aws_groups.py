@@ -23,6 +23,8 @@ EKS_TAG = "eks:nodegroup-name"
 REBALANCE = "AZRebalance"
 #: Instances that Auto Scaling takes in one call.
 _AT_ONCE = 50
+#: An activity with another status is under way.
+_OVER = frozenset({"Failed", "Successful", "Cancelled"})
 #: Activities looked through for the failures of a launch.
 _ACTIVITIES = 50
 
@@ -144,16 +146,18 @@ class Groups:
         )
 
     def _failure(self, group: Group) -> tuple[Any, str, str] | None:
-        """Why ordered instances do not come: fault, code, words. None while nothing has failed since the order."""
+        """Why ordered instances do not come: fault, code, words. None while nothing has failed since the order, and while
+        one more try is under way: a group of several zones tries one after the other."""
         ordered = float(group.tags.get(ORDERED) or 0)
         found = self._autoscaling.describe_scaling_activities(AutoScalingGroupName=group.name, MaxRecords=_ACTIVITIES)[
             "Activities"
         ]
-        for activity in found:
-            if activity["StatusCode"] == "Failed" and activity["StartTime"].timestamp() >= ordered:
-                words = activity.get("StatusMessage") or activity.get("Description", "")
-                return (*fault_of_words(words), words)
-        return None
+        since = [activity for activity in found if activity["StartTime"].timestamp() >= ordered]
+        failed = [activity for activity in since if activity["StatusCode"] == "Failed"]
+        if not failed or any(activity["StatusCode"] not in _OVER for activity in since):
+            return None
+        words = failed[0].get("StatusMessage") or failed[0].get("Description", "")
+        return (*fault_of_words(words), words)
 
     def terminate(self, ids: Collection[str]) -> None:
         """Have instances of groups terminated and the groups' desired capacity lowered by each."""

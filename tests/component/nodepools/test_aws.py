@@ -1,5 +1,6 @@
 """AWS keeps the contract, with groups and with launch templates, and leaves alone what is another autoscaler's."""
 
+import datetime
 import json
 import re
 from collections.abc import Iterator
@@ -195,6 +196,30 @@ async def test_a_launch_that_fails_is_taken_back_and_the_next_one_goes_on(accoun
     account.room = None
     await launch(pool, "cpu-2", 2)
     assert ["cpu-1", "cpu-2", "cpu-2"] == sorted(machine.token for machine in await pool.list())
+
+
+async def test_a_group_that_tries_another_zone_is_let_try(account: Aws) -> None:
+    account.room = 0
+    pool = of_group(account)
+    await launch(pool, "cpu-1", 1)
+    account.activities.insert(0, account.activities[0] | {"StatusCode": "InProgress"})
+    await launch(pool, "cpu-1", 1)
+    assert 1 == account.described("cpu-group")["DesiredCapacity"]
+
+    account.activities[0]["StatusCode"] = "Failed"
+    with pytest.raises(LaunchError):
+        await launch(pool, "cpu-1", 1)
+    assert 0 == account.described("cpu-group")["DesiredCapacity"]
+
+
+async def test_a_failure_from_before_the_order_is_none_of_it(account: Aws) -> None:
+    account.room = 0
+    pool = of_group(account)
+    await launch(pool, "cpu-1", 1)
+    account.activities[0]["StartTime"] -= datetime.timedelta(hours=1)
+    await launch(pool, "cpu-1", 1)
+
+    assert 1 == account.described("cpu-group")["DesiredCapacity"]
 
 
 async def test_the_failed_launch_of_one_token_does_not_block_another(account: Aws) -> None:
