@@ -201,7 +201,7 @@ class Seen:
         """When the open attempt is ended because the scheduler does not place its pods on the nodes that it was given;
         None while it places them, where the nodes were not ours to choose, and where it has disagreed too often."""
         attempt, pool = self.attempt, self.view.cluster
-        if attempt is None or pool is None or pool.spec.provider.type == "External":
+        if attempt is None or pool is None or not pool.spec.provider.owns_nodes:
             return None
         if not attempt.nodes or len(self._disagreements) >= MOST_DISAGREEMENTS:
             return None

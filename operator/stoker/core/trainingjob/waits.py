@@ -258,7 +258,7 @@ def container_not_created(seen: Seen) -> Wait | None:
 
 
 def scheduler_disagrees(seen: Seen) -> Wait | None:
-    if seen.view.cluster is not None and seen.view.cluster.spec.provider.type == "External":
+    if seen.view.cluster is not None and not seen.view.cluster.spec.provider.owns_nodes:
         return None
     for rank in _attempt(seen).ranks:
         unscheduled = attempts.condition(rank.pod.status.conditions, "PodScheduled") if rank.pod else None
@@ -279,7 +279,7 @@ def scheduler_disagrees(seen: Seen) -> Wait | None:
 def waiting_for_autoscaler(seen: Seen) -> Wait | None:
     """On a pool that owns no nodes: the cluster's own autoscaler has to act."""
     unplaced = [rank.pod for rank in _attempt(seen).ranks if rank.pod and not rank.pod.spec.node_name]
-    if not unplaced or seen.view.cluster is None or seen.view.cluster.spec.provider.type != "External":
+    if not unplaced or seen.view.cluster is None or seen.view.cluster.spec.provider.owns_nodes:
         return None
     told = attempts.condition(unplaced[0].status.conditions, "PodScheduled")
     words = f": {told.message}" if told and told.message else ""
