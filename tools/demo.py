@@ -3,7 +3,8 @@
 By default on the embedded one-machine Kubernetes (`lab/`), which is built, started, used and ended. With CONTEXT (a
 kubeconfig context) and REGISTRY (where images are pushed, and from where the nodes pull them) it uses that cluster
 instead, by kubectl, helm and an image builder from PATH, and removes at its end what it made there. KEEP=1 leaves
-everything. INSECURE_REGISTRY=1, BUILDER, PYTHON_IMAGE, GOLANG_IMAGE, WHEELS, VERSITYGW, DISTRIBUTION: as in images.py.
+everything. PYPI_MIRROR: URL of the simple index from which the nodes install packages, where pypi.org is out of reach.
+INSECURE_REGISTRY=1, BUILDER, PYTHON_IMAGE, GOLANG_IMAGE, WHEELS, VERSITYGW, DISTRIBUTION, BUILDCTL: as in images.py.
 """
 
 import json
@@ -255,7 +256,7 @@ def on_the_embedded_cluster(keep: bool) -> None:
         timeline.show()
 
 
-def on_your_cluster(context: str, registry: str, keep: bool) -> None:
+def on_your_cluster(context: str, registry: str, mirror: str, keep: bool) -> None:
     if not (context and registry):
         raise ClusterError(
             f"{'REGISTRY' if context else 'CONTEXT'} is missing: "
@@ -291,7 +292,7 @@ def on_your_cluster(context: str, registry: str, keep: bool) -> None:
             volume = your_cluster.has_default_storage_class(cluster)
             if not volume:
                 say("  no default StorageClass: the try-out store keeps its data in its pod")
-            values = your_cluster.chart_values(registry, tag, insecure=how.insecure, volume=volume)
+            values = your_cluster.chart_values(registry, tag, mirror, insecure=how.insecure, volume=volume)
             # A cluster of someone's may have to bring nodes and pull over a slow line.
             chart.install(cluster, values, seconds=300)
         place = Place(cluster, your_cluster.NAMESPACE, ("--context", context, "-n", your_cluster.NAMESPACE))
@@ -305,7 +306,7 @@ def main() -> int:
     context, registry = os.environ.get("CONTEXT", ""), os.environ.get("REGISTRY", "")
     try:
         if context or registry:
-            on_your_cluster(context, registry, keep)
+            on_your_cluster(context, registry, os.environ.get("PYPI_MIRROR", ""), keep)
         else:
             on_the_embedded_cluster(keep)
     except KeyboardInterrupt:

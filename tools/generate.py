@@ -19,6 +19,7 @@ import yaml  # noqa: E402
 from stoker.api import resources, schemadoc  # noqa: E402
 from stoker.api.common import Kind  # noqa: E402
 from stoker.api.openapi import crd  # noqa: E402
+from stoker.api.providers import BLOCKS, COUNTED  # noqa: E402
 from stoker.core.trainingjob.stands import STANDS  # noqa: E402
 
 #: Client-side `kubectl apply` copies the object into an annotation, which may have this many bytes.
@@ -40,10 +41,13 @@ def crd_text(kind: Kind) -> str:
 
 
 def chart_schema() -> str:
-    """The chart's values.schema.json with the present schema of a pool in it; the rest of that file is written by hand."""
+    """The chart's values.schema.json with the present schema of a pool and the types of machines in it; the rest of that
+    file is written by hand."""
     schema = json.loads((ROOT / VALUES_SCHEMA).read_text())
     pool = schemadoc.editor_schema(resources.kind_named("ComputeCluster"))
     schema["definitions"]["ComputeClusterSpec"] = pool["properties"]["spec"]
+    machines = [kind for kind in BLOCKS if kind not in COUNTED]
+    schema["properties"]["rbac"]["properties"]["providers"]["items"]["enum"] = machines
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

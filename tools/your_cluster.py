@@ -96,12 +96,14 @@ def has_default_storage_class(cluster: YourCluster) -> bool:
     return any(one["metadata"].get("annotations", {}).get(key) == "true" for one in classes)
 
 
-def chart_values(registry: str, tag: str, *, insecure: bool, volume: bool) -> dict[str, Any]:
-    """Values for a release with a try-out store of its own, on a volume or in its pod."""
+def chart_values(registry: str, tag: str, mirror: str, *, insecure: bool, volume: bool) -> dict[str, Any]:
+    """Values for a release with a try-out store of its own, on a volume or in its pod. mirror: URL of a simple index
+    instead of pypi.org; empty for none."""
     return {
         "image": {"repository": registry.rstrip("/"), "tag": tag},
         "insecureRegistries": [registry.partition("/")[0]] if insecure else [],
         "store": {"persistence": {"enabled": volume}},
+        "mirrors": {"pypi": mirror} if mirror else {},
     }
 
 

@@ -28,7 +28,7 @@ def demo(lab: Lab, repository: Path, **variables: str) -> subprocess.CompletedPr
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
+        timeout=600,
         env={
             **os.environ,
             "COLUMNS": "120",
@@ -44,6 +44,7 @@ def demo(lab: Lab, repository: Path, **variables: str) -> subprocess.CompletedPr
             "VERSITYGW": str((lab.bin / "versitygw").resolve().parent),
             "DISTRIBUTION": str((lab.bin / "registry").resolve().parent),
             "BUILDCTL": str((lab.bin / "buildctl").resolve().parent),
+            "PYPI_MIRROR": lab.packages(lambda line: None).pypi,
             "KEEP": "",
             **variables,
         },

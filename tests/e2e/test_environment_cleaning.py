@@ -93,6 +93,9 @@ def test_an_unused_image_goes_and_a_used_one_stays_and_its_job_still_starts(stok
     # Both Environments name their images: nothing goes, however long it is since their last use.
     assert set() == removed(gc(stoker, "-y"))
     stoker.lab.kubectl("delete", "environment", "unused", "-n", NAMESPACE)
+    # What a build's Job and pod made stays for as long as they are there: a minute, which need not pass here.
+    builds = ("jobs", "-l", "stoker.dev/environment-build", "-n", NAMESPACE)
+    stoker.lab.kubectl("delete", *builds, "--cascade=foreground", "--wait=true")
     shown = gc(stoker, "--dry-run")
     assert (unused["digest"] in removed(shown), in_registry(unused["image"])) == (True, True)
     done = gc(stoker, "-y")

@@ -32,6 +32,8 @@ class Aws:
         self.autoscaling: Any = boto3.client("autoscaling", region_name=REGION)
         self.sqs: Any = boto3.client("sqs", region_name=REGION)
         self.made: Clients | None = None
+        #: Called before each call that changes something; what it raises ends the call.
+        self.before_change: Callable[[], None] = lambda: None
         self._forget()
         network = self.ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
         self.subnets = [
@@ -84,6 +86,8 @@ class Aws:
         self.requests.append((model.name, params))
 
     def _answer(self, model: Any, params: Json, **_: Any) -> Any:
+        if not model.name.startswith(("Describe", "Receive")):
+            self.before_change()
         answer = self.answers.get(model.name)
         if answer is None and model.name == "DescribeScalingActivities":
             return _Response(200), {"Activities": self.activities}

@@ -20,8 +20,10 @@ from stoker.core.plan import (
     Action,
     AdoptNode,
     Delete,
+    HoldCluster,
     KeepNode,
     LaunchMachines,
+    ReleaseCluster,
     TaintLeaving,
     TerminateMachines,
 )
@@ -158,7 +160,7 @@ class Cloud:
         self.plan = plan = pools.plan(self.view(), self.now)
         self.memory = {
             "freed_at": plan.freed_at, "first": plan.first, "kept_since": plan.kept_since, "rhythm": plan.rhythm,
-            "past": plan.past,
+            "past": plan.past, "meter": plan.meter,
         }  # fmt: skip
         for action in plan.plan.actions:
             self._step()
@@ -193,12 +195,34 @@ class Cloud:
                 self._taint(node, ())
             case AdoptNode():
                 pass
+            case HoldCluster(uid=uid):
+                assert uid == self.pool.metadata.uid
+                self._finalizers(names.FINALIZER_MACHINES)
+            case ReleaseCluster(uid=uid):
+                assert not self.machines, "released with machines left"
+                self._finalizers()
             case Delete(kind="Node", name=name):
                 self._node_goes(name)
             case _:
                 raise AssertionError(f"a pool of machines is not told {action}")
 
+    def _finalizers(self, *finalizers: str) -> None:
+        metadata = msgspec.structs.replace(self.pool.metadata, finalizers=finalizers)
+        self.pool = msgspec.structs.replace(self.pool, metadata=metadata)
+
+    def delete_pool(self) -> None:
+        """Somebody deletes the ComputeCluster; it goes when it has no finalizer."""
+        metadata = msgspec.structs.replace(self.pool.metadata, deletion_timestamp=times.rfc3339(self.now))
+        self.pool = msgspec.structs.replace(self.pool, metadata=metadata)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the ComputeCluster has been deleted and nothing holds it."""
+        metadata = self.pool.metadata
+        return metadata.deletion_timestamp is not None and not metadata.finalizers
+
     def _launch(self, order: LaunchMachines) -> None:
+        assert names.FINALIZER_MACHINES in self.pool.metadata.finalizers, "launched without a hold on the pool"
         self.launches.append(order)
         missing = order.count - self.tokens.get(order.token, 0)
         room = max(0, self.capacity - sum(1 for one in self.machines.values() if one.state != "Terminating"))

@@ -207,6 +207,8 @@ class FakeApi:
             if member in wanted and wanted[member] != found["metadata"][member]:
                 return _status(409, "Conflict", f"{member} is {found['metadata'][member]}, not {wanted[member]}")
         merged = _merged(found, body)
+        if request.path != path and "apply" in request.content_type:
+            merged["status"] = body["status"]  # whole: what it leaves out is gone
         merged.pop("metadata")
         metadata = _merged(found["metadata"], {k: v for k, v in wanted.items() if k != "resourceVersion"})
         if "strategic" in request.content_type and "ownerReferences" in wanted:

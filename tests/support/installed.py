@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -103,7 +104,9 @@ class Stoker:
 
     @contextmanager
     def namespace(self, name: str) -> Iterator[str]:
-        """A namespace for the block."""
+        """A namespace for the block. What follows its name is new each time: the registry of a lab that was kept remembers
+        what former ones have built."""
+        name = f"{name}-{secrets.token_hex(3)}"
         self.lab.kubectl("create", "namespace", name)
         try:
             yield name

@@ -27,6 +27,7 @@ from stoker.core.plan import (
     Create,
     Delete,
     Found,
+    HoldCluster,
     ImageDigest,
     InlineSnapshot,
     InputFiles,
@@ -36,6 +37,7 @@ from stoker.core.plan import (
     NameHolder,
     Question,
     Recorded,
+    ReleaseCluster,
     ResultWritten,
     ScaleTo,
     Seals,
@@ -295,7 +297,7 @@ class World:
                 return self._taint(node, ())
             case AdoptNode():
                 return False
-            case LaunchMachines() | TerminateMachines():
+            case LaunchMachines() | TerminateMachines() | HoldCluster() | ReleaseCluster():
                 raise AssertionError(f"a counted pool has no machines: {action}")
 
     def _ask(self, question: Question) -> bool:

@@ -106,7 +106,7 @@ class Replay:
         self.waiting.append((number, demand))
 
     def _happen(self, number: int, node: str) -> None:
-        for name in self.busy.pop(number) if number >= 0 else (node,):
+        for name in self.busy.pop(number) if number >= 0 else (node,) if node in self.machines else ():
             machine = self.machines[name]
             machine.free_since = self.now
             self.idle[name] = machine
@@ -120,6 +120,7 @@ class Replay:
             self._note_first(made)
             self._start(made)
             self._resize(made)
+            self._cancel(sum(made.unwanted.values()))
             if not made.sizing.actions:
                 return made.wake_at
 
@@ -189,6 +190,17 @@ class Replay:
             self.machines[name] = _Machine(self.now)
             heapq.heappush(self._events, (self.now + self.boot, -1, name))
         self.outcome.peak = max(self.outcome.peak, len(self.machines))
+
+    def _cancel(self, count: int) -> None:
+        """End the youngest machines that boot, which nobody waits for any more."""
+        in_use = {name for nodes in self.busy.values() for name in nodes} if count else ()
+        boots = (
+            []
+            if not count
+            else [name for name in reversed(self.machines) if name not in self.idle and name not in in_use]
+        )
+        for name in boots[:count]:
+            self.outcome.node_seconds += self.now - self.machines.pop(name).asked
 
     def _names(self, count: int) -> Iterator[str]:
         for _ in range(count):

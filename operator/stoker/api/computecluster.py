@@ -9,6 +9,15 @@ from stoker.api.kube import ObjectMeta
 from stoker.api.providers import Provider
 from stoker.api.schema import Rule, Spec, field, rules
 
+#: An amount of money, as text, for a number in JSON is a float.
+AMOUNT = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
+#: A time of day.
+CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+Day = Annotated[
+    Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"], field("A day of the week.")
+]
+
 
 class InstanceType(Spec):
     """A kind of node of the pool."""
@@ -35,6 +44,14 @@ class InstanceType(Spec):
         Literal["Dedicated", "Spot"],
         field("Dedicated: kept until Stoker ends it. Spot: cheaper, and the provider may take it back."),
     ] = "Dedicated"
+    price_per_hour: Annotated[
+        str | None,
+        field(
+            "What one node costs an hour, in the currency of your bill, as `3.06`; missing: it counts as free.",
+            max_length=20,
+            pattern=AMOUNT,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "resources", as_text(self.resources))
@@ -47,6 +64,51 @@ class Fallback(Spec):
     after_seconds: Annotated[
         int, field("How long a gang waits for machines of its own type's tier, in seconds.", ge=0, le=86400)
     ] = 300
+
+
+class WarmTime(Spec):
+    """A time of the week in which nodes are kept warm."""
+
+    start: Annotated[str, field("From when on, as `08:00`, in UTC.", max_length=5, pattern=CLOCK)]
+    end: Annotated[str, field("Until when, in UTC; not after `start`: on the next day.", max_length=5, pattern=CLOCK)]
+    days: Annotated[
+        tuple[Day, ...],
+        field("Days on which it starts; empty: every day.", max_length=7, list_is_set=True),
+    ] = ()
+
+
+class Warm(Spec):
+    """Nodes that wait for jobs, so that a job need not wait for a boot."""
+
+    instances: Annotated[
+        int, field("Nodes kept ready beyond those that jobs have, within maxInstances.", ge=1, le=10000)
+    ]
+    schedule: Annotated[tuple[WarmTime, ...], field("When; empty: always.", max_length=21)] = ()
+
+
+@rules(
+    Rule(
+        "has(self.nodeHoursPerDay) || has(self.costPerDay)",
+        "a budget needs a limit",
+        "give nodeHoursPerDay or costPerDay",
+    )
+)
+class Budget(Spec):
+    """What the pool may use in a day (UTC)."""
+
+    node_hours_per_day: Annotated[
+        str | None, field("Hours of nodes, booting and idle ones too, as `240`.", max_length=20, pattern=AMOUNT)
+    ] = None
+    cost_per_day: Annotated[
+        str | None,
+        field("Sum of the nodes' pricePerHour, in the same currency, as `100.00`.", max_length=20, pattern=AMOUNT),
+    ] = None
+    action: Annotated[
+        Literal["Warn", "Queue"],
+        field(
+            "When it is used up. Warn: say so. Queue: give nodes to no further job until the next day; none is ended."
+        ),
+    ] = "Warn"
 
 
 class ScaleUp(Spec):
@@ -97,6 +159,24 @@ class NamespaceSelector(Spec):
         at=".minInstances",
     ),
     Rule(
+        "!has(self.warm) || self.warm.instances <= self.maxInstances",
+        "warm.instances exceeds maxInstances",
+        "lower warm.instances or raise maxInstances",
+        at=".warm.instances",
+    ),
+    Rule(
+        "!has(self.budget) || !has(self.budget.costPerDay) || self.instanceTypes.all(t, has(t.pricePerHour))",
+        "budget.costPerDay needs the price of every type",
+        "give each of instanceTypes its pricePerHour",
+        at=".budget.costPerDay",
+    ),
+    Rule(
+        "!has(self.fallback) || self.instanceTypes.exists(t, t.tier == self.fallback.toTier)",
+        "no type of the pool has the tier of fallback.toTier",
+        "add such a type to instanceTypes, or remove fallback",
+        at=".fallback.toTier",
+    ),
+    Rule(
         "self.provider.type != 'Scale' || size(self.instanceTypes) == 1",
         "provider type Scale has exactly one instance type, for one object scales one kind of node",
         "make one ComputeCluster per instance type",
@@ -132,6 +212,20 @@ class ComputeClusterSpec(Spec):
         Fallback | None,
         field("For jobs that name no type or one that cannot be had: another tier after a time; missing: never."),
     ] = None
+    warm: Annotated[Warm | None, field("Nodes kept ready for jobs to come; missing: none.")] = None
+    budget: Annotated[Budget | None, field("What the pool may use in a day; missing: no limit but maxInstances.")] = (
+        None
+    )
+    ready_resources: Annotated[
+        tuple[str, ...],
+        field(
+            "Resources that a node must show before it is ready, beside those of its type, as `vpc.amazonaws.com/efa`; until "
+            "then it is preparing, and no other is brought in its place.",
+            max_length=16,
+            list_is_set=True,
+            schema={"items": {"type": "string", "maxLength": 253}},
+        ),
+    ] = ()
     paused: Annotated[
         bool, field("Give nodes to no further job; jobs that have theirs go on, and idle nodes go as usual.")
     ] = False
@@ -177,6 +271,34 @@ class LearnedIdle(Spec, omit_defaults=False):
     ] = ""
 
 
+class Member(Spec):
+    """A node of the pool, and why it is still there."""
+
+    name: Annotated[str, field("Name of the Node.", max_length=253)]
+    state: Annotated[str, field("Idle, Running, Preparing, Unusable, Leaving or Preempted.", max_length=16)]
+    reason: Annotated[
+        str, field("Why it is kept, or where it stands on its way out: one CamelCase word.", max_length=64)
+    ]
+    message: Annotated[str, field("The same for people, with what happens next.", max_length=512)] = ""
+    since: Annotated[str, field("Since when it has been so (RFC 3339).", max_length=40)] = ""
+    until: Annotated[
+        str, field("When that changes by itself (RFC 3339); empty: not before something happens.", max_length=40)
+    ] = ""
+    job: Annotated[str, field("uid of the TrainingJob that has the node, or for which it is kept.", max_length=64)] = ""
+
+
+class Usage(Spec, omit_defaults=False):
+    """What the pool has used since it was made. Written when something else is, and every five minutes."""
+
+    at: Annotated[str, field("Until when it is counted (RFC 3339).", max_length=40)] = ""
+    node_hours: Annotated[str, field("Hours of nodes, from their order to their end.", max_length=24)] = "0"
+    idle_node_hours: Annotated[str, field("Of these, without a job.", max_length=24)] = "0"
+    boot_node_hours: Annotated[str, field("Of these, until they were ready.", max_length=24)] = "0"
+    cost: Annotated[str, field("Their price, by pricePerHour of their types.", max_length=24)] = "0"
+    today_node_hours: Annotated[str, field("Hours of nodes on the day (UTC) of `at`.", max_length=24)] = "0"
+    today_cost: Annotated[str, field("Their price.", max_length=24)] = "0"
+
+
 class Intent(Spec):
     """An order to the provider, written down before it is given, so that nobody gives it twice or forgets it."""
 
@@ -220,6 +342,11 @@ class ComputeClusterStatus(Spec):
         msgspec.field(default_factory=dict)
     )
     problems: Annotated[tuple[Problem, ...], field("The 20 oldest problems.", max_length=20)] = ()
+    usage: Annotated[Usage | None, field("What the pool has used.")] = None
+    members: Annotated[
+        tuple[Member, ...],
+        field("The pool's nodes, those without a job first; at most 200 of them.", max_length=200, list_map_key="name"),
+    ] = ()
     intents: Annotated[
         tuple[Intent, ...], field("Orders to the provider that are not done.", max_length=64, list_map_key="token")
     ] = ()

@@ -17,8 +17,13 @@ LABEL_ATTEMPT = "stoker.dev/attempt"
 #: On pods and children: the pool they were planned for. On nodes: the pool they belong to; also the pool's taint.
 LABEL_COMPUTE = "stoker.dev/compute"
 TAINT_COMPUTE = LABEL_COMPUTE
+#: Finalizer of a ComputeCluster that has machines at a provider: it goes when they have.
+FINALIZER_MACHINES = "stoker.dev/machines"
 #: On nodes: the machine that a node is, by its id at the provider.
 LABEL_MACHINE = "stoker.dev/machine"
+#: On pods: the request whose room they use, and its class.
+ANNOTATION_ROOM = "autoscaling.x-k8s.io/consume-provisioning-request"
+ANNOTATION_ROOM_CLASS = "autoscaling.x-k8s.io/provisioning-class-name"
 #: Taint of a node that is about to go; its value says since when (seconds since the epoch).
 TAINT_LEAVING = "stoker.dev/leaving"
 #: On children: the digest of the code that they run, and their image pinned by digest.

@@ -94,6 +94,23 @@ _TWINS: dict[str, Twin] = {
         value.get("type") if "external" in value and value.get("type") != "External" else None
     ),
     "minInstances exceeds maxInstances": _too_small_maximum,
+    "warm.instances exceeds maxInstances": lambda spec: (
+        spec["warm"]["instances"] if spec.get("warm", {}).get("instances", 0) > spec["maxInstances"] else None
+    ),
+    "a budget needs a limit": lambda budget: (
+        budget.get("action", "Warn") if not budget.keys() & {"nodeHoursPerDay", "costPerDay"} else None
+    ),
+    "budget.costPerDay needs the price of every type": lambda spec: (
+        spec["budget"]["costPerDay"]
+        if "costPerDay" in spec.get("budget", {}) and not all("pricePerHour" in kind for kind in spec["instanceTypes"])
+        else None
+    ),
+    "no type of the pool has the tier of fallback.toTier": lambda spec: (
+        spec["fallback"]["toTier"]
+        if "fallback" in spec
+        and all(kind.get("tier", "Dedicated") != spec["fallback"]["toTier"] for kind in spec["instanceTypes"])
+        else None
+    ),
     "provider type Scale has exactly one instance type, for one object scales one kind of node": _several_types,
     "a ComputeCluster's name has at most 63 characters, for it becomes a label": _name_if(lambda name: len(name) > 63),
     "the names `local` and `serverless` are reserved": _name_if(lambda name: name in ("local", "serverless")),

@@ -25,6 +25,7 @@ COMMANDS = {
     "rm": ("rm", "Remove finished runs: record, logs, outputs."),
     "gc": ("gc", "Remove what retention does not keep, and unused snapshots."),
     "snapshot": ("snapshot", "List what of a folder is sent, and why."),
+    "compute": ("compute", "Pools of nodes: what they have, and why."),
     "env": ("env", "Environments: their keys, and what differs."),
     "registry": ("registry", "Bring images into a registry without a way out."),
     "doctor": ("doctor", "Say what works: cluster, way in, store."),

@@ -33,7 +33,7 @@ def run_in_cluster(
     if dry_run:
         # A dry run needs no cluster: what it prints may be meant for one that is not reachable from here.
         print_plan(common.output, prepared, compute, "")
-        common.output.emit(document, lambda: common.output.note("dry run: nothing was sent"), [name])
+        run.emit_dry(common, prepared, document, name)
         return 0
     common.namespace = namespace
     cluster = common.cluster()

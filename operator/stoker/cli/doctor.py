@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: The oldest Kubernetes that Stoker works with.
 OLDEST = (1, 30)
 _STATES = {True: "ok", False: "fails", None: "unknown"}
+#: The key of no run.
+_NO_RUN = "none-00000000"
 _PREFLIGHT = "StoragePreflight"
 _EPILOG = """\b
 Examples:
@@ -232,6 +234,19 @@ def _checked(cluster: "Cluster") -> list[Line]:
     ]
 
 
+def _storage_of_the_chart(cluster: "Cluster", here: str) -> Line:
+    """Of a namespace without a Workspace: whether stoker's server reads its store, by asking for a run that never was."""
+    from stoker.sdk.wayin import ServerError
+
+    try:
+        cluster.server().job(_NO_RUN)
+    except ServerError as error:
+        if error.status != 404:
+            return Line("fails", "storage", str(error), f"see storage in the chart's values, and {here}")
+    detail = f"stoker's server reads the store that the chart's values give namespace {cluster.namespace}"
+    return Line("ok", "storage", detail, f"to have its promises tried, make a Workspace named default, or {here}")
+
+
 def _storage(cluster: "Cluster") -> Line:
     from stoker.kube.resources import WORKSPACES
     from stoker.sdk.kube import Refused
@@ -242,8 +257,7 @@ def _storage(cluster: "Cluster") -> Line:
     except Refused as error:
         if error.status != 404:
             raise
-        detail = f"namespace {cluster.namespace} has no Workspace, so the operator tells nothing of its store"
-        return Line("unknown", "storage", detail, f"make a Workspace named default, or {here}")
+        return _storage_of_the_chart(cluster, here)
     conditions = (workspace.get("status") or {}).get("conditions") or ()
     found = next((one for one in conditions if one["type"] == _PREFLIGHT), None)
     generation = workspace["metadata"].get("generation", 0)

@@ -309,8 +309,18 @@ def _shown_place(folder: Path | None, here: Path) -> str:
 def _dry(common: Common, prepared: Prepared, name: str, namespace: str | None) -> int:
     digests = {key: tree.digest for key, tree in prepared.inputs.items()}
     document = manifest.plain_data(manifest.write(prepared.draft, name, namespace, prepared.snapshot, digests))
-    common.output.emit(document, lambda: common.output.note("dry run: nothing was sent"), [name])
+    emit_dry(common, prepared, document, name)
     return 0
+
+
+def emit_dry(common: Common, prepared: Prepared, document: dict[str, Any], name: str) -> None:
+    """The TrainingJob of a dry run as data, and what is to be done before it can run."""
+    common.output.emit(document, lambda: common.output.note("dry run: nothing was sent"), [name])
+    if common.output.is_table:
+        return
+    for what, tree in prepared.trees:
+        words = f"nothing was sent: before kubectl apply, stoker snapshot {shlex.quote(str(tree.root))} --push"
+        common.output.note(words if what == "snapshot" else f"{words} ({what})")
 
 
 # -- The end of a run, wherever it ran.

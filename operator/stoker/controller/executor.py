@@ -153,7 +153,8 @@ class Executor:
         fix = (
             "delete that object, or use another name for the job"
             if reason == "NameTaken"
-            else "change what the message names: the namespace's quota or policy, or the job's spec"
+            else "change the namespace's quota or policy that the message names, or ask anew for what it allows; it is tried "
+            "again by itself"
         )
         LOG.warning("%s %s/%s refused: %s", posted.kind, posted.namespace, posted.name, message)
         self._answers.note(posted, Refused(reason, message, fix, again))

@@ -29,6 +29,9 @@ _OURS = ("Workspace", "TrainingJob", "Environment")
 #: What could not be done is tried again after so long, in seconds.
 AGAIN_SECONDS = 600.0
 
+#: What there is to do about an image that may not go now.
+_BY_ITSELF = "wait: it is looked at again by itself; `stoker env gc --dry-run` shows what would go"
+
 
 class ImageRetention:
     """clock: seconds since the epoch."""
@@ -97,7 +100,7 @@ class ImageRetention:
         return Found(Report(self._clock(), tuple(images), len(done.removed), plan.size if not done.stays else 0))
 
     def _held(self, why: str) -> Unavailable:
-        return Unavailable("Held", f"nothing more is removed: {why}", "", self._clock() + AGAIN_SECONDS)
+        return Unavailable("Held", f"nothing more is removed: {why}", _BY_ITSELF, self._clock() + AGAIN_SECONDS)
 
     def _open(self, namespace: str) -> ObjectStore:
         """Raises BadStoreUrl where a namespace has no store, so that what its runs need is not known."""

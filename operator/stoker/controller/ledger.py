@@ -4,12 +4,10 @@ What is durable is the child: its affinity names the nodes of its attempt. So af
 from children and pods, and from planning each job once.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from stoker.api.kube import BatchJob, Pod
 from stoker.core.cluster.assign import TURN
-from stoker.core.cluster.learned import Rhythm
-from stoker.core.cluster.machines import Past
 from stoker.core.cluster.view import ClusterPlan, Demand, Holding
 from stoker.core.trainingjob import holdings
 from stoker.core.trainingjob.attempts import attempt_of
@@ -35,11 +33,7 @@ class Ledger:
         self._held: dict[str, dict[str, tuple[Holding, ...]]] = {}  # cluster -> uid -> holdings
         self._held_of: dict[str, tuple[str, ...]] = {}  # uid -> clusters
         self._stale: set[str] = set()
-        self._freed_at: dict[str, Mapping[str, float]] = {}
-        self._first: dict[str, tuple[tuple[str, int], ...]] = {}  # cluster -> (uid, attempt)
-        self._kept_since: dict[str, Mapping[tuple[str, int], float]] = {}
-        self._rhythm: dict[str, Rhythm] = {}
-        self._past: dict[str, Past] = {}
+        self._last: dict[str, ClusterPlan] = {}
 
     # -- told by the planning of jobs
 
@@ -87,24 +81,9 @@ class Ledger:
     def demands(self, cluster: str) -> tuple[Demand, ...]:
         return tuple(self._demands.get(cluster, {}).values())
 
-    def freed_at(self, cluster: str) -> Mapping[str, float]:
-        return self._freed_at.get(cluster, {})
-
-    def first(self, cluster: str) -> tuple[tuple[str, int], ...]:
-        """For whom the pool's last plan kept nodes, in its order."""
-        return self._first.get(cluster, ())
-
-    def kept_since(self, cluster: str) -> Mapping[tuple[str, int], float]:
-        """Since when nodes are kept for each of them."""
-        return self._kept_since.get(cluster, {})
-
-    def rhythm(self, cluster: str) -> Rhythm | None:
-        """What the pool's last plan knew of how its jobs come and go; None before its first."""
-        return self._rhythm.get(cluster)
-
-    def past(self, cluster: str) -> Past:
-        """What the last plan left, of a pool of machines."""
-        return self._past.get(cluster, Past())
+    def last(self, cluster: str) -> ClusterPlan | None:
+        """What the pool's last plan said; None before its first."""
+        return self._last.get(cluster)
 
     def holdings(self, cluster: str) -> tuple[Holding, ...]:
         """Nodes that attempts have: by children, by pods, and by assignments that have no child yet."""
@@ -123,11 +102,7 @@ class Ledger:
 
     def planned(self, cluster: str, plan: ClusterPlan) -> None:
         """Take over what the plan of a pool says, and wake the jobs for which it says something new."""
-        self._freed_at[cluster] = plan.freed_at
-        self._first[cluster] = plan.first
-        self._kept_since[cluster] = plan.kept_since
-        self._rhythm[cluster] = plan.rhythm
-        self._past[cluster] = plan.past
+        self._last[cluster] = plan
         for uid, demand in self._demands.get(cluster, {}).items():
             placement = _placement(plan, uid, demand.attempt)
             if placement is None:
@@ -142,11 +117,7 @@ class Ledger:
 
     def drop_cluster(self, cluster: str) -> None:
         """The pool has gone: nobody is placed there any more. The wishes stay, should it come again."""
-        self._freed_at.pop(cluster, None)
-        self._first.pop(cluster, None)
-        self._kept_since.pop(cluster, None)
-        self._rhythm.pop(cluster, None)
-        self._past.pop(cluster, None)
+        self._last.pop(cluster, None)
         for uid in self._demands.get(cluster, {}):
             self._placements.pop(uid, None)
 

@@ -9,28 +9,41 @@ from typing import Any, TypeVar
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.kube import Lean, Node, ObjectMeta
-from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, LABEL_MACHINE, TAINT_COMPUTE, TAINT_LEAVING
+from stoker.api.names import (
+    FINALIZER_MACHINES,
+    LABEL_COMPUTE,
+    LABEL_JOB_UID,
+    LABEL_MACHINE,
+    TAINT_COMPUTE,
+    TAINT_LEAVING,
+)
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.controller.machines import Machines
+from stoker.controller.rooms import Rooms
 from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import Machine, MachinesView
-from stoker.core.cluster.view import ClusterView, Holding, ScaleView
+from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, RoomsView, ScaleView
 from stoker.core.plan import (
     AdoptNode,
+    HandOver,
+    HoldCluster,
     KeepNode,
     LaunchMachines,
     MarkForDeletion,
+    ReleaseCluster,
     ScaleTo,
     TaintLeaving,
+    TakeBack,
     TerminateMachines,
 )
+from stoker.core.times import earliest
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import Conflict, KubeError, NotFound
-from stoker.kube.resources import NODES, PODS
+from stoker.kube.resources import NODES, PODS, RESOURCES
 from stoker.kube.store import Store
 from stoker.nodepools.choose import pool_of
-from stoker.nodepools.pool import CountedPool, MachinePool, NodePool, PoolError
+from stoker.nodepools.pool import CountedPool, MachinePool, NodePool, PoolError, RoomPool
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -40,7 +53,19 @@ SCALE_SECONDS = 2.0
 #: An update of a node is tried so often against others who change it.
 TRIES = 5
 
-PoolAction = ScaleTo | MarkForDeletion | TaintLeaving | KeepNode | AdoptNode | LaunchMachines | TerminateMachines
+PoolAction = (
+    ScaleTo
+    | MarkForDeletion
+    | TaintLeaving
+    | KeepNode
+    | AdoptNode
+    | HoldCluster
+    | ReleaseCluster
+    | LaunchMachines
+    | TerminateMachines
+    | HandOver
+    | TakeBack
+)
 
 
 class PodOwners(Lean, frozen=True):
@@ -63,6 +88,7 @@ class Pools:
         self._pools: dict[str, tuple[ComputeCluster, NodePool]] = {}
         self._scales: dict[str, tuple[ScaleView | None, float]] = {}
         self._machines = Machines(clock)
+        self._rooms = Rooms(clock)
 
     def pool(self, cluster: ComputeCluster) -> NodePool:
         """The provider of a cluster, made anew when its spec changes."""
@@ -84,7 +110,7 @@ class Pools:
         if cluster is None:
             return None
         pool = self.pool(cluster)
-        machines, scale = await self._seen_by_provider(name, pool)
+        machines, scale, rooms = await self._seen_by_provider(name, pool)
         # What came of orders that are done stands in the status by now.
         self._machines.keep_failures(name, [intent.token for intent in cluster.status.intents])
         foreign = await self._foreign(cluster, pool)
@@ -96,39 +122,41 @@ class Pools:
             nodes=nodes,
             demands=self._ledger.demands(name),
             holdings=holdings,
-            freed_at=self._ledger.freed_at(name),
             occupied=foreign | self._with_our_pods(nodes),
             scale=scale,
-            first=self._ledger.first(name),
-            kept_since=self._ledger.kept_since(name),
-            rhythm=self._ledger.rhythm(name),
             weights=self._weights(),
             machines=machines,
+            rooms=rooms,
             launch_failures=self._machines.failures(name),
-            past=self._ledger.past(name),
+            **_remembered(self._ledger.last(name)),
         )
 
     def due(self, name: str) -> float | None:
         """When a pool is to be planned again though nothing was heard: its provider may have news."""
-        return self._machines.due(name)
+        return earliest(self._machines.due(name), self._rooms.due(name))
 
     def forget(self, name: str) -> None:
         """The ComputeCluster has gone."""
         self._pools.pop(name, None)
         self._scales.pop(name, None)
         self._machines.forget(name)
+        self._rooms.forget(name)
 
-    async def _seen_by_provider(self, name: str, pool: NodePool) -> tuple[MachinesView | None, ScaleView | None]:
-        """The pool's machines, or its size: what the kind of its provider has."""
+    async def _seen_by_provider(
+        self, name: str, pool: NodePool
+    ) -> tuple[MachinesView | None, ScaleView | None, RoomsView | None]:
+        """The pool's machines, its size, or its requests for room: what the kind of its provider has."""
         if isinstance(pool, CountedPool):
-            return None, await self._scale(name, pool)
-        assert isinstance(pool, MachinePool), "a pool is counted or of machines"
+            return None, await self._scale(name, pool), None
+        if isinstance(pool, RoomPool):
+            return None, None, await self._rooms.view(name, pool)
+        assert isinstance(pool, MachinePool), "a pool is counted, of machines, or of rooms"
         machines = await self._machines.view(name, pool)
         machines = replace(machines, machines=_with_nodes(machines.machines, self._nodes(pool)))
         trouble = await self._machines.hold(name, pool, machines, self._ledger.holdings(name))
         if trouble is not None:
             machines = replace(machines, warnings=(*machines.warnings, trouble))
-        return machines, None
+        return machines, None, None
 
     def _weights(self) -> dict[str, int]:
         """What Workspaces say of their namespaces' parts."""
@@ -161,8 +189,9 @@ class Pools:
         if not isinstance(pool, MachinePool) and cluster.spec.provider.type != "Scale":
             return frozenset()
         taken = _taken(self._ledger.holdings(cluster.metadata.name))
-        freed = self._ledger.freed_at(cluster.metadata.name)
-        soon = self._clock() - idle_seconds(cluster, self._ledger.rhythm(cluster.metadata.name)) + 2.0
+        last = self._ledger.last(cluster.metadata.name)
+        freed = last.freed_at if last is not None else {}
+        soon = self._clock() - idle_seconds(cluster, last.rhythm if last is not None else None) + 2.0
         candidates = [
             node.metadata.name
             for node in self._nodes(pool).values()
@@ -193,9 +222,25 @@ class Pools:
                 await self._edit(node, partial(_kept, annotation=self._delete_annotation(cluster)))
             case AdoptNode(cluster, node, taint):
                 await self._edit(node, partial(_adopted, cluster=cluster, taint=taint))
+            case HoldCluster(cluster, uid):
+                await self._edit_cluster(cluster, partial(_held, uid=uid, held=True))
+            case ReleaseCluster(cluster, uid):
+                await self._edit_cluster(cluster, partial(_held, uid=uid, held=False))
             case LaunchMachines() | TerminateMachines():
                 return await self._order(action)
+            case HandOver(cluster) | TakeBack(cluster):
+                return await self._ask_for_room(cluster, action)
         return None
+
+    async def _ask_for_room(self, name: str, order: HandOver | TakeBack) -> float | None:
+        cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", name)
+        if cluster is None:
+            return None
+        pool = self.pool(cluster)
+        if not isinstance(pool, RoomPool):
+            kind = cluster.spec.provider.type
+            raise PoolError("NotScalable", f"a provider of type {kind} has nobody to ask for room")
+        return await self._rooms.do(name, pool, order)
 
     async def _order(self, order: LaunchMachines | TerminateMachines) -> float | None:
         """Launch or terminate machines."""
@@ -235,21 +280,37 @@ class Pools:
 
         Taints are one list without keys for the API server: it is replaced whole, so only the version that was read.
         """
-        path = NODES.path(name=name)
+        if (changed := await self._change(NODES.path(name=name), change, Node)) is not None:
+            self._store.put("Node", changed)
+
+    async def _edit_cluster(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Change a ComputeCluster's metadata. What comes of it the watch tells: one without finalizers may be gone."""
+        await self._change(RESOURCES["ComputeCluster"].path(name=name), change, ComputeCluster)
+
+    async def _change(
+        self, path: str, change: Callable[[dict[str, Any]], dict[str, Any] | None], shape: type[T]
+    ) -> T | None:
+        """Change an object from the version that was read; None when it has gone or there was nothing to change."""
         for attempt in range(TRIES):
             try:
                 found: dict[str, Any] = await self._client.get(path)
                 body = change(found)
                 if body is None:
-                    return
+                    return None
                 body.setdefault("metadata", {})["resourceVersion"] = found["metadata"]["resourceVersion"]
-                self._store.put("Node", await self._client.patch(path, body, Node))
-                return
+                return await self._client.patch(path, body, shape)
             except NotFound:
-                return
+                return None
             except Conflict:
                 if attempt == TRIES - 1:
                     raise
+        return None
+
+
+def _remembered(last: ClusterPlan | None) -> dict[str, Any]:
+    """What a pool's last plan leaves for the next, by the names of the view."""
+    names = ("freed_at", "first", "kept_since", "rhythm", "past", "meter")
+    return {name: getattr(last, name) for name in names} if last is not None else {}
 
 
 def _keeps_node(pod: ObjectMeta) -> bool:
@@ -278,6 +339,17 @@ def _leaves(node: Node) -> bool:
 
 def _taints(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(found.get("spec", {}).get("taints") or ())
+
+
+def _held(found: Mapping[str, Any], uid: str, *, held: bool) -> dict[str, Any] | None:
+    metadata = found["metadata"]
+    finalizers = list(metadata.get("finalizers") or ())
+    if metadata["uid"] != uid or (FINALIZER_MACHINES in finalizers) == held:
+        return None
+    if held and metadata.get("deletionTimestamp"):
+        return None  # the API server takes no new one then
+    others = [one for one in finalizers if one != FINALIZER_MACHINES]
+    return {"metadata": {"finalizers": [*others, FINALIZER_MACHINES] if held else others}}
 
 
 def _annotated(found: Mapping[str, Any], annotation: str, value: str) -> dict[str, Any] | None:
@@ -327,13 +399,13 @@ class PlainObjects:
         return (await self._told(self._client.list(path, label_selector=labels))).items
 
     async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._told(self._client.create(path, body))
+        return await self._told(self._client.create(path, body, strict=True))
 
     async def merge(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._told(self._client.patch(path, body))
 
     async def delete(self, path: str, *, uid: str) -> None:
-        await self._told(self._client.delete(path, uid=uid))
+        await self._told(self._client.delete(path, uid=uid or None))
 
     @staticmethod
     async def _told(answer: Awaitable[T]) -> T:

@@ -14,7 +14,13 @@ ALWAYS_SHOWN: dict[str, tuple[str, ...]] = {
 }
 
 #: Lists that are maps for the API server, which may give them back in another order.
-_MAPS: dict[str, str] = {"conditions": "type", "attempts": "number", "images": "platform", "intents": "token"}
+_MAPS: dict[str, str] = {
+    "conditions": "type",
+    "attempts": "number",
+    "images": "platform",
+    "intents": "token",
+    "members": "name",
+}
 
 
 def status_body(resource: Resource, metadata: ObjectMeta, status: Any) -> dict[str, Any]:

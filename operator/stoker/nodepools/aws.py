@@ -83,6 +83,7 @@ class _Seen:
 class AwsPool:
     def __init__(self, cluster: ComputeCluster, provider: AwsProvider, clients: Callable[[], Clients]) -> None:
         self._name = cluster.metadata.name
+        self._ec2_types = {kind.name: kind.machine for kind in cluster.spec.instance_types}
         self._sources = {source.instance_type: source for source in provider.sources}
         self._provider = provider
         self._make_clients = clients
@@ -214,7 +215,10 @@ class AwsPool:
                 )
             tags = {COMPUTE: self._name, INSTANCE_TYPE: source.instance_type, TOKEN: token}
             fleet = Fleet(self._aws.ec2, self._name)
-            fleet.launch(source.launch_template, tags, count=count, mine=mine, tier=tier, atomic=atomic)
+            fleet.launch(
+                source.launch_template, tags, machine=self._ec2_types.get(source.instance_type), count=count, mine=mine,
+                tier=tier, atomic=atomic,
+            )  # fmt: skip
             return
         group = seen.groups[source.instance_type]
         if zone and group.described.get("AvailabilityZones") != [zone]:

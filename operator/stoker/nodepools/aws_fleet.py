@@ -21,9 +21,19 @@ class Fleet:
         self._cluster = cluster
 
     def launch(
-        self, template: AwsLaunchTemplate, tags: Mapping[str, str], *, count: int, mine: int, tier: Tier, atomic: bool
+        self,
+        template: AwsLaunchTemplate,
+        tags: Mapping[str, str],
+        *,
+        machine: str | None,
+        count: int,
+        mine: int,
+        tier: Tier,
+        atomic: bool,
     ) -> None:
         """Launch what is missing of `count` instances, `mine` of which are there. Raises LaunchError if not all come.
+
+        machine: EC2's instance type; None for the template's own.
 
         AWS keeps the answer to a client token: the same launch asked for again brings the same instances.
         """
@@ -35,7 +45,7 @@ class Fleet:
             options["MinTargetCapacity"] = wanted
         if tier == "Spot":
             options["AllocationStrategy"] = "price-capacity-optimized"
-        override = {"InstanceType": template.machine} if template.machine else {}
+        override = {"InstanceType": machine} if machine else {}
         answer = self._ec2.create_fleet(
             Type="instant",
             ClientToken=hashlib.sha256(f"{self._cluster} {sorted(tags.items())} {wanted}".encode()).hexdigest()[:40],

@@ -6,8 +6,10 @@ from typing import Any
 from stoker.api.computecluster import ComputeCluster
 from stoker.nodepools.aws import AwsPool, Clients
 from stoker.nodepools.external import ExternalPool
+from stoker.nodepools.karpenter import KarpenterPool
 from stoker.nodepools.kwok import KwokPool
 from stoker.nodepools.pool import NodePool, ObjectApi
+from stoker.nodepools.provisioning_request import ProvisioningRequestPool
 from stoker.nodepools.scale import ScalePool
 from stoker.nodepools.static import StaticPool
 
@@ -17,6 +19,8 @@ POOLS: dict[str, Callable[[ComputeCluster, Any, ObjectApi], NodePool]] = {
     "Kwok": KwokPool,
     "Scale": lambda cluster, block, api: ScalePool(cluster.metadata.name, block, api),
     "AWS": lambda cluster, block, api: AwsPool(cluster, block, lambda: Clients.of(block.region)),
+    "Karpenter": KarpenterPool,
+    "ProvisioningRequest": ProvisioningRequestPool,
     "External": lambda cluster, block, api: ExternalPool(),
 }
 

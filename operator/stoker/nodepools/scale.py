@@ -1,8 +1,11 @@
 """Scale: any object with a /scale subresource, such as a MachineDeployment of Cluster API.
 
 Raising its replicas brings nodes. To remove a certain node, it is marked first (an annotation, done by the executor)
-and then the replicas are lowered.
+and then the replicas are lowered. Not during a rollout: then old machines go first, marked or not.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from stoker.api.kube import Node
 from stoker.api.names import LABEL_COMPUTE
@@ -24,7 +27,7 @@ class ScalePool:
 
     async def scale(self) -> ScaleView:
         try:
-            return ScaleView(replicas=(await self._replicas())[0])
+            return ScaleView(replicas=(await self._replicas())[0], rollout=_rollout(await self._object(), self._called))
         except PoolError as error:
             return ScaleView(problem=(error.reason, error.message))
 
@@ -36,6 +39,8 @@ class ScalePool:
             raise ReplicasChanged(
                 "ReplicasChanged", f"{self._called} has {found} replicas, not {from_replicas}: somebody else changed it"
             )
+        if replicas < found:
+            await self._check_settled()
         body = {"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}
         try:
             await self._api.merge(f"{await self._find()}/scale", body)
@@ -53,6 +58,18 @@ class ScalePool:
         """Replicas wanted, and the resourceVersion that says so."""
         document = await self._api.get(f"{await self._find()}/scale")
         return int(document.get("spec", {}).get("replicas", 0)), str(document["metadata"].get("resourceVersion", ""))
+
+    async def _object(self) -> Mapping[str, Any]:
+        return await self._api.get(await self._find())
+
+    async def _check_settled(self) -> None:
+        """Raises PoolError RolloutUnderWay while it is not sure that the node we have marked is the one that goes."""
+        document = await self._object()
+        if words := _rollout(document, self._called):
+            raise PoolError("RolloutUnderWay", words)
+        seen = document.get("status", {}).get("observedGeneration")
+        if seen is not None and seen < document["metadata"].get("generation", 0):
+            raise ReplicasChanged("ReplicasChanged", f"the last change of {self._called} has not been acted on yet")
 
     async def _find(self) -> str:
         """The object's path; the plural comes from the API server's discovery, once."""
@@ -77,3 +94,16 @@ class ScalePool:
                 self._path = f"{prefix}{within}/{entry['name']}/{provider.name}"
                 return self._path
         raise PoolError("ScaleKindUnknown", f"provider.scale.kind: {version} has no kind {provider.kind!r}")
+
+
+def _rollout(document: Mapping[str, Any], called: str) -> str:
+    """What is said of an object that replaces its machines; empty for one that does not, or has no word for it.
+
+    MachineDeployment counts the machines of its present template as updatedReplicas, from v1beta2 on as upToDateReplicas.
+    """
+    status = document.get("status", {})
+    there = status.get("replicas")
+    updated = status.get("upToDateReplicas", status.get("updatedReplicas"))
+    if there is None or updated is None or updated == there:
+        return ""
+    return f"{called} replaces its machines ({updated} of {there} are new): no node is removed until it is done"

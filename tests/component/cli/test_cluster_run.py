@@ -267,6 +267,13 @@ def test_why_tells_what_it_waits_for(world: World) -> None:
     )
 
 
+def test_a_dry_run_for_kubectl_says_how_its_code_gets_there(world: World) -> None:
+    told = world.cli("run", "t.py", "--compute", "cpu", "--environment", "a:1", "--dry-run", "-o", "yaml")
+
+    assert "sha256:" in told.stdout
+    assert f"before kubectl apply, stoker snapshot {world.cli.folder} --push" in told.stderr
+
+
 def test_why_of_a_job_that_no_operator_has_seen_says_so(world: World) -> None:
     """It once said `Pending` and nothing else, also for an hour."""
     process, job = world.submit("--detach")

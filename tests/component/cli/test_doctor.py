@@ -151,12 +151,23 @@ def test_what_was_found_for_other_settings_does_not_count(world: World) -> None:
     assert "unknown" == world.states(125)["storage"]
 
 
-def test_a_namespace_without_a_workspace_leaves_the_store_untold(world: World) -> None:
+def test_a_namespace_without_a_workspace_has_the_charts_store_read_by_the_server(world: World) -> None:
+    """It once was `unknown`, so that an ordinary installation ended with 125."""
     del world.api.objects[WORKSPACE]
 
-    line = world.line("storage", 125)
-    assert "unknown" == line["state"]
+    line = world.line("storage", 0)
+    assert "ok" == line["state"]
+    assert "namespace team" in line["detail"]
     assert "stoker doctor --storage URL" in line["fix"]
+
+
+def test_a_chart_store_that_the_server_cannot_read_fails(world: World) -> None:
+    del world.api.objects[WORKSPACE]
+    place = Path(world.served.store().url.removeprefix("file://"), "jobs/none-00000000")
+    place.mkdir(parents=True)
+    (place / "job.json").write_text("{")
+
+    assert "fails" == world.line("storage", 1)["state"]
 
 
 def test_an_api_server_that_is_away_is_one_line_and_125(cli: Cli, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def pool_of(account: Aws, name: str, *sources: AwsSource, **given: Any) -> AwsPo
     block = AwsProvider(region=REGION, sources=sources, **given)
     spec = ComputeClusterSpec(
         provider=ProviderSpec(type="AWS", aws=block), max_instances=10, allowed_namespaces=NamespaceSelector(),
-        instance_types=(InstanceType(name="std", resources={"cpu": "2"}),),
+        instance_types=(InstanceType(name="std", machine="t3.small", resources={"cpu": "2"}),),
     )  # fmt: skip
     return AwsPool(ComputeCluster(metadata=ObjectMeta(name=name), spec=spec), block, account.clients)
 
@@ -67,7 +67,7 @@ def of_group(account: Aws, name: str = "cpu", **given: Any) -> AwsPool:
 
 
 def of_template(account: Aws, name: str = "cpu", **given: Any) -> AwsPool:
-    template = AwsLaunchTemplate(id=account.template, subnets=(account.subnets[0],), machine="t3.small")
+    template = AwsLaunchTemplate(id=account.template, subnets=(account.subnets[0],))
     return pool_of(account, name, AwsSource(instance_type="std", launch_template=template), **given)
 
 

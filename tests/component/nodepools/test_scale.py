@@ -21,6 +21,7 @@ class Objects:
         self.replicas, self.version = replicas, 1
         self.patches: list[Mapping[str, Any]] = []
         self.discovered = 0
+        self.generation, self.status = 1, dict[str, Any]()
 
     async def get(self, path: str) -> Json:
         if path == GROUP:
@@ -34,6 +35,8 @@ class Objects:
             }
         if path == f"{OBJECT}/scale":
             return {"metadata": {"resourceVersion": str(self.version)}, "spec": {"replicas": self.replicas}}
+        if path == OBJECT:
+            return {"metadata": {"generation": self.generation}, "status": self.status}
         raise PoolError("NotFound", f"{path} not found")
 
     async def merge(self, path: str, body: Mapping[str, Any]) -> Json:
@@ -121,3 +124,42 @@ async def test_the_plural_is_looked_up_once() -> None:
         await pool.scale()
 
     assert objects.discovered == 1
+
+
+@pytest.mark.parametrize("counted", ["updatedReplicas", "upToDateReplicas"])
+async def test_nothing_is_lowered_during_a_rollout(counted: str) -> None:
+    objects = Objects(3)
+    objects.status = {"replicas": 4, counted: 1}
+    pool = scale_pool(objects)
+    words = "MachineDeployment machines/cpu replaces its machines (1 of 4 are new): no node is removed until it is done"
+
+    assert words == (await pool.scale()).rollout
+    with pytest.raises(PoolError) as caught:
+        await pool.scale_to(3, 2)
+    assert ("RolloutUnderWay", words) == (caught.value.reason, caught.value.message)
+    assert 3 == objects.replicas
+    await pool.scale_to(3, 4)
+    assert 4 == objects.replicas, "growing takes nobody's node"
+
+    objects.status = {"replicas": 4, counted: 4}
+    assert "" == (await pool.scale()).rollout
+    await pool.scale_to(4, 3)
+    assert 3 == objects.replicas
+
+
+async def test_a_change_that_its_controller_has_not_seen_may_begin_a_rollout() -> None:
+    objects = Objects(3)
+    objects.status = {"replicas": 3, "updatedReplicas": 3, "observedGeneration": 1}
+    objects.generation = 2
+    with pytest.raises(ReplicasChanged, match="has not been acted on yet"):
+        await scale_pool(objects).scale_to(3, 2)
+
+    assert 3 == objects.replicas
+
+
+async def test_an_object_that_knows_no_rollouts_is_lowered() -> None:
+    objects = Objects(3)
+    objects.status = {"replicas": 3}
+    await scale_pool(objects).scale_to(3, 2)
+
+    assert 2 == objects.replicas

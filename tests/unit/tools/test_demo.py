@@ -118,10 +118,12 @@ def test_a_clean_up_that_fails_says_how_to_do_the_rest(capsys: pytest.CaptureFix
 
 
 def test_a_registry_without_tls_reaches_the_operator_by_its_host() -> None:
-    values = your_cluster.chart_values("r.example.com:5000/team/", "1", insecure=True, volume=False)
+    mirror = "https://pypi.example.com/simple"
+    values = your_cluster.chart_values("r.example.com:5000/team/", "1", mirror, insecure=True, volume=False)
 
     assert values["image"] == {"repository": "r.example.com:5000/team", "tag": "1"}
     assert values["insecureRegistries"] == ["r.example.com:5000"]
+    assert values["mirrors"] == {"pypi": mirror}
     assert "storage" not in values
 
 

@@ -39,32 +39,37 @@ def build(common: Common, name: str, again: bool) -> None:
         told = {"metadata": {"annotations": {ANNOTATION_AGAIN: rfc3339(asked_at + 1)}}}
         cluster.kube.patch(path(cluster, name), told)
     started = time.monotonic()
-    found = _until_settled(common, name, wait_for_change=again)
+    found = _until_settled(common, name, former=found if again else None)
     line = line_of(found)
     if line["ready"] != "True":
-        raise NotBuilt(f"{line['reason']}: {line['message']}")
+        tried = any(image.get("specKey") for image in line["images"])
+        more = f"\nits log: stoker env logs {name}; to try it anew: stoker env build {name} --again" if tried else ""
+        raise NotBuilt(f"{line['reason']}: {line['message']}{more}")
     for image in line["images"]:
         how = f"{image['source']}" + (f" in {image['buildSeconds']} s" if image.get("buildSeconds") else "")
         common.output.step("image", image.get("image") or name, how, time.monotonic() - started)
     common.output.emit(line, lambda: None, [name])
 
 
-def _until_settled(common: Common, name: str, *, wait_for_change: bool) -> Mapping[str, Any]:
-    """The Environment once it is Ready or Stalled; its log goes to the terminal meanwhile."""
+def _until_settled(common: Common, name: str, *, former: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The Environment once it is Ready or Stalled; its log goes to the terminal meanwhile. former: as it was before it was
+    asked for anew; None where it was not."""
     import sys
 
     from stoker.cli.env.buildlog import PAUSE_SECONDS, Following
     from stoker.cli.env.environments import condition, is_current, one
 
     cluster, log, shown = common.cluster(), None, ""
-    # A status that was there before counts only once it has had time to change.
-    patience = time.monotonic() + (15.0 if wait_for_change else 0.0)
+    before = condition(former, "Stalled").get("message") if former is not None else None
+    # What was told before counts only once it has had time to change.
+    patience = time.monotonic() + (15.0 if former is not None else 0.0)
     while True:
         found = one(cluster, name)
         ready, stalled = condition(found, "Ready"), condition(found, "Stalled")
         if is_current(found) and ready.get("status") == "True":
             return found
-        if is_current(found) and stalled.get("status") == "True" and time.monotonic() >= patience:
+        news = stalled.get("message") != before or time.monotonic() >= patience
+        if is_current(found) and stalled.get("status") == "True" and news:
             return found
         if ready.get("reason") and ready["reason"] != shown:
             shown = ready["reason"]
@@ -73,7 +78,7 @@ def _until_settled(common: Common, name: str, *, wait_for_change: bool) -> Mappi
         key = next((image["specKey"] for image in images if image.get("specKey")), "")
         if key and log is None:
             # What a former try said is not told again.
-            log = Following(cluster.server(), cluster.server().build_log(key)[1] if wait_for_change else 0)
+            log = Following(cluster.server(), cluster.server().build_log(key)[1] if former is not None else 0)
         piece = log.more(key) if log is not None and key and not common.output.quiet else b""
         if piece:
             sys.stderr.write(piece.decode("utf-8", "replace"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stoker.api.trainingjob import Priority
-from stoker.core.cluster import backoff
+from stoker.core.cluster import backoff, handover
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.stock import Kind, Stock, kinds_for, preference, stock_of
 from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
@@ -35,7 +35,7 @@ class Assigned:
     other nodes are being brought, by name. saved: nodes kept for a gang whose other nodes have jobs or cannot be had.
     growth: nodes to be added. first: the gangs that wait and have nodes kept, in order. behind: of the gangs that wait for their turn, whom
     they wait behind. wanted: nodes that jobs have, are given, or come next to. unclaimed: nodes on their way that are
-    promised to nobody, by type."""
+    promised to nobody, by type. handed_over: gangs for which somebody else is to make room."""
 
     nodes: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     waits: dict[Key, Wait] = field(default_factory=dict)
@@ -46,6 +46,7 @@ class Assigned:
     unclaimed: dict[str, int] = field(default_factory=dict)
     first: list[Key] = field(default_factory=list)
     behind: dict[Key, "_First"] = field(default_factory=dict)
+    handed_over: list[Demand] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +113,7 @@ def _age(demand: Demand) -> tuple[float, str, str, str]:
 def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, ...]]:
     """Assignments of earlier plans that still hold: the job still wants them and every node can still take it."""
     wanted = {(demand.uid, demand.attempt): demand.count for demand in view.demands}
-    external = view.cluster.spec.provider.type == "External"
+    external = not view.cluster.spec.provider.owns_nodes
     taken = {name for holding in view.holdings if holding.bound for name in holding.nodes}
     kept: dict[Key, tuple[str, ...]] = {}
     for holding in view.holdings:
@@ -126,8 +127,10 @@ def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, .
     return kept
 
 
-def assign(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], now: float) -> Assigned:
-    """Serve every demand that has no nodes yet."""
+def assign(
+    view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], shut: Wait | None, now: float
+) -> Assigned:
+    """Serve every demand that has no nodes yet. shut: why none is served."""
     assigned = Assigned(nodes=dict(kept))
     bound = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound}
     running = Counter[str]()
@@ -142,12 +145,18 @@ def assign(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], n
         for demand in view.demands
         if (demand.uid, demand.attempt) not in kept and (demand.uid, demand.attempt) not in bound
     ]
+    if shut is not None:
+        assigned.waits = {(demand.uid, demand.attempt): shut for demand in wanting}
+        assigned.unclaimed = {
+            name: kind.coming for name, kind in _stock(view, pool, kept, now).kinds.items() if kind.coming
+        }
+        assigned.wanted = sum(running.values())
+        return assigned
     waiting = in_order(wanting, running, view.weights, view.first)
-    if view.cluster.spec.provider.type == "External":
+    if not view.cluster.spec.provider.owns_nodes:
         _grant(view, waiting, assigned, running)
     else:
-        taken = frozenset(name for nodes in kept.values() for name in nodes)
-        server = _Server(view, stock_of(view, pool, taken, now), assigned, running, now)
+        server = _Server(view, _stock(view, pool, kept, now), assigned, running, now)
         for demand in waiting:
             server.serve(demand)
             key = (demand.uid, demand.attempt)
@@ -157,6 +166,10 @@ def assign(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], n
     assigned.wanted = sum(running.values())
     _line_up(view, wanting, assigned, running)
     return assigned
+
+
+def _stock(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], now: float) -> Stock:
+    return stock_of(view, pool, frozenset(name for nodes in kept.values() for name in nodes), now)
 
 
 def _line_up(view: ClusterView, wanting: Iterable[Demand], assigned: Assigned, running: Counter[str]) -> None:
@@ -188,9 +201,15 @@ def _grant(view: ClusterView, waiting: Iterable[Demand], assigned: Assigned, run
         elif first is not None:
             assigned.behind[key] = first
         elif demand.count <= room:
-            assigned.nodes[key] = ()
             room -= demand.count
             running[demand.namespace] += demand.count
+            if view.rooms is not None:
+                assigned.handed_over.append(demand)
+                wait = handover.wait_for(view.cluster.metadata.name, demand, view.rooms)
+                if wait is not None:
+                    assigned.waits[key] = wait
+                    continue
+            assigned.nodes[key] = ()
         else:
             assigned.waits[key] = _full(view, demand)
             assigned.first.append(key)
@@ -312,14 +331,20 @@ def _enough(view: ClusterView, demand: Demand, stock: Kind) -> bool:
     return len(stock.free) + len(stock.preparing) + len(busy) >= demand.count
 
 
-def _impossible(view: ClusterView, demand: Demand) -> Wait | None:
-    name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
+def closed(view: ClusterView) -> Wait | None:
+    """Why the pool takes no further job, whoever it is."""
+    name = view.cluster.metadata.name
     if view.cluster.metadata.deletion_timestamp is not None:
         return Wait("PoolDeleted", f"ComputeCluster/{name} is being deleted", "submit again to another one")
     if view.cluster.spec.paused:
         return Wait(
             "PoolPaused", f"ComputeCluster/{name} is paused", "set spec.paused to false, or submit to another pool"
         )
+    return None
+
+
+def _impossible(view: ClusterView, demand: Demand) -> Wait | None:
+    name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
     if demand.count <= most:
         return None
     return Wait(

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from stoker.api.computecluster import ComputeCluster
-from stoker.core.cluster import assign, launch, learned, resize
+from stoker.core.cluster import assign, launch, learned, resize, usage, warm
 from stoker.core.cluster.pool import Pool
-from stoker.core.cluster.view import ClusterView
+from stoker.core.cluster.view import ClusterView, Meter
 
 #: A pass that asks for nodes looks again after so long, to see what was asked for; in seconds.
 LOOK_AGAIN = 1.0
@@ -17,7 +17,9 @@ LOOK_AGAIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """idle_seconds: how long a node may be idle now. orders: on a pool of machines. The rest as in a ClusterPlan."""
+    """idle_seconds: how long a node may be idle now. warm: nodes that are kept for jobs to come. unwanted: nodes on their
+    way, by type, that are to be ended where the provider can. orders: on a pool of machines. The rest as in a
+    ClusterPlan."""
 
     assigned: assign.Assigned
     sizing: resize.Resize
@@ -26,32 +28,43 @@ class Decision:
     kept_since: Mapping[assign.Key, float]
     rhythm: learned.Rhythm
     wake_at: float | None
+    unwanted: Mapping[str, int]
+    meter: Meter
+    warm: frozenset[str] = frozenset()
     orders: launch.Orders | None = None
 
 
 def decide(view: ClusterView, pool: Pool, kept: Mapping[assign.Key, tuple[str, ...]], now: float) -> Decision:
     """kept: assignments of earlier plans that still hold."""
     view = launch.learn(view, now)
-    assigned = assign.assign(view, pool, kept, now)
+    meter = usage.metered(view, pool, now)
+    shut = assign.closed(view) or usage.queues(view.cluster, meter)
+    assigned = assign.assign(view, pool, kept, shut, now)
     kept_since = {key: view.kept_since.get(key, now) for key in assigned.first}
-    hold = view.cluster.spec.scale_up.partial_hold_seconds
+    spec = view.cluster.spec
+    hold = spec.scale_up.partial_hold_seconds
     # Past that, nodes that wait in vain for the rest of a gang are idle like others; the gang keeps its place in the line.
     saved = [nodes for key, nodes in assigned.saved.items() if now < kept_since[key] + hold]
     given = frozenset(name for nodes in assigned.nodes.values() for name in nodes)
     needed = frozenset(node.name for node in pool.of("Running")).union(given, assigned.needed, *saved)
+    kept_warm, warmed = _warm(view, pool, assigned, needed, 0 if shut is not None else warm.instances(spec.warm, now))
+    needed |= kept_warm
+    growth = [*assigned.growth, *warmed]
     rhythm = _rhythm(view, pool, assigned, now)
     idle = idle_seconds(view.cluster, rhythm)
-    learns = view.cluster.spec.idle_policy == "Learned"
+    learns = spec.idle_policy == "Learned"
     sized = _by_level(pool, rhythm, given) if learns else pool
+    unwanted = _unwanted(view, pool, assigned, given, rhythm, now - idle) if learns and not spec.warm else {}
     if view.machines is not None:
-        unwanted = _unwanted(view, pool, assigned, given, rhythm, now - idle) if learns else {}
-        orders = launch.order(view, sized, needed, assigned.growth, unwanted, idle, now)
+        orders = launch.order(view, sized, needed, growth, unwanted, idle, now)
         sizing = orders.sizing
     else:
-        orders, sizing = None, resize.resize(view, sized, needed, assigned.growth, idle, now)
+        orders, sizing = None, resize.resize(view, sized, needed, growth, idle, now)
     releases = [kept_since[key] + hold for key in assigned.saved]
     grows = pool.replicas is not None and sizing.replicas > pool.replicas
-    wakes = [sizing.wake_at, *releases, now + LOOK_AGAIN if grows else None]
+    meter = replace(meter, rates=usage.rates_of(view, pool, given))
+    wakes = [sizing.wake_at, *releases, warm.changes_at(spec.warm, now), usage.reached_at(view.cluster, meter)]
+    wakes.append(now + LOOK_AGAIN if grows else None)
     return Decision(
         assigned, sizing, idle,
         freed_at={
@@ -61,8 +74,27 @@ def decide(view: ClusterView, pool: Pool, kept: Mapping[assign.Key, tuple[str, .
         },
         kept_since=kept_since, rhythm=rhythm,
         wake_at=min((moment for moment in wakes if moment is not None and moment > now), default=None),
-        orders=orders,
+        unwanted=unwanted, meter=meter, warm=kept_warm, orders=orders,
     )  # fmt: skip
+
+
+def _warm(
+    view: ClusterView, pool: Pool, assigned: assign.Assigned, needed: frozenset[str], wanted: int
+) -> tuple[frozenset[str], list[assign.Growth]]:
+    """Idle nodes that are kept for jobs to come, the newest-freed, and how many are missing."""
+    if not wanted:
+        return frozenset(), []
+    idle = [node for node in pool.of("Idle") if node.name not in needed and not node.counted_out]
+    idle.sort(key=lambda node: (node.free_since or 0.0, node.name), reverse=True)
+    room = view.cluster.spec.max_instances - (pool.replicas or 0) - sum(one.count for one in assigned.growth)
+    missing = min(wanted - len(idle) - sum(assigned.unclaimed.values()), room) if pool.replicas is not None else 0
+    stands = view.cluster.status.backoff
+    kind = next(
+        (one.name for one in view.cluster.spec.instance_types if not any(b.instance_type == one.name for b in stands)),
+        None,
+    )
+    growth = [assign.Growth(("", 0), kind, 1)] * max(0, missing) if kind is not None else []
+    return frozenset(node.name for node in idle[:wanted]), growth
 
 
 def _unwanted(
@@ -88,7 +120,9 @@ def _unwanted(
 
 
 def idle_seconds(cluster: ComputeCluster, rhythm: learned.Rhythm | None) -> float:
-    """How long a node of the pool may be idle before it goes."""
+    """How long a node of the pool may be idle before it goes; not at all once the pool is being deleted."""
+    if cluster.metadata.deletion_timestamp is not None:
+        return 0.0
     return learned.idle_seconds(cluster.spec, rhythm or remembered(cluster), resize.LAST_LOOK_AFTER)
 
 

@@ -1,5 +1,6 @@
 """What is seen of a pool: each node's state, and how many nodes are promised but not there yet."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ State = Literal["Idle", "Running", "Preparing", "Unusable", "Leaving", "Preempte
 
 #: A node whose readiness changed no later than this after it appeared was never ready, in seconds.
 BOOT_SETTLES = 60.0
+#: The oldest kubelet that runs our pods: its native sidecars are what saves a run.
+OLDEST_KUBELET = "1.29"
 #: What a node says of itself when it is short of something: its kubelet evicts pods and refuses new ones meanwhile.
 _PRESSURES = ("DiskPressure", "MemoryPressure", "PIDPressure")
 
@@ -167,9 +170,7 @@ def _node(
     counted_out = marked is not None and replicas is not None and marked > replicas
     counted_out = counted_out or node.metadata.deletion_timestamp is not None
     counted_out = counted_out or (machine is not None and machine.state == "Terminating")
-    trouble, ready_by = _bare(view, name, machine) or _trouble(
-        node, kind, view.cluster.spec.scale_up.ready_seconds, now
-    )
+    trouble, ready_by = _bare(view, name, machine) or _trouble(view, node, kind, now)
     state: State
     if counted_out:
         state = "Leaving"
@@ -203,16 +204,22 @@ def _bare(view: ClusterView, name: str, machine: Machine | None) -> tuple[tuple[
 
 
 def _trouble(
-    node: Node, kind: InstanceType | None, patience: float, now: float
+    view: ClusterView, node: Node, kind: InstanceType | None, now: float
 ) -> tuple[tuple[str, str] | None, float | None]:
-    """Why a node cannot take a job, and until when it may still be booting: `patience` after it appeared."""
+    """Why a node cannot take a job, and until when it may still be booting."""
+    spec = view.cluster.spec
     name, created = node.metadata.name, times.seconds(node.metadata.creation_timestamp)
-    boots_until = (created if created is not None else now) + patience
+    boots_until = (created if created is not None else now) + spec.scale_up.ready_seconds
     booting = boots_until if now < boots_until else None
     if node.spec.unschedulable:
         return ("NodeCordoned", f"node {name} is cordoned; `kubectl uncordon {name}` gives it back"), None
     if kind is None:
         return ("NodeTypeUnknown", f"node {name} is none of the pool's instanceTypes; label or describe it"), None
+    if (version := _too_old(node)) is not None:
+        return (
+            "KubeletTooOld",
+            f"node {name} runs kubelet {version}; pods need {OLDEST_KUBELET} or later: upgrade the node's image",
+        ), None
     ready = next((entry for entry in node.status.conditions if entry.type == "Ready"), None)
     if ready is None or ready.status != "True":
         message = f"node {name} is not ready" + (f": {ready.message}" if ready and ready.message else "")
@@ -228,7 +235,17 @@ def _trouble(
         # Device plugins register late: a reason to wait, not for a second node.
         message = f"node {name} offers less than type {kind.name} promises: {missing}"
         return ("InstanceTypeOverstated", message), booting
+    if late := [name for name in spec.ready_resources if not units.parse(node.status.allocatable.get(name, "0"))]:
+        return ("ResourceMissing", f"node {name} does not show {', '.join(late)} of the pool's readyResources"), booting
     return None, None
+
+
+def _too_old(node: Node) -> str | None:
+    """The version of a kubelet that knows no native sidecars; None for one that does, or does not tell."""
+    told = node.status.node_info.kubelet_version
+    found = re.match(r"v?(\d+)\.(\d+)", told)
+    oldest = tuple(int(part) for part in OLDEST_KUBELET.split("."))
+    return told if found is not None and (int(found[1]), int(found[2])) < oldest else None
 
 
 def _never_ready(ready: KubeCondition | None, created: float | None) -> bool:

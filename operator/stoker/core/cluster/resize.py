@@ -36,7 +36,9 @@ def resize(
     if pool.replicas is None:
         return Resize(replicas=len(pool.nodes))
     free = free_nodes(view, pool, needed)
-    going = going_nodes(view, pool, free, idle_seconds, now)
+    # While its machines are replaced, the object lets go of old ones first, whichever we mean.
+    rollout = view.scale is not None and view.scale.rollout
+    going = [] if rollout else going_nodes(view, pool, free, idle_seconds, now)
     wake_at = wake_of(pool, free, idle_seconds, now)
     keeping = tuple(
         KeepNode(view.cluster.metadata.name, node.name)
@@ -63,11 +65,16 @@ def _grown(view: ClusterView, pool: Pool, growth: Sequence[Growth], now: float) 
     return max(pool.replicas, min([wanted, *(mark - 1 for mark in marks)]))
 
 
+def least_of(view: ClusterView) -> int:
+    """The nodes that the pool keeps without a job; none any more once it is being deleted."""
+    return view.cluster.spec.min_instances if view.cluster.metadata.deletion_timestamp is None else 0
+
+
 def paced(view: ClusterView, pool: Pool, growth: Sequence[Growth], now: float) -> list[Growth]:
     """What may be asked for now of what gangs and minInstances miss: as much as may boot at a time."""
     spec = view.cluster.spec
     assert pool.replicas is not None, "asked only of a pool whose size is known"
-    missing = spec.min_instances - pool.replicas - sum(one.count for one in growth)
+    missing = least_of(view) - pool.replicas - sum(one.count for one in growth)
     stands = view.cluster.status.backoff
     kind = next((one.name for one in spec.instance_types if not backoff.standing(stands, one, now)), None)
     # One by one: what nobody waits for may come in parts.
@@ -89,7 +96,7 @@ def going_nodes(view: ClusterView, pool: Pool, free: list[PoolNode], idle_second
     """Those of the free nodes that may go now, by name: unusable ones first, then the longest idle."""
     counted = [node for node in pool.nodes.values() if not node.counted_out]
     surplus = len(counted) + pool.unseen - view.cluster.spec.max_instances
-    spare = sum(1 for node in counted if node.state in ("Idle", "Running")) - view.cluster.spec.min_instances
+    spare = sum(1 for node in counted if node.state in ("Idle", "Running")) - least_of(view)
     going: list[str] = []
     for node in sorted(free, key=_leaving_order):
         expired = node.free_since is not None and now >= node.free_since + idle_seconds

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping
 
+import msgspec
+
 from stoker.api.computecluster import ComputeClusterStatus, LearnedIdle, NodeCounts, Problem
 from stoker.core import times
-from stoker.core.cluster import learned
+from stoker.core.cluster import learned, usage
 from stoker.core.cluster.assign import Assigned
 from stoker.core.cluster.backoff import wait_for
 from stoker.core.cluster.decide import Decision
+from stoker.core.cluster.explain import members
 from stoker.core.cluster.pool import Pool, kind_of, shortfall
 from stoker.core.cluster.view import ClusterView
 from stoker.core.conditions import Fact, kstatus, stamped
@@ -21,7 +24,7 @@ _LEARNED_SECONDS = 3600.0
 def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> ComputeClusterStatus:
     """The whole status, as after this decision."""
     assigned, replicas = made.assigned, made.sizing.replicas
-    external = view.cluster.spec.provider.type == "External"
+    external = not view.cluster.spec.provider.owns_nodes
     given = {name for nodes in assigned.nodes.values() for name in nodes}
     states = Counter("Running" if name in given else node.state for name, node in pool.nodes.items())
     counted = sum(1 for node in pool.nodes.values() if not node.counted_out)
@@ -35,7 +38,7 @@ def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> Comp
         preempted=states["Preempted"],
     )
     metadata = view.cluster.metadata
-    return ComputeClusterStatus(
+    status = ComputeClusterStatus(
         observed_generation=metadata.generation,
         conditions=stamped(_facts(view), view.cluster.status.conditions, metadata.generation, now),
         allocation_state="Resizing" if replicas != counted or counts.preparing or counts.leaving else "Steady",
@@ -48,7 +51,19 @@ def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> Comp
         launches=made.orders.launches if made.orders is not None else 0,
         backoff=made.orders.backoff if made.orders is not None else (),
         learned=_learned(view, made, now),
+        usage=view.cluster.status.usage,
+        members=members(view, pool, made),
     )
+    # Hours go on for ever: by themselves they are no reason for a write each second.
+    if status == view.cluster.status and not _usage_is_old(view, made, now):
+        return status
+    return msgspec.structs.replace(status, usage=usage.shown(made.meter))
+
+
+def _usage_is_old(view: ClusterView, made: Decision, now: float) -> bool:
+    kept = view.cluster.status.usage
+    told = times.seconds(kept.at) if kept is not None else None
+    return told is None or (made.meter.rates.nodes > 0 and now >= told + usage.SHOWN_EVERY)
 
 
 def _learned(view: ClusterView, made: Decision, now: float) -> LearnedIdle | None:
@@ -70,10 +85,15 @@ def _learned(view: ClusterView, made: Decision, now: float) -> LearnedIdle | Non
 
 def _facts(view: ClusterView) -> Mapping[str, Fact]:
     if view.cluster.metadata.deletion_timestamp is not None:
-        return kstatus(False, "Deleting", "no new job is given nodes")
+        jobs = len({(one.uid, one.attempt) for one in view.holdings if one.bound})
+        machines = len(view.machines.machines) if view.machines is not None else 0
+        words = f"no new job is given nodes; it waits for {jobs} jobs that have theirs and {machines} machines to end"
+        return kstatus(False, "Deleting", words)
     if view.machines is not None:
         problem = view.machines.problem
         return kstatus(True, "Ready") if problem is None else kstatus(False, *problem)
+    if view.rooms is not None and view.rooms.problem is not None:
+        return kstatus(False, *view.rooms.problem)
     if view.cluster.spec.provider.type != "Scale":
         return kstatus(True, "Ready")
     if view.scale is None:
@@ -92,8 +112,14 @@ def _problems(view: ClusterView, pool: Pool, made: Decision, now: float) -> tupl
     """The oldest problems; `since` stays while a problem does."""
     found = [node.problem for node in pool.nodes.values() if node.problem is not None]
     found += _of_machines(view, pool, made)
+    if (told := usage.used_up(view.cluster, made.meter)) is not None:
+        found.append(told)
     if view.scale is not None and view.scale.problem is not None:
         found.insert(0, view.scale.problem)
+    if view.rooms is not None and view.rooms.problem is not None:
+        found.insert(0, view.rooms.problem)
+    if view.scale is not None and view.scale.rollout:
+        found.append(("RolloutUnderWay", view.scale.rollout))
     for name, node in pool.nodes.items():
         kind = kind_of(node.node, view.cluster)
         lacking = shortfall(node.node, kind) if kind and node.state in ("Idle", "Running") else ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from stoker.api.computecluster import ComputeCluster, ComputeClusterStatus
 from stoker.api.kube import Node
@@ -14,7 +15,8 @@ from stoker.core.plan import Plan
 @dataclass(frozen=True, slots=True)
 class Demand:
     """A job whose snapshot and image are ready and that wants nodes for its next attempt. avoid: nodes that its former
-    attempts had and could not use; it gets others where others can be had."""
+    attempts had and could not use; it gets others where others can be had. requests: what each of its pods asks for; empty:
+    a whole node."""
 
     uid: str
     namespace: str
@@ -25,6 +27,7 @@ class Demand:
     instance_type: str | None = None
     priority: Priority = "Medium"
     avoid: frozenset[str] = frozenset()
+    requests: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,61 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ScaleView:
-    """What the pool's scalable object says: replicas wanted and there, or why it cannot be read."""
+    """What the pool's scalable object says: replicas wanted and there, or why it cannot be read. rollout: what is under
+    way that could take another node than the one we mean; until it ends none is removed. Empty: nothing."""
 
     replicas: int = 0
+    problem: tuple[str, str] | None = None
+    rollout: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a pool uses at a moment: nodes in all, of them idle and booting, and their price an hour."""
+
+    nodes: int = 0
+    idle: int = 0
+    booting: int = 0
+    price: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What a pool has used until `at`, in node-seconds and money; today: of that day. rates: since then."""
+
+    at: float
+    nodes: float = 0.0
+    idle: float = 0.0
+    booting: float = 0.0
+    cost: float = 0.0
+    today_nodes: float = 0.0
+    today_cost: float = 0.0
+    rates: Rates = field(default_factory=Rates)
+
+
+RoomAnswer = Literal["Waiting", "Provisioned", "Failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRequest:
+    """What stands of the request for a gang's room. uid: of its object. reason, message: the words of whoever was asked.
+    since: when that answer came (seconds since the epoch)."""
+
+    namespace: str
+    name: str
+    uid: str
+    answer: RoomAnswer = "Waiting"
+    reason: str = ""
+    message: str = ""
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoomsView:
+    """The requests for room that stand, by job uid and attempt. problem: why they cannot be known now, a reason and a
+    message; then none is made or taken back, and nobody is granted anything."""
+
+    requests: Mapping[tuple[str, int], RoomRequest] = field(default_factory=dict)
     problem: tuple[str, str] | None = None
 
 
@@ -66,8 +121,9 @@ class ClusterView:
     attempt) of those for which the last plan kept nodes, in its order; kept_since: since when, for each of them. rhythm: how
     the pool's jobs come and go; None: read from the status what it keeps. weights: by namespace, what its Workspace says;
     missing: 1. machines: what a provider of single machines lists; None on a pool of another kind. launch_failures: the
-    last answer to each launch that failed, by its token, until its intent has gone from the status. past: what the last
-    pass over such a pool left.
+    last answer to each launch that failed, by its token, until its intent has gone from the status. rooms: the requests of
+    a pool for which somebody else makes room. past: what the last
+    pass over such a pool left. meter: what the pool has used; None: read from the status what it keeps.
     """
 
     cluster: ComputeCluster
@@ -82,8 +138,10 @@ class ClusterView:
     rhythm: Rhythm | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
     machines: MachinesView | None = None
+    rooms: RoomsView | None = None
     launch_failures: tuple[LaunchFailure, ...] = ()
     past: Past = field(default_factory=Past)
+    meter: Meter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +158,8 @@ class ClusterPlan:
     """What to do with the pool, and which jobs get which nodes.
 
     assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
-    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm, past: to be kept for the next view.
+    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm, past, meter: to be kept for the
+    next view.
     """
 
     plan: Plan[ComputeClusterStatus]
@@ -111,3 +170,4 @@ class ClusterPlan:
     kept_since: Mapping[tuple[str, int], float] = field(default_factory=dict)
     rhythm: Rhythm = field(default_factory=Rhythm)
     past: Past = field(default_factory=Past)
+    meter: Meter | None = None

@@ -160,4 +160,5 @@ def _how(view: EnvironmentView, found: dict[str, Resolution]) -> Iterator[str]:
 def _words(answer: Answer) -> str:
     if not isinstance(answer, Refused | Unavailable):
         return ""
-    return "; ".join(part for part in (answer.message, answer.fix) if part)
+    # What solvers and registries say mostly ends in a full stop.
+    return "; ".join(part for part in (answer.message.removesuffix("."), answer.fix) if part)

@@ -23,6 +23,10 @@ _STOPPED = "Stopped"
 POD_STOPPED, PREEMPTED = "PodStopped", "Preempted"
 #: A command's container that was killed with its launcher.
 LAUNCHER_LOST = "LauncherLost"
+#: What ship says of a command that it never saw begin.
+_NOT_STARTED = "NotStarted"
+#: With what the kubelet says that the runtime could not start a container.
+_START_ERRORS = frozenset({"StartError", "ContainerCannotRun"})
 #: Why Kubernetes itself ended a pod, by the reason of its condition DisruptionTarget.
 _DISRUPTIONS = {
     "PreemptionByScheduler": PREEMPTED,
@@ -233,6 +237,8 @@ def _rank_failure(rank: Rank) -> tuple[str, str]:
     if rank.exit_reason == LAUNCHER_LOST and pod_reason:
         # Nobody in the pod saw why its container was killed; the kubelet did.
         return pod_reason, (rank.pod.status.message if rank.pod else "") or said
+    if rank.exit_reason == _NOT_STARTED and (start := _start_failure(rank.pod)):
+        return "CommandNotStarted", start
     if rank.exit_reason and rank.exit_reason != _STOPPED:
         return rank.exit_reason, said or f"the command ended with {rank.exit_reason}"
     if code not in (None, 0) and rank.exit_reason != _STOPPED:
@@ -275,16 +281,10 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
         "SchedulerDisagrees": "the scheduler would not place its pods on the nodes that it was given",
         QUEUE_TIMED_OUT: queue_words(seen),
         "ImagePullFailed": "a node could not pull the image",
-        PODS_REJECTED: f"the API server refused its pods for {times.duration(PULL_PATIENCE)}{_refusal(seen)}",
+        PODS_REJECTED: f"the API server refused its pods for {times.duration(PULL_PATIENCE)}{f': {seen.refusal}' if seen.refusal else ''}",
     }
     lacked = words_of(seen.view.job, reason, times.duration(PULL_PATIENCE))
     return reason, words.get(reason) or lacked or f"the attempt was ended: {reason}"
-
-
-def _refusal(seen: Seen) -> str:
-    """In its words, as far as they were shown."""
-    shown = seen.view.job.status.waiting
-    return f": {shown.message.partition(': ')[2]}" if shown is not None and shown.reason == PODS_REJECTED else ""
 
 
 def _pod_reason(pod: Pod | None) -> str:
@@ -299,6 +299,18 @@ def _pod_reason(pod: Pod | None) -> str:
     main = container(pod.status.container_statuses, "main")
     terminated = main.state.terminated if main else None
     return "OOMKilled" if terminated is not None and terminated.reason == "OOMKilled" else ""
+
+
+def _start_failure(pod: Pod | None) -> str:
+    """Why the runtime could not start the command's container, in its words, if it could not."""
+    main = container(pod.status.container_statuses, "main") if pod else None
+    terminated = main.state.terminated if main else None
+    if terminated is None or terminated.reason not in _START_ERRORS:
+        return ""
+    words = terminated.message.strip() or terminated.reason
+    no_shell = 'exec: "sh": executable file not found' in words
+    fix = "; commands are run by `sh`, and the image has none: use a base image with a shell" if no_shell else ""
+    return f"the node could not start the command's container: {words}{fix}"
 
 
 def _fetch_failure(pod: Pod | None) -> str:

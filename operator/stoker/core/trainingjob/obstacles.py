@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stoker.api import names
-from stoker.core import command, podshape, podspec
+from stoker.core import command, podshape, podspec, units
 from stoker.core.trainingjob.view import JobView
 
 
@@ -21,6 +21,9 @@ class Wait:
     fix: str
     yours: bool = False
 
+
+#: Providers whose nodes Stoker does not bring.
+_NODES_OF_OTHERS = frozenset({"Static", "External", "ProvisioningRequest"})
 
 Obstacle = Callable[[JobView], Wait | None]
 
@@ -100,6 +103,29 @@ def instance_type_unknown(view: JobView) -> Wait | None:
         f'resources.instanceType: ComputeCluster/{cluster.metadata.name} has no type "{spec.resources.instance_type}"; '
         f"it has: {known}",
         "submit again with one of these, or leave instanceType out",
+        yours=True,
+    )
+
+
+def larger_than_a_node(view: JobView) -> Wait | None:
+    """Only where nodes are brought as their type says: those that are there already may offer more than is written down."""
+    spec, cluster = view.job.spec.command, view.cluster
+    kind = podspec.instance_type(cluster, spec.resources.instance_type) if spec and cluster else None
+    if spec is None or cluster is None or kind is None or cluster.spec.provider.type in _NODES_OF_OTHERS:
+        return None
+    offered, asked = kind.resources, spec.resources.requests
+    over = [
+        f"{name} {asked[name]} of {offered[name]}"
+        for name in sorted(asked.keys() & offered.keys())
+        if units.parse(asked[name]) > units.parse(offered[name])
+    ]
+    if not over:
+        return None
+    name = cluster.metadata.name
+    return Wait(
+        "RequestsLargerThanNode",
+        f"resources.requests asks of each node for more than type {kind.name} of {name} offers: {', '.join(over)}",
+        f"submit again with lower requests or another instanceType, or correct the type's resources in ComputeCluster/{name}",
         yours=True,
     )
 
@@ -184,6 +210,7 @@ OBSTACLES: tuple[Obstacle, ...] = (
     compute_not_found,
     compute_not_allowed,
     instance_type_unknown,
+    larger_than_a_node,
     gang_larger_than_pool,
     root_not_allowed,
     environment_not_found,

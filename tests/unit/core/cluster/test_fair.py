@@ -18,7 +18,7 @@ from stoker.api.trainingjob import Priority
 from stoker.core import cluster as pools
 from stoker.core.cluster.assign import in_order
 from stoker.core.cluster.view import ClusterView, Demand, Holding
-from tests.support import build
+from tests.support import build, crowd
 
 Jobs = list[tuple[str, int, int]]  # namespace, nodes, seconds
 
@@ -275,3 +275,14 @@ def test_a_plan_costs_a_bounded_number_of_steps_per_job_and_node_that_does_not_g
 
     assert many <= 120 * (2010 + 200)
     assert many <= 11 * few
+
+
+@pytest.mark.parametrize("shown", sorted(crowd.views(1, 1)))
+def test_a_decision_costs_in_proportion_to_the_gangs_and_the_nodes(shown: str) -> None:
+    small, large = crowd.views(100, 10)[shown], crowd.views(1000, 100)[shown]
+
+    few = lines_run(lambda: pools.plan(small, crowd.NOW))
+    many = lines_run(lambda: pools.plan(large, crowd.NOW))
+
+    assert many <= 11 * few
+    assert many <= 150 * 1100

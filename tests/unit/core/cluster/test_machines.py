@@ -374,6 +374,35 @@ def test_a_paused_pool_gives_nothing_and_says_so() -> None:
     assert (world.reason(job), world.machines) == ("PoolPaused", {})
 
 
+def test_a_pool_that_is_deleted_waits_for_its_jobs_and_ends_its_machines_first() -> None:
+    world = cloud(least=1, idle=3600)
+    job = world.submit(2)
+    world.settle(100)
+    waiting = world.submit(1)
+    world.delete_pool()
+    world.settle(100)
+    assert (len(world.alive), world.gone, world.reason(waiting)) == (2, False, "PoolDeleted")
+    (ready,) = [one for one in world.pool.status.conditions if one.type == "Ready"]
+    assert "1 jobs" in ready.message
+
+    world.end(job)
+    world.settle(120)
+
+    assert (world.machines, world.gone) == ({}, True)
+
+
+def test_a_pool_without_machines_is_held_by_nothing() -> None:
+    world = cloud()
+    world.settle(60)
+    job = world.submit(1)
+    world.settle(100)
+    assert world.pool.metadata.finalizers
+    world.end(job)
+    world.settle(200)
+
+    assert world.pool.metadata.finalizers == ()
+
+
 # -- Killed anywhere.
 
 
@@ -491,6 +520,8 @@ class Days(RuleBasedStateMachine):
     def every_job_that_waits_is_told_why(self) -> None:
         if (plan := getattr(self, "world", None) and self.world.plan) is not None:
             assert all(wait.reason and wait.message and wait.fix for wait in plan.waits.values())
+            members = self.world.pool.status.members
+            assert all(one.reason and one.message and one.since for one in members)
 
     def teardown(self) -> None:
         """Once all is well and nobody wants anything, nothing is left but minInstances."""

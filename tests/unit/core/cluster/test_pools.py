@@ -80,6 +80,8 @@ def test_no_plan_breaks_a_promise(view: ClusterView) -> None:
     if view.cluster.spec.provider.type != "External":
         counted = status.nodes
         assert counted.idle + counted.running + counted.unusable + counted.leaving <= len(view.nodes)
+    assert {member.name for member in status.members} == set(view.nodes), "every node is told of"
+    assert all(member.reason and member.message and member.since for member in status.members)
 
 
 @st.composite

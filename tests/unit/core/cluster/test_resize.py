@@ -164,3 +164,18 @@ def test_what_a_node_promises_and_does_not_hold_is_a_problem() -> None:
     (problem,) = made.plan.status.problems
     assert problem.reason == "InstanceTypeOverstated"
     assert "cpu 2 of 4" in problem.message
+
+
+def test_nothing_leaves_while_the_machines_are_replaced() -> None:
+    """Then old machines go first, and the one that we mark may be a new one."""
+    rollout = ScaleView(2, rollout="MachineDeployment m/cpu replaces its machines (1 of 2 are new)")
+    tainted = build.node("n0", taints=[build.leaving(120)])
+    view = ClusterView(
+        cluster=build.cluster(), nodes={"n0": tainted, "n1": build.node("n1")}, scale=rollout,
+        freed_at={"n0": T0, "n1": T0},
+    )  # fmt: skip
+    made = pools.plan(view, T0 + 300)
+
+    assert (KeepNode("cpu", "n0"),) == made.plan.actions
+    assert made.plan.status is not None
+    assert [("RolloutUnderWay", rollout.rollout)] == [(one.reason, one.message) for one in made.plan.status.problems]

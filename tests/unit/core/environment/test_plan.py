@@ -78,6 +78,15 @@ def test_an_equal_status_is_not_written_again() -> None:
     assert again.status is None
 
 
+def test_the_words_of_a_solver_and_the_fix_read_as_one_sentence() -> None:
+    refused = Refused("PackageNotFound", "we conclude that it is unsatisfiable.", "correct the name")
+
+    made = environments.plan(view({AMD: Found(build.PINNED), ARM: refused}), build.T0)
+
+    assert made.status is not None
+    assert "we conclude that it is unsatisfiable; correct the name" in made.status.conditions[0].message
+
+
 def test_an_environment_without_an_image_is_told_what_to_do() -> None:
     made = environments.plan(EnvironmentView(build.environment(image=None)), build.T0)
 

@@ -78,6 +78,27 @@ def test_memory_that_ran_out_is_told_from_the_pod() -> None:
     assert (status.reason, status.exit_code) == ("OOMKilled", 137)
 
 
+@pytest.mark.parametrize(
+    ("said", "fix"),
+    [
+        (
+            'runc create failed: exec: "sh": executable file not found in $PATH: unknown',
+            "use a base image with a shell",
+        ),
+        ("runc create failed: error mounting /data: no such device", ""),
+    ],
+)
+def test_a_command_whose_container_could_not_start_is_told_in_the_runtimes_words(said: str, fix: str) -> None:
+    state = {"terminated": {"exitCode": 128, "reason": "StartError", "message": said, "finishedAt": build.stamp(9)}}
+    never = exit_record(None, reason="NotStarted", message="the pod was ended before the command had started")
+
+    status = end(seal(exit=never), pods=(pod(main=state, phase="Failed"),))
+
+    assert "CommandNotStarted" == status.reason
+    assert said in status.message
+    assert fix in status.message
+
+
 def test_a_failed_fetch_is_told_in_its_own_words() -> None:
     fetch = {"terminated": {"exitCode": 1, "message": "input data: 403 on data/a.csv"}}
 

@@ -12,6 +12,7 @@ from stoker.core.plan import (
     Answer,
     Ask,
     BuildLog,
+    Cleaned,
     CloseRank,
     EnvironmentRecord,
     Found,
@@ -59,6 +60,7 @@ QUESTIONS: tuple[Question, ...] = (
     ResultWritten("team", build.KEY, CANARY),
     StoragePreflight("team", build.STORAGE),
     Retained("team", build.STORAGE),
+    Cleaned("team"),
     Posted("Job", "team", "iris-1"),
 )
 

@@ -49,6 +49,14 @@ OBSTACLES = [
     (view(job(), without_cluster=True, clusters=()), "ComputeNotFound", "may use none"),
     (view(on=build.cluster(allowedNamespaces={"matchNames": ["other"]})), "ComputeNotAllowed", "namespace team"),
     (view(job(command={"resources": {"instanceType": "xl"}})), "InstanceTypeUnknown", 'no type "xl"; it has: m'),
+    (
+        view(
+            job(command={"resources": {"requests": {"cpu": "100", "memory": "1Gi"}}}),
+            on=build.cluster(provider="Scale"),
+        ),
+        "RequestsLargerThanNode",
+        "type m of cpu offers: cpu 100 of ",
+    ),
     (view(job(nodes=5)), "GangLargerThanPool", "needs 5 nodes at once and cpu may have 4"),
     (view(job(**in_pod({"securityContext": {"runAsUser": 0}}))), "RootNotAllowed", "asks for root"),
     (view(job(**in_pod({"securityContext": {"runAsNonRoot": False}}))), "RootNotAllowed", "asks for root"),
@@ -139,6 +147,13 @@ def test_the_pools_reason_is_the_jobs_reason() -> None:
     assert reason_of(seen) == "NodesBooting"
     assert reason_of(view()) == "WaitingForNodes"
     assert reason_of(view(placed=["n0"])) == "CreatingPods"
+
+
+@pytest.mark.parametrize("provider", ["Static", "External"])
+def test_nodes_that_stoker_does_not_bring_may_be_larger_than_their_type_says(provider: str) -> None:
+    seen = view(job(command={"resources": {"requests": {"cpu": "100"}}}), on=build.cluster(provider=provider))
+
+    assert "RequestsLargerThanNode" != reason_of(seen)
 
 
 def test_a_namespace_without_pools_is_not_told_to_take_one_of_these() -> None:

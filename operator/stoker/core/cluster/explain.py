@@ -1,0 +1,201 @@
+"""Why each node of a pool is still there, since when, and what happens to it next."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from stoker.api.computecluster import Member
+from stoker.core import times
+from stoker.core.cluster.assign import Key
+from stoker.core.cluster.decide import Decision
+from stoker.core.cluster.pool import Pool, PoolNode
+from stoker.core.cluster.resize import LAST_LOOK_AFTER, going_nodes
+from stoker.core.cluster.view import ClusterView
+
+#: Nodes that a status shows.
+MOST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the questions below look at. holders: who has or is given which node. saved: for whom nodes are kept. spared:
+    idle nodes that minInstances keeps."""
+
+    view: ClusterView
+    made: Decision
+    holders: Mapping[str, str]
+    saved: Mapping[str, Key]
+    spared: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A reason, its words, since and until when (seconds since the epoch), and whose uid it is about."""
+
+    reason: str
+    message: str
+    since: float | None = None
+    until: float | None = None
+    job: str = ""
+
+
+Question = Callable[[Facts, PoolNode], Why | None]
+
+
+def members(view: ClusterView, pool: Pool, made: Decision) -> tuple[Member, ...]:
+    """The pool's nodes with their reasons, those without a job first. `since` stays as long as the reason does."""
+    facts = _facts(view, pool, made)
+    former = {(one.name, one.reason): one.since for one in view.cluster.status.members}
+    now = made.meter.at
+    found = []
+    for node in sorted(pool.nodes.values(), key=lambda one: (one.state == "Running", one.name))[:MOST]:
+        why = why_kept(facts, node)
+        state = "Running" if node.name in facts.holders and node.state == "Idle" else node.state
+        since = times.rfc3339(why.since) if why.since is not None else former.get((node.name, why.reason))
+        found.append(
+            Member(
+                name=node.name, state=state, reason=why.reason, message=why.message[:512],
+                since=since or times.rfc3339(now), until=times.rfc3339(why.until), job=why.job,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+def why_kept(facts: Facts, node: PoolNode) -> Why:
+    """The first question that has an answer: what somebody decided comes before what only time decides."""
+    return next(why for question in _QUESTIONS if (why := question(facts, node)) is not None)
+
+
+def _facts(view: ClusterView, pool: Pool, made: Decision) -> Facts:
+    holders = {name: one.uid for one in view.holdings for name in one.nodes}
+    holders |= {name: uid for (uid, _), nodes in made.assigned.nodes.items() for name in nodes}
+    saved = {name: key for key, nodes in made.assigned.saved.items() for name in nodes}
+    # Those that would go if their time were over: of the others, minInstances keeps some.
+    free = [node for node in pool.nodes.values() if node.state == "Idle" and not node.counted_out]
+    forever = going_nodes(view, pool, free, float("-inf"), made.meter.at)
+    return Facts(view, made, holders, saved, frozenset(node.name for node in free) - frozenset(forever))
+
+
+def _going(facts: Facts, node: PoolNode) -> Why | None:
+    if not node.counted_out:
+        return None
+    return Why("Leaving", "its end was ordered; it goes when the provider has ended it", node.leaving_since)
+
+
+def _preempted(facts: Facts, node: PoolNode) -> Why | None:
+    if node.state != "Preempted":
+        return None
+    return Why("Preempted", "the provider takes it back; it gets no job", job=facts.holders.get(node.name, ""))
+
+
+def _has_job(facts: Facts, node: PoolNode) -> Why | None:
+    uid = facts.holders.get(node.name)
+    if uid is None or node.state in ("Unusable", "Preparing"):
+        return None
+    return Why("HasJob", "a job has it; it falls free when the job's pods have gone", job=uid)
+
+
+def _booting(facts: Facts, node: PoolNode) -> Why | None:
+    if node.state != "Preparing":
+        return None
+    words = "it boots, or shows its devices late; past that time it counts as unusable"
+    return Why("Booting", words, until=node.ready_by)
+
+
+def _unusable(facts: Facts, node: PoolNode) -> Why | None:
+    if node.problem is None or node.state != "Unusable":
+        return None
+    reason, message = node.problem
+    return Why(reason, message, node.free_since, _end_of_idle(facts, node))
+
+
+def _promised(facts: Facts, node: PoolNode) -> Why | None:
+    if node.name not in facts.made.assigned.needed:
+        return None
+    return Why("PromisedToGang", "it waits for the other nodes of a gang, which are being brought")
+
+
+def _saved(facts: Facts, node: PoolNode) -> Why | None:
+    key = facts.saved.get(node.name)
+    since = facts.made.kept_since.get(key) if key is not None else None
+    if key is None or since is None:
+        return None
+    until = since + facts.view.cluster.spec.scale_up.partial_hold_seconds
+    if facts.made.meter.at >= until:
+        return None
+    words = "it is kept for a gang whose other nodes have jobs or cannot be had; then it goes like any idle node"
+    return Why("KeptForGang", words, since, until, key[0])
+
+
+def _last_look(facts: Facts, node: PoolNode) -> Why | None:
+    if node.leaving_since is None:
+        return None
+    words = "its idle time is over; it goes if no pod has landed on it by then"
+    return Why("LastLook", words, node.leaving_since, node.leaving_since + LAST_LOOK_AFTER)
+
+
+def _never_removed(facts: Facts, node: PoolNode) -> Why | None:
+    if facts.view.machines is not None or facts.view.cluster.spec.provider.type == "Scale":
+        return None
+    return Why("NeverRemoved", "the pool neither brings nor removes nodes", node.free_since)
+
+
+def _has_others(facts: Facts, node: PoolNode) -> Why | None:
+    if node.name not in facts.view.occupied:
+        return None
+    return Why("HasPodsOfOthers", "pods that are no DaemonSet's run there; it goes when they have ended")
+
+
+def _halted(facts: Facts, node: PoolNode) -> Why | None:
+    orders = facts.made.orders
+    if orders is None or orders.halted is None:
+        return None
+    return Why("RemovalHalted", orders.halted[1])
+
+
+def _unknown(facts: Facts, node: PoolNode) -> Why | None:
+    view = facts.view
+    problem = view.machines.problem if view.machines is not None else view.scale.problem if view.scale else None
+    return (
+        Why("ProviderUnknown", f"nothing is removed while the pool cannot be seen: {problem[1]}") if problem else None
+    )
+
+
+def _warm(facts: Facts, node: PoolNode) -> Why | None:
+    if node.name not in facts.made.warm:
+        return None
+    return Why("KeptWarm", "spec.warm keeps it ready for a job to come", node.free_since)
+
+
+def _least(facts: Facts, node: PoolNode) -> Why | None:
+    if node.name not in facts.spared:
+        return None
+    return Why("KeptForMinInstances", "spec.minInstances keeps it", node.free_since)
+
+
+def _idle(facts: Facts, node: PoolNode) -> Why | None:
+    return Why("IdleTime", "it is idle; it goes then unless a job takes it", node.free_since, _end_of_idle(facts, node))
+
+
+def _end_of_idle(facts: Facts, node: PoolNode) -> float | None:
+    if facts.view.machines is None and facts.view.cluster.spec.provider.type != "Scale":
+        return None
+    return node.free_since + facts.made.idle_seconds if node.free_since is not None else None
+
+
+_QUESTIONS: Iterable[Question] = (
+    _going,
+    _preempted,
+    _has_job,
+    _booting,
+    _promised,
+    _saved,
+    _has_others,
+    _unknown,
+    _halted,
+    _unusable,
+    _last_look,
+    _never_removed,
+    _warm,
+    _least,
+    _idle,
+)
