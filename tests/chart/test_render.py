@@ -56,7 +56,7 @@ EVERYTHING: Values = {
         "readPools": False,
         "aggregate": False,
         "scaleResources": [{"apiGroup": "lab.stoker.dev", "resources": ["nodepools"]}],
-        "providers": ["Kwok", "Karpenter"],
+        "providers": ["Kwok", "Karpenter", "ProvisioningRequest"],
         "pullSecrets": [{"namespace": "team-a", "names": ["pull"]}],
     },
 }
@@ -491,11 +491,12 @@ def test_a_buildkit_of_ones_own_gives_no_rights(render: Render) -> None:
 
 
 def operator_rules(render: Render, *providers: str) -> list[tuple[str, str, str]]:
-    """(group, resource, verb) that the operator has in the whole cluster."""
-    role = one(render({"rbac": {"providers": list(providers)}}), "ClusterRole", "stoker-operator")
+    """(group, resource, verb) that the operator has."""
+    text = render({"rbac": {"providers": list(providers)}})
     return [
         (group, resource, verb)
-        for rule in role["rules"]
+        for role in ("stoker-operator", "stoker-operator-jobs")
+        for rule in one(text, "ClusterRole", role)["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]
@@ -507,6 +508,11 @@ def operator_rules(render: Render, *providers: str) -> list[tuple[str, str, str]
     [
         ("Kwok", {("", "nodes", "create"), ("", "nodes/status", "patch")}),
         ("AWS", set()),
+        (
+            "ProvisioningRequest",
+            {("autoscaling.x-k8s.io", "provisioningrequests", v) for v in ("list", "create", "delete")}
+            | {("", "podtemplates", v) for v in ("create", "delete")},
+        ),
         ("Karpenter", {("karpenter.sh", "nodeclaims", v) for v in ("get", "list", "create", "patch", "delete")}),
     ],
 )
@@ -515,6 +521,7 @@ def test_a_provider_has_its_own_rights_only_where_it_is_asked_for(
 ) -> None:
     without, granted = operator_rules(render), operator_rules(render, provider)
 
-    rights = {*rights, ("", "nodes", "delete")}
+    if provider != "ProvisioningRequest":  # it owns no nodes
+        rights = {*rights, ("", "nodes", "delete")}
     assert not rights & set(without)
     assert rights == set(granted) - set(without)

@@ -3,12 +3,12 @@
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from lab import packages
 from tests.support import registries
 from tests.support.installed import Stoker
 from tests.support.lab_environments import (
@@ -18,7 +18,9 @@ from tests.support.lab_environments import (
     image,
     job,
     over,
+    remove,
     told,
+    waiting_package,
     waits_for,
     workspace,
 )
@@ -31,6 +33,20 @@ AWAY = 60
 @pytest.fixture(scope="module", autouse=True)
 def index(stoker: Stoker) -> None:
     stoker.lab.packages(lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def abandoned(stoker: Stoker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, socket.socket]]:
+    """A build that nobody wants any more, and the socket by which it waits: made before the others, for its minute passes
+    while they run."""
+    with waiting_package(stoker, tmp_path_factory.mktemp("abandoned")) as (pip, gate):
+        stoker.apply(environment(stoker, "unwanted", pip=pip))
+        building, _ = gate.accept()
+        with closing(building):
+            seen = stoker.until("environment", "unwanted", waits_for("Building"))
+            (build,) = builds(stoker, seen["status"]["images"][0]["specKey"])
+            remove(stoker, "environment/unwanted")
+            yield build, building
 
 
 def test_wrong_credentials_are_told_nothing_is_built_and_a_right_secret_mends_it(
@@ -75,65 +91,69 @@ def _secret(stoker: Stoker, namespace: str, host: str, password: str) -> None:
     stoker.lab.kubectl("apply", "-f", "-", input=made)
 
 
+@pytest.mark.usefixtures("abandoned")
 def test_a_registry_that_is_away_for_a_minute_is_waited_for_and_nothing_is_built(stoker: Stoker) -> None:
     """It does not even refuse: whoever asks it hears nothing."""
     process = stoker.lab.state.processes.get("registry")
     assert process is not None
-    before = set(builds(stoker))
-    process.signal(signal.SIGSTOP)
-    gone = time.monotonic()
-    try:
-        stoker.apply(environment(stoker, "waits", pip=["stoker-tiny==2.0"], cacheEpoch=3))
-        stoker.until("environment", "waits", waits_for("RegistryUnreachable"))
-        assert time.monotonic() - gone < AWAY / 2, "it is told while it lasts"
-        while time.monotonic() - gone < AWAY:
-            seen = stoker.get("environment", "waits")
-            assert waits_for("RegistryUnreachable")(seen), seen["status"]
-            assert all("digest" not in one for one in seen["status"].get("images", ()))
-            assert before >= set(builds(stoker))
-            time.sleep(1.0)
-    finally:
-        process.signal(signal.SIGCONT)
+    with stoker.namespace("away") as team:
+        process.signal(signal.SIGSTOP)
+        gone = time.monotonic()
+        try:
+            stoker.apply(environment(stoker, "waits", namespace=team, pip=["stoker-tiny==2.0"]))
+            stoker.until("environment", "waits", waits_for("RegistryUnreachable"), namespace=team)
+            assert time.monotonic() - gone < AWAY / 2, "it is told while it lasts"
+            while time.monotonic() - gone < AWAY:
+                seen = stoker.get("environment", "waits", team)
+                assert waits_for("RegistryUnreachable")(seen), seen["status"]
+                assert all("digest" not in one for one in seen["status"].get("images", ()))
+                assert [] == builds(stoker, namespace=team)
+                time.sleep(1.0)
+        finally:
+            process.signal(signal.SIGCONT)
 
-    assert "built" == image(stoker, "waits")["source"]
+        assert "built" == image(stoker, "waits", team)["source"]
+
+
+def test_a_build_that_nobody_wants_any_more_is_ended(stoker: Stoker, abandoned: tuple[str, socket.socket]) -> None:
+    build, building = abandoned
+
+    eventually(lambda: build not in builds(stoker), "the end of the build", stoker)
+
+    building.settimeout(30)
+    assert b"" == building.recv(1), "it has not come to its own end, for nobody let it go on"
 
 
 def test_an_operator_that_is_killed_mid_build_joins_the_build(stoker: Stoker, cpu: str, tmp_path: Path) -> None:
     """The build, of a package's own source, goes on when the test lets it: by then another operator has come."""
-    host = stoker.lab.bridge_address
-    with closing(socket.create_server((host, 0))) as gate:
-        gate.settimeout(60)
-        wait = f"import socket; socket.create_connection({gate.getsockname()!r}).recv(1)"
-        (tmp_path / "files").mkdir()
-        packages.make_source(tmp_path / "files", "waiting", "1.0", first=wait)
-        packages.write_index(tmp_path)
-        with packages.serving(tmp_path, host) as served:
-            pip = [f"--index-url {served.pypi}", "waiting==1.0"]
-            command = "python -c 'import waiting; print(waiting.BUILT)'"
-            stoker.apply(environment(stoker, "killed", pip=pip), job("killed-1", cpu, "killed", command))
-            building, _ = gate.accept()
-            with closing(building):
-                seen = stoker.until("environment", "killed", waits_for("Building"))
-                (build,) = builds(stoker, seen["status"]["images"][0]["specKey"])
-                uid = stoker.get("job", build)["metadata"]["uid"]
-                former = _leader(stoker)
-                for pod in stoker.items("pods", "app.kubernetes.io/component=operator", namespace="stoker-system"):
-                    stoker.lab.kubectl(
-                        "delete", "pod", pod["metadata"]["name"], "-n", "stoker-system", "--grace-period=0", "--force"
-                    )
-                eventually(lambda: _leader(stoker) not in ("", former), "another operator", stoker)
-                assert not over(stoker, build)
-                building.sendall(b"1")
+    with stoker.namespace("killed") as team, waiting_package(stoker, tmp_path) as (pip, gate):
+        command = "python -c 'import waiting; print(waiting.BUILT)'"
+        stoker.apply(
+            environment(stoker, "slow", namespace=team, pip=pip), job("run", cpu, "slow", command, namespace=team)
+        )
+        building, _ = gate.accept()
+        with closing(building):
+            stoker.until("environment", "slow", waits_for("Building"), namespace=team)
+            (build,) = builds(stoker, namespace=team)
+            uid = stoker.get("job", build, team)["metadata"]["uid"]
+            former = _leader(stoker)
+            for pod in stoker.items("pods", "app.kubernetes.io/component=operator", namespace="stoker-system"):
+                stoker.lab.kubectl(
+                    "delete", "pod", pod["metadata"]["name"], "-n", "stoker-system", "--grace-period=0", "--force"
+                )
+            eventually(lambda: _leader(stoker) not in ("", former), "another operator", stoker)
+            assert not over(stoker, build, team)
+            building.sendall(b"1")
 
-            found, status = image(stoker, "killed"), stoker.finished("killed-1")
+        found, status = image(stoker, "slow", team), stoker.finished("run", team)
 
-    assert ("built", found["image"]) == (found["source"], status["environment"]["image"])
-    assert "Completed" == status["phase"]
-    assert [build] == builds(stoker, found["specKey"])
-    assert uid == stoker.get("job", build)["metadata"]["uid"]
-    assert 1 == len(stoker.items("pods", f"job-name={build}"))
-    assert 1 == stoker.cli("env", "logs", "killed").stdout.count("\ndone")
-    assert "True" in stoker.cli("logs", "killed-1").stdout
+        assert ("built", found["image"]) == (found["source"], status["environment"]["image"])
+        assert "Completed" == status["phase"]
+        assert [build] == builds(stoker, namespace=team)
+        assert uid == stoker.get("job", build, team)["metadata"]["uid"]
+        assert 1 == len(stoker.items("pods", f"job-name={build}", team))
+        assert 1 == stoker.cli("env", "logs", "slow", "-n", team).stdout.count("\ndone")
+        assert "True" in stoker.cli("logs", "run", "-n", team).stdout
 
 
 def _leader(stoker: Stoker) -> str:

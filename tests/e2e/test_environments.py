@@ -16,10 +16,8 @@ from tests.support.lab_environments import (
     builds,
     condition,
     environment,
-    eventually,
     image,
     job,
-    over,
     remove,
     report,
     told,
@@ -221,13 +219,3 @@ def _told_of(stoker: Stoker, kind: str, name: str) -> str:
     # An image alone is run as it is, so that its name is all there is to be wrong.
     assert reason in ("SpecInvalid", "ImageReferenceInvalid"), message
     return f"image: {message}" if reason == "ImageReferenceInvalid" else message
-
-
-def test_a_build_that_nobody_wants_any_more_is_ended(stoker: Stoker) -> None:
-    before = set(builds(stoker))
-    stoker.apply(environment(stoker, "unwanted", pip=["scikit-learn", "pandas", "lightgbm"], cacheEpoch=11))
-    (name,) = eventually(
-        lambda: [one for one in builds(stoker) if one not in before and not over(stoker, one)], "a build", stoker
-    )
-    remove(stoker, "environment/unwanted")
-    eventually(lambda: name not in builds(stoker), "the end of the build", stoker)

@@ -14,7 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 JOBS = "/apis/stoker.dev/v1alpha1/namespaces/team/trainingjobs"
 PODS = "/api/v1/namespaces/team/pods"
 POOL = "/apis/stoker.dev/v1alpha1/computeclusters/cpu"
-_LISTS = (JOBS, PODS, POOL.rpartition("/")[0], JOBS.replace("trainingjobs", "environments"))
+_ENVIRONMENTS = JOBS.replace("trainingjobs", "environments")
+#: A real one lists what is in a namespace that is not there too: nothing.
+_LISTS = (JOBS, PODS, POOL.rpartition("/")[0], _ENVIRONMENTS, _ENVIRONMENTS.replace("/team/", "/nons/"))
 
 _STOKER = POOL.rpartition("/")[0].rpartition("/")[0]
 _EVERYWHERE = (
@@ -29,7 +31,8 @@ class ApiServer:
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {
-            POOL: {"metadata": {"name": "cpu"}, "spec": {"maxInstances": 2}, "status": {"currentNodes": 1}}
+            "/api/v1/namespaces/team": {"metadata": {"name": "team"}},
+            POOL: {"metadata": {"name": "cpu"}, "spec": {"maxInstances": 2}, "status": {"currentNodes": 1}},
         }
         self.refuse: dict[str, Any] | None = None
         self.refuse_token = 0

@@ -103,6 +103,10 @@ def cluster(
         },
         "External": {"type": "External", "external": {"nodeSelector": selector}},
         "Kwok": {"type": "Kwok", "kwok": {}},
+        "ProvisioningRequest": {
+            "type": "ProvisioningRequest",
+            "provisioningRequest": {"className": "check-capacity.autoscaling.x-k8s.io", "nodeSelector": selector},
+        },
     }
     members: dict[str, Any] = {
         "provider": blocks[provider],

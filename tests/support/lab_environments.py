@@ -1,10 +1,14 @@
 """Environments in an installed Stoker: their manifests, what is told of them, and the builds that they have."""
 
 import json
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
+from lab import packages
 from tests.support.installed import PATIENCE, Stoker, training_job
 
 Object = dict[str, Any]
@@ -103,6 +107,21 @@ def eventually(holds: Callable[[], Any], what: str, stoker: Stoker, seconds: flo
             raise AssertionError(f"{what}: not after {seconds} s\n{stoker.state()}")
         time.sleep(0.2)
     return found
+
+
+@contextmanager
+def waiting_package(stoker: Stoker, folder: Path) -> Iterator[tuple[list[str], socket.socket]]:
+    """Lines of pip for the package `waiting`, and the socket to which its own build connects; it goes on when it gets a
+    byte there. folder: an empty one."""
+    host = stoker.lab.bridge_address
+    (folder / "files").mkdir()
+    with closing(socket.create_server((host, 0))) as gate:
+        gate.settimeout(PATIENCE)
+        wait = f"import socket; socket.create_connection({gate.getsockname()!r}).recv(1)"
+        packages.make_source(folder / "files", "waiting", "1.0", first=wait)
+        packages.write_index(folder)
+        with packages.serving(folder, host) as served:
+            yield [f"--index-url {served.pypi}", "waiting==1.0"], gate
 
 
 def remove(stoker: Stoker, *names: str, namespace: str = "default") -> None:

@@ -21,6 +21,9 @@ TAINT_COMPUTE = LABEL_COMPUTE
 FINALIZER_MACHINES = "stoker.dev/machines"
 #: On nodes: the machine that a node is, by its id at the provider.
 LABEL_MACHINE = "stoker.dev/machine"
+#: On pods: the request whose room they use, and its class.
+ANNOTATION_ROOM = "autoscaling.x-k8s.io/consume-provisioning-request"
+ANNOTATION_ROOM_CLASS = "autoscaling.x-k8s.io/provisioning-class-name"
 #: Taint of a node that is about to go; its value says since when (seconds since the epoch).
 TAINT_LEAVING = "stoker.dev/leaving"
 #: On children: the digest of the code that they run, and their image pinned by digest.

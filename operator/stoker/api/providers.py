@@ -48,7 +48,13 @@ class KwokProvider(Spec):
     """Simulated machines: Node objects that kwok brings to life, and the troubles of a cloud on demand. For tests."""
 
     boot_seconds: Annotated[
-        int, field("How long after its launch a machine becomes ready, in seconds.", ge=0, le=86400)
+        int,
+        field(
+            "How long after its launch a machine becomes ready, in seconds. kwok's Stage for new nodes must wait for the "
+            "moment in their annotation `stoker.dev/boots-until`.",
+            ge=0,
+            le=86400,
+        ),
     ] = 0
     device_seconds: Annotated[
         int,
@@ -174,6 +180,27 @@ class KarpenterProvider(Spec):
     ] = ()
 
 
+class ProvisioningRequestProvider(Spec):
+    """Nodes that the cluster's autoscaler brings for a whole gang at once, by a ProvisioningRequest; Stoker owns none."""
+
+    class_name: Annotated[
+        str,
+        field(
+            "Provisioning class: check-capacity.autoscaling.x-k8s.io, best-effort-atomic-scale-up.autoscaling.x-k8s.io, "
+            "queued-provisioning.gke.io or another one that the autoscaler knows.",
+            min_length=1,
+            max_length=253,
+        ),
+    ]
+    parameters: Annotated[
+        dict[str, Annotated[str, field("Value.", max_length=255)]],
+        field("Parameters of the class, such as maxRunDurationSeconds.", max_length=100),
+    ] = msgspec.field(default_factory=dict)
+    node_selector: Annotated[Labels, field("Labels that the pods ask for.", max_length=16)] = msgspec.field(
+        default_factory=dict
+    )
+
+
 class ExternalProvider(Spec):
     """Nodes that the cluster's own autoscaler brings; Stoker creates pods and owns no node."""
 
@@ -182,9 +209,11 @@ class ExternalProvider(Spec):
     )
 
 
-ProviderType = Literal["Static", "Kwok", "Scale", "AWS", "Karpenter", "External"]
+ProviderType = Literal["Static", "Kwok", "Scale", "AWS", "Karpenter", "ProvisioningRequest", "External"]
 #: Types that are told a number of nodes, or nothing; every other one launches and terminates single machines.
 COUNTED = frozenset({"Static", "Scale", "External"})
+#: Types whose nodes are somebody else's: Stoker brings pods, and never a node's name.
+OF_OTHERS = frozenset({"External", "ProvisioningRequest"})
 #: What to write for a type whose block has members that must be given.
 _EXAMPLES = {"Static": "provider.static.nodeSelector", "Scale": "provider.scale", "Kwok": "provider.kwok: {}"}
 
@@ -200,7 +229,14 @@ def block_rule(kind: str, block: str) -> Rule:
 
 
 #: Types whose block must be there, and the block's name.
-BLOCKS = {"Static": "static", "Kwok": "kwok", "Scale": "scale", "AWS": "aws", "Karpenter": "karpenter"}
+BLOCKS = {
+    "Static": "static",
+    "Kwok": "kwok",
+    "Scale": "scale",
+    "AWS": "aws",
+    "Karpenter": "karpenter",
+    "ProvisioningRequest": "provisioningRequest",
+}
 
 
 @rules(
@@ -221,10 +257,29 @@ class Provider(Spec):
     scale: Annotated[ScaleProvider | None, field("The block of type Scale.")] = None
     aws: Annotated[AwsProvider | None, field("The block of type AWS.")] = None
     karpenter: Annotated[KarpenterProvider | None, field("The block of type Karpenter.")] = None
+    provisioning_request: Annotated[
+        ProvisioningRequestProvider | None, field("The block of type ProvisioningRequest.")
+    ] = None
     external: Annotated[ExternalProvider | None, field("The block of type External.")] = None
 
     @property
     def block(self) -> Spec | None:
         """The block of the type; None where the type needs none and has none."""
-        block: Spec | None = getattr(self, BLOCKS.get(self.type, self.type.lower()))
+        block: Spec | None = getattr(self, _attribute(BLOCKS.get(self.type, self.type.lower())))
         return block
+
+    @property
+    def owns_nodes(self) -> bool:
+        """Whether Stoker says which node a pod goes to."""
+        return self.type not in OF_OTHERS
+
+    @property
+    def node_selector(self) -> Labels:
+        """Labels that pods ask for where the nodes are somebody else's."""
+        found: Labels = getattr(self.block, "node_selector", {}) if self.type in OF_OTHERS else {}
+        return found
+
+
+def _attribute(member: str) -> str:
+    """The Python name of a member: `provisioning_request` for provisioningRequest."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in member)

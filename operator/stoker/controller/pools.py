@@ -20,11 +20,13 @@ from stoker.api.names import (
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.controller.machines import Machines
+from stoker.controller.rooms import Rooms
 from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import Machine, MachinesView
-from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, ScaleView
+from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, RoomsView, ScaleView
 from stoker.core.plan import (
     AdoptNode,
+    HandOver,
     HoldCluster,
     KeepNode,
     LaunchMachines,
@@ -32,14 +34,16 @@ from stoker.core.plan import (
     ReleaseCluster,
     ScaleTo,
     TaintLeaving,
+    TakeBack,
     TerminateMachines,
 )
+from stoker.core.times import earliest
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import Conflict, KubeError, NotFound
 from stoker.kube.resources import NODES, PODS, RESOURCES
 from stoker.kube.store import Store
 from stoker.nodepools.choose import pool_of
-from stoker.nodepools.pool import CountedPool, MachinePool, NodePool, PoolError
+from stoker.nodepools.pool import CountedPool, MachinePool, NodePool, PoolError, RoomPool
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -59,6 +63,8 @@ PoolAction = (
     | ReleaseCluster
     | LaunchMachines
     | TerminateMachines
+    | HandOver
+    | TakeBack
 )
 
 
@@ -82,6 +88,7 @@ class Pools:
         self._pools: dict[str, tuple[ComputeCluster, NodePool]] = {}
         self._scales: dict[str, tuple[ScaleView | None, float]] = {}
         self._machines = Machines(clock)
+        self._rooms = Rooms(clock)
 
     def pool(self, cluster: ComputeCluster) -> NodePool:
         """The provider of a cluster, made anew when its spec changes."""
@@ -103,7 +110,7 @@ class Pools:
         if cluster is None:
             return None
         pool = self.pool(cluster)
-        machines, scale = await self._seen_by_provider(name, pool)
+        machines, scale, rooms = await self._seen_by_provider(name, pool)
         # What came of orders that are done stands in the status by now.
         self._machines.keep_failures(name, [intent.token for intent in cluster.status.intents])
         foreign = await self._foreign(cluster, pool)
@@ -119,31 +126,37 @@ class Pools:
             scale=scale,
             weights=self._weights(),
             machines=machines,
+            rooms=rooms,
             launch_failures=self._machines.failures(name),
             **_remembered(self._ledger.last(name)),
         )
 
     def due(self, name: str) -> float | None:
         """When a pool is to be planned again though nothing was heard: its provider may have news."""
-        return self._machines.due(name)
+        return earliest(self._machines.due(name), self._rooms.due(name))
 
     def forget(self, name: str) -> None:
         """The ComputeCluster has gone."""
         self._pools.pop(name, None)
         self._scales.pop(name, None)
         self._machines.forget(name)
+        self._rooms.forget(name)
 
-    async def _seen_by_provider(self, name: str, pool: NodePool) -> tuple[MachinesView | None, ScaleView | None]:
-        """The pool's machines, or its size: what the kind of its provider has."""
+    async def _seen_by_provider(
+        self, name: str, pool: NodePool
+    ) -> tuple[MachinesView | None, ScaleView | None, RoomsView | None]:
+        """The pool's machines, its size, or its requests for room: what the kind of its provider has."""
         if isinstance(pool, CountedPool):
-            return None, await self._scale(name, pool)
-        assert isinstance(pool, MachinePool), "a pool is counted or of machines"
+            return None, await self._scale(name, pool), None
+        if isinstance(pool, RoomPool):
+            return None, None, await self._rooms.view(name, pool)
+        assert isinstance(pool, MachinePool), "a pool is counted, of machines, or of rooms"
         machines = await self._machines.view(name, pool)
         machines = replace(machines, machines=_with_nodes(machines.machines, self._nodes(pool)))
         trouble = await self._machines.hold(name, pool, machines, self._ledger.holdings(name))
         if trouble is not None:
             machines = replace(machines, warnings=(*machines.warnings, trouble))
-        return machines, None
+        return machines, None, None
 
     def _weights(self) -> dict[str, int]:
         """What Workspaces say of their namespaces' parts."""
@@ -215,7 +228,19 @@ class Pools:
                 await self._edit_cluster(cluster, partial(_held, uid=uid, held=False))
             case LaunchMachines() | TerminateMachines():
                 return await self._order(action)
+            case HandOver(cluster) | TakeBack(cluster):
+                return await self._ask_for_room(cluster, action)
         return None
+
+    async def _ask_for_room(self, name: str, order: HandOver | TakeBack) -> float | None:
+        cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", name)
+        if cluster is None:
+            return None
+        pool = self.pool(cluster)
+        if not isinstance(pool, RoomPool):
+            kind = cluster.spec.provider.type
+            raise PoolError("NotScalable", f"a provider of type {kind} has nobody to ask for room")
+        return await self._rooms.do(name, pool, order)
 
     async def _order(self, order: LaunchMachines | TerminateMachines) -> float | None:
         """Launch or terminate machines."""
@@ -380,7 +405,7 @@ class PlainObjects:
         return await self._told(self._client.patch(path, body))
 
     async def delete(self, path: str, *, uid: str) -> None:
-        await self._told(self._client.delete(path, uid=uid))
+        await self._told(self._client.delete(path, uid=uid or None))
 
     @staticmethod
     async def _told(answer: Awaitable[T]) -> T:

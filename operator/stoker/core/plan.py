@@ -449,6 +449,31 @@ class ReleaseCluster:
     uid: str
 
 
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Ask for room for a gang, under the name of its attempt; asking twice is asking once. requests: what one of its pods
+    asks for; empty: a whole node of the type, less the pool's reserve. instance_type: None for the pool's first."""
+
+    cluster: str
+    namespace: str
+    job: str
+    job_uid: str
+    attempt: int
+    count: int
+    instance_type: str | None = None
+    requests: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Ask no longer: delete a request of this uid; gone is as good."""
+
+    cluster: str
+    namespace: str
+    name: str
+    uid: str
+
+
 Action = (
     Ask
     | Create
@@ -461,6 +486,8 @@ Action = (
     | AdoptNode
     | LaunchMachines
     | TerminateMachines
+    | HandOver
+    | TakeBack
     | HoldCluster
     | ReleaseCluster
 )

@@ -108,12 +108,20 @@ def make_child(child: ChildPlan) -> dict[str, Any]:
             "template": {
                 "metadata": {
                     "labels": {**shape.labels, **child.labels},
-                    **({"annotations": shape.annotations} if shape.annotations else {}),
+                    **({"annotations": annotations} if (annotations := _annotations(child, shape)) else {}),
                 },
                 "spec": _pod(child, shape),
             },
         },
     }
+
+
+def _annotations(child: ChildPlan, shape: PodShape) -> dict[str, str]:
+    """What the pods carry: the user's and the pool's, and whose room they use, where that was asked for."""
+    room = child.cluster.spec.provider.provisioning_request
+    if room is None:
+        return shape.annotations
+    return {**shape.annotations, names.ANNOTATION_ROOM: child.name, names.ANNOTATION_ROOM_CLASS: room.class_name}
 
 
 def _found_by(child: ChildPlan) -> dict[str, str]:
@@ -195,15 +203,15 @@ def _metadata(child: ChildPlan) -> dict[str, Any]:
 
 
 def _pod(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
-    external = child.cluster.spec.provider.external
+    provider = child.cluster.spec.provider
     kind = instance_type(child.cluster, child.command.resources.instance_type)
     selector = dict(shape.node_selector)
-    if child.cluster.spec.provider.type == "External":
+    if not child.cluster.spec.provider.owns_nodes:
         # An image is pinned for one architecture; nodes that we do not choose must have it.
         selector = {
             **({"kubernetes.io/arch": kind.architecture} if kind else {}),
             **selector,
-            **(external.node_selector if external else {}),
+            **provider.node_selector,
         }
     pool = Toleration(key=names.TAINT_COMPUTE, value=child.cluster.metadata.name, effect="NoSchedule")
     secrets = (*child.pull_secrets, *(secret.name for secret in shape.image_pull_secrets))

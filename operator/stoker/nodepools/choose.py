@@ -9,6 +9,7 @@ from stoker.nodepools.external import ExternalPool
 from stoker.nodepools.karpenter import KarpenterPool
 from stoker.nodepools.kwok import KwokPool
 from stoker.nodepools.pool import NodePool, ObjectApi
+from stoker.nodepools.provisioning_request import ProvisioningRequestPool
 from stoker.nodepools.scale import ScalePool
 from stoker.nodepools.static import StaticPool
 
@@ -19,6 +20,7 @@ POOLS: dict[str, Callable[[ComputeCluster, Any, ObjectApi], NodePool]] = {
     "Scale": lambda cluster, block, api: ScalePool(cluster.metadata.name, block, api),
     "AWS": lambda cluster, block, api: AwsPool(cluster, block, lambda: Clients.of(block.region)),
     "Karpenter": KarpenterPool,
+    "ProvisioningRequest": ProvisioningRequestPool,
     "External": lambda cluster, block, api: ExternalPool(),
 }
 

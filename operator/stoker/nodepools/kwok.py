@@ -1,8 +1,8 @@
 """Kwok: simulated machines, for tests. A machine is a Node object; kwok's controller plays its kubelet.
 
 The whole of the simulated cloud is in the API server, so that it goes on whoever is killed: a Node's name says which
-launch made it, its age says what it has come to. A machine boots for as long as its Node lacks the annotation by which
-kwok knows its nodes. Each listing does what is due by then.
+launch made it, its age says what it has come to. kwok makes a Node ready when its annotation `stoker.dev/boots-until` says
+so, if its Stage for new nodes waits for that moment (`delay.durationFrom`); each listing does the rest that is due.
 """
 
 import time
@@ -21,6 +21,8 @@ NODES = "/api/v1/nodes"
 #: By this kwok knows the nodes that it manages.
 FAKE = {"kwok.x-k8s.io/node": "fake"}
 TIER, LAUNCH, PREEMPTED = "stoker.dev/tier", "stoker.dev/launch", "stoker.dev/preempted"
+#: When a Node is to become ready (RFC 3339).
+BOOTS_UNTIL = "stoker.dev/boots-until"
 ZONE, INSTANCE_TYPE = "topology.kubernetes.io/zone", "node.kubernetes.io/instance-type"
 
 
@@ -120,11 +122,15 @@ class KwokPool:
         late = self._provider.device_seconds > 0
         amounts = {n: q for n, q in _amounts(kind).items() if not (late and units.is_extended(n))}
         taint = {"key": names.TAINT_COMPUTE, "value": self._name, "effect": "NoSchedule"}
-        booted = FAKE if self._provider.boot_seconds == 0 else {}
+        boots_until = times.rfc3339(self._clock() + self._provider.boot_seconds)
         body = {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": name, "labels": labels, "annotations": {LAUNCH: token, **booted}},
+            "metadata": {
+                "name": name,
+                "labels": labels,
+                "annotations": {**FAKE, LAUNCH: token, BOOTS_UNTIL: boots_until},
+            },
             "spec": {"providerID": f"kwok://{name}", "taints": [taint]},
             "status": {
                 "capacity": amounts,
@@ -151,20 +157,13 @@ class KwokPool:
             state = "Terminating"
         elif await self._taken_back(node, tier, launched_at):
             state = "Preempted"
-        elif not FAKE.items() <= annotations.items():
-            state = "Booting" if not await self._booted(name, launched_at) else "Running"
-        else:
-            await self._show_devices(node, launched_at)
+        elif not _is_ready(node):
+            state = "Booting"
+        await self._show_devices(node, launched_at)
         return Machine(
             id=name, instance_type=labels[INSTANCE_TYPE], tier=tier, state=state, launched_at=launched_at, node=name,
             zone=labels.get(ZONE, ""), token=annotations.get(LAUNCH, ""),
         )  # fmt: skip
-
-    async def _booted(self, name: str, launched_at: float) -> bool:
-        if self._clock() < launched_at + self._provider.boot_seconds:
-            return False
-        await self._merge(f"{NODES}/{name}", {"metadata": {"annotations": FAKE}})
-        return True
 
     async def _show_devices(self, node: Mapping[str, Any], launched_at: float) -> None:
         name, kind = node["metadata"]["name"], self._types.get(node["metadata"]["labels"][INSTANCE_TYPE])
@@ -199,6 +198,11 @@ class KwokPool:
 def _machine_id(token: str, number: int) -> str:
     """The same for the same launch, whoever asks; it becomes a label."""
     return names.slug(f"{token}-{number}", 63)
+
+
+def _is_ready(node: Mapping[str, Any]) -> bool:
+    conditions = node.get("status", {}).get("conditions") or ()
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _amounts(kind: InstanceType) -> dict[str, str]:

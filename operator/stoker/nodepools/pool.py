@@ -1,7 +1,7 @@
 """What every provider promises, and what it may ask of the API server.
 
-There are two kinds: a counted pool is told how many nodes there shall be; a pool of machines launches and terminates
-single ones.
+There are three kinds: a counted pool is told how many nodes there shall be; a pool of machines launches and terminates
+single ones; a pool of rooms has somebody else make room for a gang.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,7 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from stoker.api.kube import Node
 from stoker.core.cluster.machines import Capabilities, LaunchFault, Machine, Tier
-from stoker.core.cluster.view import ScaleView
+from stoker.core.cluster.view import RoomRequest, ScaleView
+from stoker.core.plan import HandOver, TakeBack
 
 
 class PoolError(Exception):
@@ -50,7 +51,7 @@ class ObjectApi(Protocol):
         """JSON merge patch; with metadata.resourceVersion in the body, PoolError `Conflict` if it has changed."""
 
     async def delete(self, path: str, *, uid: str) -> None:
-        """Delete the object that has this uid."""
+        """Delete the object that has this uid; empty: whichever has the name."""
 
 
 class NodePool(Protocol):
@@ -100,6 +101,20 @@ class MachinePool(NodePool, Protocol):
 
     def classify(self, error: Exception) -> LaunchFault:
         """What kind of trouble an error of the provider's is."""
+
+
+@runtime_checkable
+class RoomPool(NodePool, Protocol):
+    """A pool that owns no node: somebody else is asked to make room for a whole gang. Every call may be repeated."""
+
+    async def rooms(self) -> Mapping[tuple[str, int], RoomRequest]:
+        """The pool's requests by job uid and attempt. Raises PoolError when they cannot be listed."""
+
+    async def hand_over(self, order: HandOver) -> None:
+        """Ask for room. Raises PoolError."""
+
+    async def take_back(self, order: TakeBack) -> None:
+        """Ask no longer. Raises PoolError."""
 
 
 def has_labels(node: Node, wanted: Mapping[str, str]) -> bool:

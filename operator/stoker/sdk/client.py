@@ -71,6 +71,8 @@ class Cluster:
             if error.status != 404:
                 raise
         known = self._names(f"{_GROUP}/namespaces/{self.namespace}/environments", "Environment")
+        if not known:
+            self.check_namespace()
         there = ", ".join(known) or "none"
         raise BadInput(
             "environment",
@@ -89,6 +91,20 @@ class Cluster:
             if error.status == 404:
                 raise StokerError("this cluster does not know Environments: Stoker is not installed in it") from error
             raise
+
+    def check_namespace(self) -> None:
+        """Raises BadInput for a namespace that is not there: in one, lists are empty and nobody complains. Whoever may not
+        look is believed."""
+        try:
+            self.kube.get(f"/api/v1/namespaces/{self.namespace}")
+        except Refused as error:
+            if error.status == 404:
+                message = f'there is no namespace "{self.namespace}"'
+                raise BadInput(
+                    "--namespace", message, "name another with -n, or make it: kubectl create namespace"
+                ) from None
+            if error.status != 403:
+                raise
 
     def workspace(self) -> Mapping[str, Any]:
         """The spec of this namespace's Workspace; empty when it has none. Raises StokerError when we may not look."""

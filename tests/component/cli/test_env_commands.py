@@ -159,6 +159,13 @@ def test_build_of_what_has_its_image_ends_at_once(world: World) -> None:
     assert [IMAGE] == world.cli.json("env", "build", "torch")["images"]
 
 
+def test_a_namespace_that_is_not_there_is_not_an_empty_one(world: World) -> None:
+    none = '--namespace: there is no namespace "nons"'
+
+    assert none in world.cli("env", "ls", "-n", "nons", code=2).stderr
+    assert none in world.cli("env", "show", "torch", "-n", "nons", code=2).stderr
+
+
 def test_build_of_what_only_a_person_can_mend_ends_with_1(world: World) -> None:
     stalled(world)
 

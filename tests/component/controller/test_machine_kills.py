@@ -30,7 +30,7 @@ from stoker.nodepools.aws import AwsPool
 from stoker.nodepools.aws_groups import TOKEN
 from stoker.nodepools.choose import POOLS
 from stoker.nodepools.karpenter import CLAIMS
-from stoker.nodepools.kwok import FAKE, KwokPool
+from stoker.nodepools.kwok import BOOTS_UNTIL, KwokPool
 from tests.component.nodepools.claims import Karpenter
 from tests.support.aws import REGION, Aws, aws
 from tests.support.fake_api import FakeApi
@@ -96,7 +96,8 @@ class KwokCloud:
         for name in self._world.nodes():
             self._seen.add(name)
             found = self._world.api.objects[f"{NODES}/{name}"]
-            if FAKE.items() <= found["metadata"]["annotations"].items() and "conditions" not in found["status"]:
+            boots_until = times.seconds(found["metadata"]["annotations"][BOOTS_UNTIL])
+            if boots_until is not None and self._world.now >= boots_until and "conditions" not in found["status"]:
                 await self._world.ready(name)
 
     def launched(self) -> set[str]:

@@ -15,8 +15,17 @@ from stoker.controller.ledger import Ledger
 from stoker.controller.machines import BUSY_LIST_SECONDS, LIST_SECONDS
 from stoker.controller.pools import Pools
 from stoker.core.cluster.machines import LaunchFailure, Machine
-from stoker.core.cluster.view import ClusterView, Holding
-from stoker.core.plan import HoldCluster, LaunchMachines, Plan, ReleaseCluster, ScaleTo, TerminateMachines
+from stoker.core.cluster.view import ClusterView, Holding, RoomsView
+from stoker.core.plan import (
+    HandOver,
+    HoldCluster,
+    LaunchMachines,
+    Plan,
+    ReleaseCluster,
+    ScaleTo,
+    TakeBack,
+    TerminateMachines,
+)
 from stoker.kube import client as client_module
 from stoker.kube.events import Recorder
 from stoker.kube.resources import COMPUTE_CLUSTERS
@@ -255,6 +264,43 @@ async def test_what_cannot_be_held_is_told_and_stops_nothing(bench: Bench, monke
     ((reason, message),) = found.warnings
     assert "AccessDenied" == reason
     assert "machines with jobs are not protected from others: not authorized to protect" == message
+
+
+async def test_room_that_is_asked_for_is_in_the_next_view_and_taken_back(bench: Bench) -> None:
+    block = {"className": "check-capacity.autoscaling.x-k8s.io"}
+    await bench.cluster({"type": "ProvisioningRequest", "provisioningRequest": block})
+    view = await bench.view()
+    assert (None, None, RoomsView()) == (view.machines, view.scale, view.rooms)
+    assert bench.pools.due("cpu") is None
+
+    outcome = await bench.do(HandOver("cpu", "team", "gang", "uid-of-gang", 1, 2))
+    assert outcome.look_again_at is not None
+    rooms = (await bench.view()).rooms
+    assert rooms is not None
+    (found,) = rooms.requests.values()
+    assert "Waiting" == found.answer
+    due = bench.pools.due("cpu")
+    assert due is not None, "nobody tells of an answer"
+    assert bench.now < due <= bench.now + 5
+
+    await bench.do(TakeBack("cpu", found.namespace, found.name, found.uid))
+    assert RoomsView() == (await bench.view()).rooms
+
+
+async def test_requests_that_cannot_be_listed_say_why(bench: Bench) -> None:
+    block = {"className": "check-capacity.autoscaling.x-k8s.io"}
+    await bench.cluster({"type": "ProvisioningRequest", "provisioningRequest": block})
+    bench.api.fail("GET", Fault(403, "Forbidden", "provisioningrequests is forbidden"))
+    rooms = (await bench.view()).rooms
+
+    assert rooms is not None
+    assert rooms.problem is not None
+    assert "Forbidden" == rooms.problem[0]
+
+
+async def test_a_pool_without_anybody_to_ask_is_asked_for_no_room(bench: Bench) -> None:
+    with pytest.raises(PoolError, match="type Kwok has nobody to ask for room"):
+        await bench.do(HandOver("cpu", "team", "gang", "uid-of-gang", 1, 2))
 
 
 async def test_who_does_not_lead_orders_nothing(api: FakeApi) -> None:

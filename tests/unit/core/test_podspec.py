@@ -352,3 +352,18 @@ def test_only_the_command_is_told_how_long_it_may_stand_still(
 
     assert told == {entry["name"]: entry.get("value") for entry in made["containers"][0]["env"]}.get(name)
     assert name not in str(made["initContainers"])
+
+
+def test_pods_name_the_request_whose_room_they_use() -> None:
+    """Without both annotations the autoscaler takes the room away as unused."""
+    pool = build.cluster(provider="ProvisioningRequest", podDefaults={"annotations": {"note": "platform"}})
+    child = child_of(build.job(), cluster=pool, nodes=())
+    template = podspec.make_child(child)["spec"]["template"]
+
+    assert {
+        "note": "platform",
+        "autoscaling.x-k8s.io/consume-provisioning-request": child.name,
+        "autoscaling.x-k8s.io/provisioning-class-name": "check-capacity.autoscaling.x-k8s.io",
+    } == template["metadata"]["annotations"]
+    assert {"kubernetes.io/arch": "amd64", "pool": "cpu"} == template["spec"]["nodeSelector"]
+    assert "affinity" not in template["spec"]

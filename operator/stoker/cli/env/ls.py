@@ -12,7 +12,10 @@ def ls(common: Common) -> None:
     """List the Environments of the namespace, with the image that each is."""
     from stoker.cli.env.environments import every, line_of
 
-    lines = [line_of(environment) for environment in every(common.cluster())]
+    cluster = common.cluster()
+    lines = [line_of(environment) for environment in every(cluster)]
+    if not lines:
+        cluster.check_namespace()
 
     def shown() -> None:
         rows = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stoker.api.trainingjob import Priority
-from stoker.core.cluster import backoff
+from stoker.core.cluster import backoff, handover
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.stock import Kind, Stock, kinds_for, preference, stock_of
 from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
@@ -35,7 +35,7 @@ class Assigned:
     other nodes are being brought, by name. saved: nodes kept for a gang whose other nodes have jobs or cannot be had.
     growth: nodes to be added. first: the gangs that wait and have nodes kept, in order. behind: of the gangs that wait for their turn, whom
     they wait behind. wanted: nodes that jobs have, are given, or come next to. unclaimed: nodes on their way that are
-    promised to nobody, by type."""
+    promised to nobody, by type. handed_over: gangs for which somebody else is to make room."""
 
     nodes: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     waits: dict[Key, Wait] = field(default_factory=dict)
@@ -46,6 +46,7 @@ class Assigned:
     unclaimed: dict[str, int] = field(default_factory=dict)
     first: list[Key] = field(default_factory=list)
     behind: dict[Key, "_First"] = field(default_factory=dict)
+    handed_over: list[Demand] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +113,7 @@ def _age(demand: Demand) -> tuple[float, str, str, str]:
 def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, ...]]:
     """Assignments of earlier plans that still hold: the job still wants them and every node can still take it."""
     wanted = {(demand.uid, demand.attempt): demand.count for demand in view.demands}
-    external = view.cluster.spec.provider.type == "External"
+    external = not view.cluster.spec.provider.owns_nodes
     taken = {name for holding in view.holdings if holding.bound for name in holding.nodes}
     kept: dict[Key, tuple[str, ...]] = {}
     for holding in view.holdings:
@@ -152,7 +153,7 @@ def assign(
         assigned.wanted = sum(running.values())
         return assigned
     waiting = in_order(wanting, running, view.weights, view.first)
-    if view.cluster.spec.provider.type == "External":
+    if not view.cluster.spec.provider.owns_nodes:
         _grant(view, waiting, assigned, running)
     else:
         server = _Server(view, _stock(view, pool, kept, now), assigned, running, now)
@@ -200,9 +201,15 @@ def _grant(view: ClusterView, waiting: Iterable[Demand], assigned: Assigned, run
         elif first is not None:
             assigned.behind[key] = first
         elif demand.count <= room:
-            assigned.nodes[key] = ()
             room -= demand.count
             running[demand.namespace] += demand.count
+            if view.rooms is not None:
+                assigned.handed_over.append(demand)
+                wait = handover.wait_for(view.cluster.metadata.name, demand, view.rooms)
+                if wait is not None:
+                    assigned.waits[key] = wait
+                    continue
+            assigned.nodes[key] = ()
         else:
             assigned.waits[key] = _full(view, demand)
             assigned.first.append(key)

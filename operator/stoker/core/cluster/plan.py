@@ -5,7 +5,7 @@ size the pool for what they miss.
 """
 
 from stoker.api import names
-from stoker.core.cluster import assign, status
+from stoker.core.cluster import assign, handover, status
 from stoker.core.cluster.decide import Decision, decide
 from stoker.core.cluster.pool import Pool, see
 from stoker.core.cluster.view import ClusterPlan, ClusterView
@@ -25,10 +25,11 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
     made = decide(view, bare, assign.carried(view, usable), now)
     shown = status.status_of(view, bare, made, now)
     booting = [node.ready_by for node in bare.nodes.values() if node.ready_by is not None]
-    wakes = [moment for moment in (made.wake_at, *booting) if moment is not None and moment > now]
+    rooms, again = _rooms(view, made, now)
+    wakes = [moment for moment in (made.wake_at, again, *booting) if moment is not None and moment > now]
     return ClusterPlan(
         plan=Plan(
-            (*_hold(view, made), *_adopt(view, bare), *made.sizing.actions),
+            (*_hold(view, made), *_adopt(view, bare), *made.sizing.actions, *rooms),
             None if shown == view.cluster.status else shown,
             min(wakes, default=None),
         ),
@@ -53,6 +54,14 @@ def _hold(view: ClusterView, made: Decision) -> tuple[Action, ...]:
     if wanted and not held and metadata.deletion_timestamp is None:
         return (HoldCluster(metadata.name, metadata.uid),)
     return (ReleaseCluster(metadata.name, metadata.uid),) if held and not wanted else ()
+
+
+def _rooms(view: ClusterView, made: Decision, now: float) -> tuple[tuple[Action, ...], float | None]:
+    """Where somebody else makes room for gangs: what to ask of them."""
+    if view.rooms is None:
+        return (), None
+    held = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound} | made.assigned.nodes.keys()
+    return handover.orders(view.cluster.metadata.name, made.assigned.handed_over, view.rooms, held, now)
 
 
 def _adopt(view: ClusterView, pool: Pool) -> tuple[Action, ...]:

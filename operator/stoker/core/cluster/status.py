@@ -24,7 +24,7 @@ _LEARNED_SECONDS = 3600.0
 def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> ComputeClusterStatus:
     """The whole status, as after this decision."""
     assigned, replicas = made.assigned, made.sizing.replicas
-    external = view.cluster.spec.provider.type == "External"
+    external = not view.cluster.spec.provider.owns_nodes
     given = {name for nodes in assigned.nodes.values() for name in nodes}
     states = Counter("Running" if name in given else node.state for name, node in pool.nodes.items())
     counted = sum(1 for node in pool.nodes.values() if not node.counted_out)
@@ -92,6 +92,8 @@ def _facts(view: ClusterView) -> Mapping[str, Fact]:
     if view.machines is not None:
         problem = view.machines.problem
         return kstatus(True, "Ready") if problem is None else kstatus(False, *problem)
+    if view.rooms is not None and view.rooms.problem is not None:
+        return kstatus(False, *view.rooms.problem)
     if view.cluster.spec.provider.type != "Scale":
         return kstatus(True, "Ready")
     if view.scale is None:
@@ -114,6 +116,8 @@ def _problems(view: ClusterView, pool: Pool, made: Decision, now: float) -> tupl
         found.append(told)
     if view.scale is not None and view.scale.problem is not None:
         found.insert(0, view.scale.problem)
+    if view.rooms is not None and view.rooms.problem is not None:
+        found.insert(0, view.rooms.problem)
     if view.scale is not None and view.scale.rollout:
         found.append(("RolloutUnderWay", view.scale.rollout))
     for name, node in pool.nodes.items():

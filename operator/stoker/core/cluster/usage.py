@@ -40,7 +40,7 @@ def rates_of(view: ClusterView, pool: Pool, given: frozenset[str]) -> Rates:
     """What the pool uses from now on. given: idle nodes that this pass gives away."""
     spec = view.cluster.spec
     prices = {kind.name: float(_decimal(kind.price_per_hour)) for kind in spec.instance_types}
-    if spec.provider.type == "External":
+    if not spec.provider.owns_nodes:
         # It owns no node: what its jobs take is all that can be told.
         taken = sum(max(one.count, len(one.nodes)) for one in view.holdings if one.bound)
         return Rates(taken, price=taken * prices.get(spec.instance_types[0].name, 0.0))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from stoker.api.computecluster import ComputeCluster, ComputeClusterStatus
 from stoker.api.kube import Node
@@ -14,7 +15,8 @@ from stoker.core.plan import Plan
 @dataclass(frozen=True, slots=True)
 class Demand:
     """A job whose snapshot and image are ready and that wants nodes for its next attempt. avoid: nodes that its former
-    attempts had and could not use; it gets others where others can be had."""
+    attempts had and could not use; it gets others where others can be had. requests: what each of its pods asks for; empty:
+    a whole node."""
 
     uid: str
     namespace: str
@@ -25,6 +27,7 @@ class Demand:
     instance_type: str | None = None
     priority: Priority = "Medium"
     avoid: frozenset[str] = frozenset()
+    requests: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,32 @@ class Meter:
     rates: Rates = field(default_factory=Rates)
 
 
+RoomAnswer = Literal["Waiting", "Provisioned", "Failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomRequest:
+    """What stands of the request for a gang's room. uid: of its object. reason, message: the words of whoever was asked.
+    since: when that answer came (seconds since the epoch)."""
+
+    namespace: str
+    name: str
+    uid: str
+    answer: RoomAnswer = "Waiting"
+    reason: str = ""
+    message: str = ""
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoomsView:
+    """The requests for room that stand, by job uid and attempt. problem: why they cannot be known now, a reason and a
+    message; then none is made or taken back, and nobody is granted anything."""
+
+    requests: Mapping[tuple[str, int], RoomRequest] = field(default_factory=dict)
+    problem: tuple[str, str] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterView:
     """Everything that the plan of one ComputeCluster rests on.
@@ -92,7 +121,8 @@ class ClusterView:
     attempt) of those for which the last plan kept nodes, in its order; kept_since: since when, for each of them. rhythm: how
     the pool's jobs come and go; None: read from the status what it keeps. weights: by namespace, what its Workspace says;
     missing: 1. machines: what a provider of single machines lists; None on a pool of another kind. launch_failures: the
-    last answer to each launch that failed, by its token, until its intent has gone from the status. past: what the last
+    last answer to each launch that failed, by its token, until its intent has gone from the status. rooms: the requests of
+    a pool for which somebody else makes room. past: what the last
     pass over such a pool left. meter: what the pool has used; None: read from the status what it keeps.
     """
 
@@ -108,6 +138,7 @@ class ClusterView:
     rhythm: Rhythm | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
     machines: MachinesView | None = None
+    rooms: RoomsView | None = None
     launch_failures: tuple[LaunchFailure, ...] = ()
     past: Past = field(default_factory=Past)
     meter: Meter | None = None

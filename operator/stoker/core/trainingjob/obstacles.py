@@ -23,7 +23,7 @@ class Wait:
 
 
 #: Providers whose nodes Stoker does not bring.
-_NODES_OF_OTHERS = frozenset({"Static", "External"})
+_NODES_OF_OTHERS = frozenset({"Static", "External", "ProvisioningRequest"})
 
 Obstacle = Callable[[JobView], Wait | None]
 

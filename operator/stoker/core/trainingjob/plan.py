@@ -68,7 +68,7 @@ def demand(view: JobView, now: float) -> Demand | None:
         uid=view.job.metadata.uid, namespace=view.job.metadata.namespace, name=view.job.metadata.name,
         attempt=seen.next_attempt, count=seen.ranks, since=seen.created,
         instance_type=spec.resources.instance_type, priority=view.job.spec.queue.priority,
-        avoid=seen.avoid,
+        avoid=seen.avoid, requests=tuple(sorted(spec.resources.requests.items())),
     )  # fmt: skip
 
 
