@@ -1,10 +1,11 @@
 """Replay a trace of jobs in virtual time through the pool's own decision, beside the exact offline optimum.
 
     python tools/replay.py --trace tools/data/philly-4vc.csv --boot-seconds 300 --idle auto|SECONDS
-                           [--max-job-seconds N] [--cap NODES|PERCENT%] [-o json|text]
+                           [--max-job-seconds N] [--cap NODES|PERCENT%] [--pool machines|scale] [-o json|text]
 
 Each value of the trace's column `user` is one pool. --idle auto: idlePolicy Learned; a number: a fixed timer. --cap: most
-nodes of each pool, or that part of what it would need if every job started at once.
+nodes of each pool, or that part of what it would need if every job started at once. --pool: whether a boot that nobody
+waits for any more can be ended (a provider of single machines) or not (type Scale).
 costRatio: node-seconds of idling and booting over those of the optimum, which knows the trace beforehand; the boots that
 any policy pays (the first of each level of the demand) are left out on both sides. starved: jobs that never started.
 """
@@ -48,9 +49,17 @@ def main() -> int:
     parser.add_argument("--idle", type=_idle, default=None, help="auto, or seconds", metavar="auto|SECONDS")
     parser.add_argument("--max-job-seconds", type=float)
     parser.add_argument("--cap", type=_cap, default=Cap(), metavar="NODES|PERCENT%")
+    parser.add_argument("--pool", choices=("machines", "scale"), default="machines")
     parser.add_argument("-o", "--output", choices=("json", "text"), default="text")
     options = parser.parse_args()
-    report = replay(options.trace, options.boot_seconds, options.idle, options.max_job_seconds, options.cap)
+    report = replay(
+        options.trace,
+        options.boot_seconds,
+        options.idle,
+        options.max_job_seconds,
+        options.cap,
+        cancels=options.pool == "machines",
+    )
     if options.output == "json":
         print(json.dumps(report))
     else:
@@ -65,6 +74,8 @@ def replay(
     most_seconds: float | None = None,
     cap: Cap | None = None,
     pools: Collection[str] = (),
+    *,
+    cancels: bool = True,
 ) -> dict[str, float]:
     """The figures of a trace; see the head of this file. pools: those to look at; none: all."""
     every = trace.read(path, most_seconds)
@@ -74,7 +85,7 @@ def replay(
         most = (cap or Cap()).of(jobs)
         if (largest := max(job.nodes for job in jobs)) > most:
             raise SystemExit(f"--cap: {name} has a job of {largest} nodes, more than the {most} that it may have")
-        outcomes.append(Replay(cluster(name, most, idle), jobs, boot).run())
+        outcomes.append(Replay(cluster(name, most, idle), jobs, boot, cancels=cancels).run())
     return summed([optimum.levels(jobs) for jobs in wanted.values()], outcomes, boot)
 
 

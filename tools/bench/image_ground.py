@@ -95,7 +95,8 @@ class Ground:
         started = time.monotonic()
         done = subprocess.run(
             [str(word) for word in command], capture_output=True, text=True, check=False, cwd=self.folder,
-            env={**os.environ, **environment},
+            # buildctl is in the builder's image, too.
+            env={**os.environ, "PATH": f"{self.bin['buildctl'].parent}:{os.environ['PATH']}", **environment},
         )  # fmt: skip
         seconds = time.monotonic() - started
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -65,8 +65,11 @@ class _Machine:
 
 
 class Replay:
-    def __init__(self, pool: ComputeCluster, jobs: Sequence[Job], boot: float) -> None:
-        self.pool, self.jobs, self.boot = pool, jobs, boot
+    """cancels: a boot that nobody waits for any more is ended, as a provider of single machines does; a pool of type Scale
+    cannot name a machine that is not there yet."""
+
+    def __init__(self, pool: ComputeCluster, jobs: Sequence[Job], boot: float, *, cancels: bool = True) -> None:
+        self.pool, self.jobs, self.boot, self.cancels = pool, jobs, boot, cancels
         self.now = START
         self.outcome = Outcome()
         self.machines: dict[str, _Machine] = {}
@@ -120,7 +123,7 @@ class Replay:
             self._note_first(made)
             self._start(made)
             self._resize(made)
-            self._cancel(sum(made.unwanted.values()))
+            self._cancel(sum(made.unwanted.values()) if self.cancels else 0)
             if not made.sizing.actions:
                 return made.wake_at
 

@@ -18,6 +18,12 @@ def status_of(cluster: Cluster, namespace: str, name: str) -> Any:
     return cluster.get("trainingjob", name, "-n", namespace).get("status", {})
 
 
+def reason_of(cluster: Cluster, namespace: str, name: str) -> str:
+    """Why a job waits."""
+    reason: str = (status_of(cluster, namespace, name).get("waiting") or {}).get("reason", "")
+    return reason
+
+
 def test_a_job_that_is_suspended_gives_its_node_back_and_goes_on_when_resumed(
     cluster: Cluster, operator: Operator, namespace: str
 ) -> None:
@@ -53,6 +59,22 @@ def test_a_job_that_gets_no_nodes_in_time_fails_with_a_result(
     assert status["reason"] == "QueueTimedOut"
     assert status["message"].startswith("no nodes within 8s of its submission (limits.queueTimeoutSeconds)")
     assert cluster.phase(namespace, "first") == "Running"
+
+
+def test_a_job_whose_pods_cannot_be_keeps_no_node_from_others(
+    cluster: Cluster, operator: Operator, namespace: str
+) -> None:
+    whole_pool = {"resources": {"instanceCount": 4}}
+    cluster.job(
+        namespace, "refused", command={**whole_pool, "pod": {"volumeMounts": [{"name": "nope", "mountPath": "/x"}]}}
+    )
+    until("it is told", lambda: reason_of(cluster, namespace, "refused") == "PodsRejected", 60)
+
+    cluster.job(namespace, "next", command=whole_pool)
+
+    until("the next has the whole pool", lambda: cluster.phase(namespace, "next") == "Running", 60)
+    assert reason_of(cluster, namespace, "refused") == "PodsRejected"
+    assert cluster.phase(namespace, "refused") == "Pending"
 
 
 @pytest.mark.usefixtures("sealer")

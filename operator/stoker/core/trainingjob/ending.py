@@ -281,16 +281,10 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
         "SchedulerDisagrees": "the scheduler would not place its pods on the nodes that it was given",
         QUEUE_TIMED_OUT: queue_words(seen),
         "ImagePullFailed": "a node could not pull the image",
-        PODS_REJECTED: f"the API server refused its pods for {times.duration(PULL_PATIENCE)}{_refusal(seen)}",
+        PODS_REJECTED: f"the API server refused its pods for {times.duration(PULL_PATIENCE)}{f': {seen.refusal}' if seen.refusal else ''}",
     }
     lacked = words_of(seen.view.job, reason, times.duration(PULL_PATIENCE))
     return reason, words.get(reason) or lacked or f"the attempt was ended: {reason}"
-
-
-def _refusal(seen: Seen) -> str:
-    """In its words, as far as they were shown."""
-    shown = seen.view.job.status.waiting
-    return f": {shown.message.partition(': ')[2]}" if shown is not None and shown.reason == PODS_REJECTED else ""
 
 
 def _pod_reason(pod: Pod | None) -> str:

@@ -1,6 +1,7 @@
 """Everything that decisions about one job rest on, gathered once per plan."""
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ MOST_DISAGREEMENTS = 3
 #: For how long a node that evicted a pod is avoided, in seconds: until it says itself that it is short of something.
 EVICTED_LATELY = 60.0
 #: How a run ends that waited for nodes too long.
+_POD_NAME = r'pods "[^"]*"'
 QUEUE_TIMED_OUT = "QueueTimedOut"
 #: Why a run waits, or an attempt was ended: the API server refuses its Job, or its pods.
 PODS_REJECTED = "PodsRejected"
@@ -244,14 +246,18 @@ class Seen:
         return self.now if since is None else since
 
     @property
+    def refusal(self) -> str:
+        """The API server's newest words about pods that it refused; empty for none."""
+        failed = [event for event in self.view.events if event.reason == "FailedCreate" and event.message]
+        newest = max(failed, key=lambda event: (event.metadata.creation_timestamp, event.message), default=None)
+        # Each try has a pod name of its own; the words stay the same.
+        return re.sub(_POD_NAME, "pods", newest.message) if newest is not None else ""
+
+    @property
     def pods_refused_at(self) -> float | None:
         """Since when pods of the open attempt are refused, None if none is: the child's start, for events do not last."""
         attempt = self.attempt
-        if (
-            attempt is None
-            or attempt.child is None
-            or not any(event.reason == "FailedCreate" for event in self.view.events)
-        ):
+        if attempt is None or attempt.child is None or not self.refusal:
             return None
         missing = any(rank.pod is None and rank.started is None and not rank.done for rank in attempt.ranks)
         return attempt.created if missing else None

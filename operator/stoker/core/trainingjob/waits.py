@@ -4,7 +4,6 @@ Order matters: what the user can mend comes before what only time mends, and wha
 one step.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -26,7 +25,6 @@ from stoker.core.trainingjob.seen import (
 Policy = Callable[[Seen], Wait | None]
 
 _PATIENCE = times.duration(PULL_PATIENCE)
-_POD_NAME = r'pods "[^"]*"'
 CREATING = "CreatingPods"
 #: What there is to do about a step that takes seconds.
 _ITSELF = "wait, this takes seconds; the operator goes on by itself"
@@ -219,17 +217,13 @@ def saving(seen: Seen) -> Wait | None:
 
 def pods_rejected(seen: Seen) -> Wait | None:
     attempt = _attempt(seen)
-    failed = [event for event in seen.view.events if event.reason == "FailedCreate" and event.message]
     missing = [rank.number for rank in attempt.ranks if rank.pod is None]
     if not missing or attempt.child is None:
         return None
-    if failed:
-        newest = max(failed, key=lambda event: (event.metadata.creation_timestamp, event.message))
+    if seen.refusal:
         return Wait(
             PODS_REJECTED,
-            # Each try has a pod name of its own; the words stay the same.
-            f"the API server refuses the pods: {re.sub(_POD_NAME, 'pods', newest.message)}; the attempt ends {_PATIENCE} "
-            "after its start",
+            f"the API server refuses the pods: {seen.refusal}; the attempt ends {_PATIENCE} after its start",
             "make what the message misses, change the quota or policy of the namespace, or submit again with what it "
             "allows; creation is tried again",
             yours=True,

@@ -75,13 +75,15 @@ def test_pods_that_came_after_all_go_on() -> None:
 
 
 def test_the_end_says_what_the_api_server_said() -> None:
-    waiting = {"reason": "PodsRejected", "message": 'the API server refuses the pods: serviceaccount "none" not found'}
-    of = job(status={"attempts": [{"number": 1, "reason": "PodsRejected", "child": CHILD}], "waiting": waiting})
+    of = job(status={"attempts": [{"number": 1, "reason": "PodsRejected", "child": CHILD}]})
     seal = build.seal(0, None)
-    ended = view(of, answers=Answering(seals={0: {**seal, "complete": False}}))
+    ended = view(of, answers=Answering(seals={0: {**seal, "complete": False}}), events=(build.rejected(NO_ACCOUNT),))
 
     plan = trainingjob.plan(ended, build.T0 + 700)
 
     assert plan.status is not None
     assert ("Failed", "PodsRejected") == (plan.status.phase, plan.status.reason)
-    assert 'the API server refused its pods for 10m: serviceaccount "none" not found' in plan.status.message
+    assert (
+        'the API server refused its pods for 10m: Error creating: pods is forbidden: serviceaccount "none" not found'
+        in plan.status.message
+    )
