@@ -157,6 +157,21 @@ class Retention(Spec):
     ] = None
 
 
+class Quota(Spec):
+    """What the namespace's jobs may have at a time, over all ComputeClusters. What exceeds it waits, except on
+    pools of type External and ProvisioningRequest, whose jobs count; no job is ended."""
+
+    max_nodes: Annotated[int | None, field("Most nodes; missing: no limit.", ge=0, le=100000)] = None
+    max_gpus: Annotated[
+        int | None,
+        field(
+            "Most GPUs, counted by the types' resources whose name ends with `/gpu`, for whole nodes; missing: no limit.",
+            ge=0,
+            le=1000000,
+        ),
+    ] = msgspec.field(default=None, name="maxGPUs")
+
+
 class WorkspaceSpec(Spec):
     """Settings of one namespace."""
 
@@ -187,6 +202,12 @@ class WorkspaceSpec(Spec):
         field(
             "What the operator removes from storage and registry, every few hours; missing: nothing. See `stoker gc --dry-run` "
             "and `stoker env gc --dry-run`."
+        ),
+    ] = None
+    quota: Annotated[
+        Quota | None,
+        field(
+            "What the namespace's jobs may have at a time; missing: no limit. Whoever may edit Workspaces may raise it."
         ),
     ] = None
     weight: Annotated[

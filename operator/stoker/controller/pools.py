@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,9 @@ from stoker.controller.machines import Machines
 from stoker.controller.rooms import Rooms
 from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import Machine, MachinesView
-from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, RoomsView, ScaleView
+from stoker.core.cluster.pool import kind_of
+from stoker.core.cluster.quota import gpus_of
+from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, Quota, RoomsView, ScaleView
 from stoker.core.plan import (
     AdoptNode,
     HandOver,
@@ -125,6 +128,7 @@ class Pools:
             occupied=foreign | self._with_our_pods(nodes),
             scale=scale,
             weights=self._weights(),
+            quotas=self._quotas(name),
             machines=machines,
             rooms=rooms,
             launch_failures=self._machines.failures(name),
@@ -162,6 +166,38 @@ class Pools:
         """What Workspaces say of their namespaces' parts."""
         workspaces: list[Workspace] = list(self._store.all("Workspace"))
         return {one.metadata.namespace: one.spec.weight for one in workspaces if one.metadata.name == "default"}
+
+    def _quotas(self, name: str) -> dict[str, Quota]:
+        """What namespaces may have at a time, and what they have in other pools than this one."""
+        workspaces: list[Workspace] = list(self._store.all("Workspace"))
+        found = {
+            one.metadata.namespace: one.spec.quota
+            for one in workspaces
+            if one.metadata.name == "default" and one.spec.quota is not None
+        }
+        if not found:
+            return {}
+        nodes, gpus = Counter[str](), Counter[str]()
+        others: list[ComputeCluster] = [one for one in self._store.all("ComputeCluster") if one.metadata.name != name]
+        for cluster in others:
+            of, first = gpus_of(cluster), cluster.spec.instance_types[0].name
+            for holding in self._ledger.holdings(cluster.metadata.name):
+                if holding.ending or holding.namespace not in found:
+                    continue
+                kinds = [self._kind(cluster, node) or first for node in holding.nodes]
+                kinds += [first] * (holding.count - len(kinds))
+                nodes[holding.namespace] += len(kinds)
+                gpus[holding.namespace] += sum(of.get(kind, 0) for kind in kinds)
+        return {
+            namespace: Quota(quota.max_nodes, quota.max_gpus, nodes[namespace], gpus[namespace])
+            for namespace, quota in found.items()
+        }
+
+    def _kind(self, cluster: ComputeCluster, name: str) -> str | None:
+        """The type of a pool's node."""
+        node: Node | None = self._store.get("Node", "", name)
+        kind = kind_of(node, cluster) if node is not None else None
+        return kind.name if kind is not None else None
 
     def _nodes(self, pool: NodePool) -> dict[str, Node]:
         nodes: list[Node] = [node for node in self._store.all("Node") if pool.owns(node)]

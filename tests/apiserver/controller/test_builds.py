@@ -12,7 +12,7 @@ import pytest
 
 from stoker.core.environment.request import BuildRequest, BuildResult
 from stoker.images.client import MANIFEST_TYPES, digest_of
-from stoker.images.records import LOCK_TYPE, RECORD_TYPE
+from stoker.images.recordnames import LOCK_TYPE, RECORD_TYPE
 from stoker.images.registry import Registry
 from tests.apiserver.controller.conftest import Cluster, Json, Operator, until
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stoker.api.trainingjob import Priority
-from stoker.core.cluster import backoff, handover
+from stoker.core.cluster import backoff, handover, quota
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.stock import Kind, Stock, kinds_for, preference, stock_of
 from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
@@ -156,7 +156,8 @@ def assign(
     if not view.cluster.spec.provider.owns_nodes:
         _grant(view, waiting, assigned, running)
     else:
-        server = _Server(view, _stock(view, pool, kept, now), assigned, running, now)
+        taken = _taken(view, pool, kept)
+        server = _Server(view, _stock(view, pool, kept, now), assigned, running, taken, now)
         for demand in waiting:
             server.serve(demand)
             key = (demand.uid, demand.attempt)
@@ -166,6 +167,22 @@ def assign(
     assigned.wanted = sum(running.values())
     _line_up(view, wanting, assigned, running)
     return assigned
+
+
+def _taken(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]]) -> quota.Taken:
+    """What each namespace has here, given by now or promised by a former plan."""
+    taken = quota.Taken(quota.gpus_of(view.cluster))
+    if not view.quotas:
+        return taken
+    only = view.cluster.spec.instance_types[0].name
+    wanting = {(demand.uid, demand.attempt): demand.namespace for demand in view.demands}
+    held = [(one.namespace, one.nodes, _count(one)) for one in view.holdings if one.bound and not one.ending]
+    held += [(wanting[key], nodes, len(nodes)) for key, nodes in kept.items() if key in wanting]
+    for namespace, nodes, count in held:
+        for name in nodes:
+            taken.take(namespace, 1, pool.nodes[name].kind if name in pool.nodes else only)
+        taken.take(namespace, count - len(nodes), only)
+    return taken
 
 
 def _stock(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], now: float) -> Stock:
@@ -224,6 +241,7 @@ class _Server:
     stock: Stock
     assigned: Assigned
     running: Counter[str]
+    taken: quota.Taken
     now: float
     firsts: dict[str, _First] = field(default_factory=dict)
 
@@ -232,6 +250,8 @@ class _Server:
         waited = self.now - self.view.kept_since.get(key, self.now)
         kinds = [self.stock.kinds[kind.name] for kind in kinds_for(self.view.cluster, demand, waited)]
         impossible = _impossible(self.view, demand)
+        if impossible is None and kinds:
+            impossible = quota.exceeded(self.view, demand, self.taken, kinds[0].type.name)
         if impossible is not None or not kinds:
             self.assigned.waits[key] = impossible or _no_such_nodes(self.view, demand, demand.instance_type or "")
         elif kinds[0].type.name in self.firsts:
@@ -262,6 +282,7 @@ class _Server:
         for kind in kinds:
             if len(kind.free) >= demand.count:
                 self.assigned.nodes[key] = tuple(kind.free.pop().name for _ in range(demand.count))
+                self.taken.take(demand.namespace, demand.count, kind.type.name)
                 return
         for kind in kinds:
             room = 0 if kind.backoff is not None else self.stock.room
@@ -282,6 +303,7 @@ class _Server:
         if growth := missing - unseen:
             self.stock.room -= growth
             self.assigned.growth.append(Growth(key, kind.type.name, growth))
+        self.taken.take(demand.namespace, count, kind.type.name)
         self.assigned.waits[key] = _problem(self.view) or _booting(self.view, demand, len(free))
         self.assigned.first.append(key)
 

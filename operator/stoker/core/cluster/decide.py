@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from stoker.api.computecluster import ComputeCluster
-from stoker.core.cluster import assign, launch, learned, resize, usage, warm
+from stoker.core.cluster import assign, launch, learned, quota, resize, usage, warm
 from stoker.core.cluster.pool import Pool
 from stoker.core.cluster.view import ClusterView, Meter
 
 #: A pass that asks for nodes looks again after so long, to see what was asked for; in seconds.
 LOOK_AGAIN = 1.0
+#: A pool where a gang waits for its namespace's quota looks again after so long, in seconds.
+QUOTA_AGAIN = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,9 @@ def decide(view: ClusterView, pool: Pool, kept: Mapping[assign.Key, tuple[str, .
     meter = replace(meter, rates=usage.rates_of(view, pool, given))
     wakes = [sizing.wake_at, *releases, warm.changes_at(spec.warm, now), usage.reached_at(view.cluster, meter)]
     wakes.append(now + LOOK_AGAIN if grows else None)
+    # A job of another pool ends without a word to this one.
+    held_back = any(wait.reason == quota.REACHED for wait in assigned.waits.values())
+    wakes.append(now + QUOTA_AGAIN if held_back else None)
     return Decision(
         assigned, sizing, idle,
         freed_at={

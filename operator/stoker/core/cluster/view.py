@@ -61,6 +61,16 @@ class ScaleView:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """What a namespace may have at a time, None for no limit, and what it has in other pools."""
+
+    max_nodes: int | None = None
+    max_gpus: int | None = None
+    nodes_elsewhere: int = 0
+    gpus_elsewhere: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Rates:
     """What a pool uses at a moment: nodes in all, of them idle and booting, and their price an hour."""
 
@@ -116,14 +126,15 @@ class ClusterView:
 
     nodes: the pool's nodes (by its label or its provider's selector), by name. occupied: nodes with pods on them that
     have not ended, are no DaemonSet's, and are not ours while being deleted (those are holdings), by name: never to be
-    removed. Re-listed from the API server once a node has the leaving taint. demands: in no order. freed_at: when each node lost its
-    last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now. first: (job uid,
-    attempt) of those for which the last plan kept nodes, in its order; kept_since: since when, for each of them. rhythm: how
-    the pool's jobs come and go; None: read from the status what it keeps. weights: by namespace, what its Workspace says;
-    missing: 1. machines: what a provider of single machines lists; None on a pool of another kind. launch_failures: the
-    last answer to each launch that failed, by its token, until its intent has gone from the status. rooms: the requests of
-    a pool for which somebody else makes room. past: what the last
-    pass over such a pool left. meter: what the pool has used; None: read from the status what it keeps.
+    removed. Re-listed from the API server once a node has the leaving taint. demands: in no order. freed_at: when each
+    node lost its last job or became ready (seconds since the epoch), kept in memory; missing: unknown, counts as now.
+    first: (job uid, attempt) of those for which the last plan kept nodes, in its order; kept_since: since when, for
+    each of them. rhythm: how the pool's jobs come and go; None: read from the status what it keeps. weights: by
+    namespace, what its Workspace says; missing: 1. quotas: of the namespaces that have one. machines: what a provider
+    of single machines lists; None on a pool of another kind. launch_failures: the last answer to each launch that
+    failed, by its token, until its intent has gone from the status. rooms: the requests of a pool for which somebody
+    else makes room. past: what the last pass over such a pool left. meter: what the pool has used; None: read from the
+    status what it keeps.
     """
 
     cluster: ComputeCluster
@@ -137,6 +148,7 @@ class ClusterView:
     kept_since: Mapping[tuple[str, int], float] = field(default_factory=dict)
     rhythm: Rhythm | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
+    quotas: Mapping[str, Quota] = field(default_factory=dict)
     machines: MachinesView | None = None
     rooms: RoomsView | None = None
     launch_failures: tuple[LaunchFailure, ...] = ()
