@@ -25,6 +25,7 @@ from stoker.core.plan import (
     LaunchMachines,
     ReleaseCluster,
     TaintLeaving,
+    TaintPreempted,
     TerminateMachines,
 )
 from tests.support import build
@@ -191,6 +192,8 @@ class Cloud:
                     self._terminate(one)
             case TaintLeaving(node=node, since=since):
                 self._taint(node, (Taint(key=names.TAINT_LEAVING, value=str(since), effect="NoSchedule"),))
+            case TaintPreempted(node=node):
+                self._taint(node, (Taint(key=names.TAINT_PREEMPTED, effect="NoExecute"),))
             case KeepNode(node=node):
                 self._taint(node, ())
             case AdoptNode():
@@ -263,7 +266,8 @@ class Cloud:
     def _taint(self, name: str, taints: tuple[Taint, ...]) -> None:
         node = self.nodes.get(name)
         if node is not None:
-            own = tuple(taint for taint in node.spec.taints if taint.key != names.TAINT_LEAVING)
+            changed = {names.TAINT_LEAVING, *(taint.key for taint in taints)}
+            own = tuple(taint for taint in node.spec.taints if taint.key not in changed)
             spec = msgspec.structs.replace(node.spec, taints=(*own, *taints))
             self.nodes[name] = msgspec.structs.replace(node, spec=spec)
 

@@ -26,6 +26,8 @@ ANNOTATION_ROOM = "autoscaling.x-k8s.io/consume-provisioning-request"
 ANNOTATION_ROOM_CLASS = "autoscaling.x-k8s.io/provisioning-class-name"
 #: Taint of a node that is about to go; its value says since when (seconds since the epoch).
 TAINT_LEAVING = "stoker.dev/leaving"
+#: Taint of a node that its provider takes back: it ends the pods there, so that they save what they have.
+TAINT_PREEMPTED = "stoker.dev/preempted"
 #: On children: the digest of the code that they run, and their image pinned by digest.
 ANNOTATION_SNAPSHOT = "stoker.dev/snapshot"
 ANNOTATION_IMAGE = "stoker.dev/image"

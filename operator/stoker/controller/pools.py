@@ -17,6 +17,7 @@ from stoker.api.names import (
     LABEL_MACHINE,
     TAINT_COMPUTE,
     TAINT_LEAVING,
+    TAINT_PREEMPTED,
 )
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
@@ -37,6 +38,7 @@ from stoker.core.plan import (
     ReleaseCluster,
     ScaleTo,
     TaintLeaving,
+    TaintPreempted,
     TakeBack,
     TerminateMachines,
 )
@@ -60,6 +62,7 @@ PoolAction = (
     ScaleTo
     | MarkForDeletion
     | TaintLeaving
+    | TaintPreempted
     | KeepNode
     | AdoptNode
     | HoldCluster
@@ -254,6 +257,9 @@ class Pools:
             case TaintLeaving(_, node, since):
                 taint = {"key": TAINT_LEAVING, "value": str(since), "effect": "NoSchedule"}
                 await self._edit(node, partial(_tainted, taint=taint))
+            case TaintPreempted(_, node):
+                gone = {"key": TAINT_PREEMPTED, "effect": "NoExecute"}
+                await self._edit(node, partial(_tainted, taint=gone))
             case KeepNode(cluster, node):
                 await self._edit(node, partial(_kept, annotation=self._delete_annotation(cluster)))
             case AdoptNode(cluster, node, taint):

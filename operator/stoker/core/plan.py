@@ -401,6 +401,15 @@ class KeepNode:
 
 
 @dataclass(frozen=True, slots=True)
+class TaintPreempted:
+    """End the pods of a node that its provider takes back, each with its own grace, while there is time: a NoExecute taint
+    `stoker.dev/preempted`."""
+
+    cluster: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdoptNode:
     """Give a node the label and the taint of its pool, if it lacks them."""
 
@@ -482,6 +491,7 @@ Action = (
     | ScaleTo
     | MarkForDeletion
     | TaintLeaving
+    | TaintPreempted
     | KeepNode
     | AdoptNode
     | LaunchMachines

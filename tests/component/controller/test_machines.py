@@ -23,6 +23,7 @@ from stoker.core.plan import (
     Plan,
     ReleaseCluster,
     ScaleTo,
+    TaintPreempted,
     TakeBack,
     TerminateMachines,
 )
@@ -335,3 +336,14 @@ async def test_a_cluster_is_held_while_it_has_machines_and_only_the_one_that_was
     assert ["other.example/x", "stoker.dev/machines"] == finalizers()
     await bench.do(ReleaseCluster("cpu", uid))
     assert ["other.example/x"] == finalizers()
+
+
+async def test_a_node_that_is_taken_back_ends_its_pods(bench: Bench) -> None:
+    await bench.do(LAUNCH)
+    await bench.do(TaintPreempted("cpu", "cpu-1-0"))
+    await bench.do(TaintPreempted("cpu", "cpu-1-0"))
+
+    taints = bench.api.objects[f"{NODES}/cpu-1-0"]["spec"]["taints"]
+    assert [{"key": "stoker.dev/preempted", "effect": "NoExecute"}] == [
+        taint for taint in taints if taint["effect"] == "NoExecute"
+    ]

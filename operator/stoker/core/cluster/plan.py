@@ -9,7 +9,7 @@ from stoker.core.cluster import assign, handover, status
 from stoker.core.cluster.decide import Decision, decide
 from stoker.core.cluster.pool import Pool, see
 from stoker.core.cluster.view import ClusterPlan, ClusterView
-from stoker.core.plan import Action, AdoptNode, HoldCluster, Plan, ReleaseCluster
+from stoker.core.plan import Action, AdoptNode, HoldCluster, Plan, ReleaseCluster, TaintPreempted
 
 
 def plan(view: ClusterView, now: float) -> ClusterPlan:
@@ -29,7 +29,7 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
     wakes = [moment for moment in (made.wake_at, again, *booting) if moment is not None and moment > now]
     return ClusterPlan(
         plan=Plan(
-            (*_hold(view, made), *_adopt(view, bare), *made.sizing.actions, *rooms),
+            (*_hold(view, made), *_preempted(view, bare), *_adopt(view, bare), *made.sizing.actions, *rooms),
             None if shown == view.cluster.status else shown,
             min(wakes, default=None),
         ),
@@ -62,6 +62,15 @@ def _rooms(view: ClusterView, made: Decision, now: float) -> tuple[tuple[Action,
         return (), None
     held = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound} | made.assigned.nodes.keys()
     return handover.orders(view.cluster.metadata.name, made.assigned.handed_over, view.rooms, held, now)
+
+
+def _preempted(view: ClusterView, pool: Pool) -> tuple[Action, ...]:
+    """Pods on a node that its provider takes back are told at once: they have its notice to save what they have."""
+    return tuple(
+        TaintPreempted(view.cluster.metadata.name, node.name)
+        for node in pool.of("Preempted")
+        if not any(taint.key == names.TAINT_PREEMPTED for taint in node.node.spec.taints)
+    )
 
 
 def _adopt(view: ClusterView, pool: Pool) -> tuple[Action, ...]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from stoker.core.cluster import launch
-from stoker.core.plan import LaunchMachines, TaintLeaving, TerminateMachines
+from stoker.core.plan import LaunchMachines, TaintLeaving, TaintPreempted, TerminateMachines
 from tests.support import build
 from tests.support.cloud import Cloud, cloud
 
@@ -323,6 +323,21 @@ def test_a_preempted_node_is_given_to_nobody() -> None:
 
     assert other not in world.holdings
     assert world.pool.status.nodes.preempted == 1
+
+
+def test_the_pods_of_a_node_that_is_taken_back_are_told_once() -> None:
+    world = cloud()
+    world.submit(1)
+    world.settle(100)
+    (node,) = world.nodes
+    assert actions(world, TaintPreempted) == []
+
+    world.preempt(next(iter(world.machines)))
+    world.operate()
+    assert actions(world, TaintPreempted) == [TaintPreempted("cpu", node)]
+
+    world.operate()
+    assert actions(world, TaintPreempted) == []
 
 
 def test_a_boot_that_nobody_waits_for_any_more_is_ended_where_the_idle_time_is_learned() -> None:
