@@ -48,7 +48,8 @@ class KarpenterPool:
         return Capabilities(spot_notice=True)
 
     async def list(self) -> tuple[Machine, ...]:
-        return tuple(_machine(claim) for claim in await self._claims())
+        # A claim that is not launched is no machine yet, and may never be one: asking for it again tells which.
+        return tuple(_machine(claim) for claim in await self._claims() if _launched(claim))
 
     async def launch(self, *, count: int, instance_type: str, tier: Tier, zone: str, atomic: bool, token: str) -> None:
         kind = self._types.get(instance_type)

@@ -79,6 +79,20 @@ class TestKarpenter(MachineContract):
         )
 
 
+async def test_a_claim_that_karpenter_gives_up_is_no_machine_and_then_a_failure(cloud: Cloud) -> None:
+    """It keeps a claim that it deletes for a while: until then nothing is known."""
+    pool = cloud.pool()
+    await launch(pool, "cpu-1", 1)
+    await cloud.api.put(f"{CLAIMS}/cpu-1-0", metadata={"deletionTimestamp": "2026-01-02T03:05:05Z"})
+    assert () == await pool.list()
+    await launch(pool, "cpu-1", 1)
+
+    await cloud.api.remove(f"{CLAIMS}/cpu-1-0")
+    with pytest.raises(LaunchError, match="Karpenter deleted NodeClaim cpu-1-0 before it was launched") as caught:
+        await launch(pool, "cpu-1", 1)
+    assert ("Capacity", 0) == (caught.value.fault, caught.value.launched)
+
+
 async def test_a_claim_asks_for_what_the_type_promises_and_never_expires(cloud: Cloud) -> None:
     machines = (KarpenterMachines(instance_type="std", names=("g5.xlarge", "g6.xlarge")),)
     pool = cloud.pool(machines=machines)
@@ -96,12 +110,15 @@ async def test_a_claim_asks_for_what_the_type_promises_and_never_expires(cloud: 
     assert RESOURCES == spec["resources"]["requests"]
     assert "Never" == spec["expireAfter"]
     assert [{"key": "stoker.dev/compute", "value": "cpu", "effect": "NoSchedule"}] == spec["taints"]
+    await cloud.karpenter.settle()
     assert ["Spot"] == [machine.tier for machine in await pool.list()]
 
 
 async def test_a_machine_boots_until_karpenter_calls_it_initialized(cloud: Cloud) -> None:
     pool = cloud.pool()
     await launch(pool, "cpu-1", 1)
+    assert () == await pool.list(), "it may never be launched"
+    await cloud.karpenter.status("cpu-1-0", Launched=("True", "Launched", ""))
     assert [("Booting", "")] == [(one.state, one.node) for one in await pool.list()]
     done = ("True", "Launched", "")
     await cloud.karpenter.status(
