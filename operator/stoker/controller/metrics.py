@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stoker.controller.pool_metrics import PoolMetrics
+
 # A time of creation beside each series says nothing here and doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -59,6 +61,8 @@ class Metrics:
             "stoker_questions", "Questions to stores and registries, by kind and outcome.", ("question", "outcome"),
             registry=self.registry,
         )  # fmt: skip
+        self.pools = PoolMetrics()
+        self.registry.register(self.pools)
         self._requests: dict[tuple[str, str, int], Counter] = {}
         self._verbs: dict[str, Histogram] = {}
 
