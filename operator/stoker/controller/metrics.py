@@ -63,6 +63,8 @@ class Metrics:
         )  # fmt: skip
         self.pools = PoolMetrics()
         self.registry.register(self.pools)
+        self._jobs = _JobsByPhase()
+        self.registry.register(self._jobs)
         self._requests: dict[tuple[str, str, int], Counter] = {}
         self._verbs: dict[str, Histogram] = {}
 
@@ -80,15 +82,22 @@ class Metrics:
 
     def count_jobs(self, phases: Callable[[], Iterable[str]]) -> None:
         """Report jobs by phase, counted anew at each scrape."""
-        self.registry.register(_JobsByPhase(phases))
+        self._jobs.phases = phases
 
 
 class _JobsByPhase(Collector):
-    def __init__(self, phases: Callable[[], Iterable[str]]) -> None:
-        self._phases = phases
+    def __init__(self) -> None:
+        self.phases: Callable[[], Iterable[str]] = tuple
+
+    def describe(self) -> Iterator[Metric]:
+        yield self._family()
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("stoker_jobs", "TrainingJobs by phase.", labels=("phase",))
-        for phase, count in sorted(Count(self._phases()).items()):
+        family = self._family()
+        for phase, count in sorted(Count(self.phases()).items()):
             family.add_metric((phase,), count)
         yield family
+
+    @staticmethod
+    def _family() -> GaugeMetricFamily:
+        return GaugeMetricFamily("stoker_jobs", "TrainingJobs by phase.", labels=("phase",))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from prometheus_client import Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from stoker.api.computecluster import ComputeCluster, NodeCounts
@@ -98,20 +98,15 @@ class PoolMetrics(Collector):
         self._pools: dict[str, _Pool] = {}
         self._refused: Count[Refusal] = Count()
         self._clusters: Callable[[], Iterable[ComputeCluster]] = tuple
-        self._boot = Histogram(
+        boot = (
             "stoker_pool_node_boot_seconds",
             "From the order of a node until it could take a job for the first time.",
             ("pool", "instance_type"),
-            buckets=_BOOT,
-            registry=None,
         )
-        self._decision = Histogram(
-            "stoker_pool_decision_seconds",
-            "Processor time of one plan of the pool.",
-            ("pool",),
-            buckets=_DECISION,
-            registry=None,
-        )
+        decision = ("stoker_pool_decision_seconds", "Processor time of one plan of the pool.", ("pool",))
+        self._boot = Histogram(*boot, buckets=_BOOT, registry=None)
+        self._decision = Histogram(*decision, buckets=_DECISION, registry=None)
+        self._histograms = [HistogramMetricFamily(*one[:2], labels=one[2]) for one in (boot, decision)]
 
     def read(self, clusters: Callable[[], Iterable[ComputeCluster]]) -> None:
         """clusters: asked at each scrape; none on a replica that does not lead."""
@@ -151,8 +146,7 @@ class PoolMetrics(Collector):
 
     def describe(self) -> Iterator[Metric]:
         yield from _Families()
-        yield from self._boot.describe()
-        yield from self._decision.describe()
+        yield from self._histograms
 
     def collect(self) -> Iterator[Metric]:
         now, families = self._clock(), _Families()

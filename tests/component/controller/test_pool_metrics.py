@@ -44,7 +44,7 @@ class Page:
 
     async def until(self, series: str, value: float) -> None:
         async with asyncio.timeout(20):
-            while f"{series} {value}\n" not in await self.text():
+            while f"{series} {value}\n" not in await self.text():  # noqa: ASYNC110 (a page tells nobody that it has changed)
                 await asyncio.sleep(0.05)
 
 

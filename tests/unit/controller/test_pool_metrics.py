@@ -49,13 +49,17 @@ class Page:
 
     def lines(self, metric: str) -> dict[str, float]:
         """The series of a metric, as they stand on the page."""
-        found = [line.rpartition(" ") for line in self.text().splitlines() if line.startswith((f"{metric}{{", f"{metric} "))]
+        found = [
+            line.rpartition(" ") for line in self.text().splitlines() if line.startswith((f"{metric}{{", f"{metric} "))
+        ]
         return {series.removeprefix(metric): float(value) for series, _, value in found}
 
     def value(self, metric: str, **labels: str) -> float:
         """One series, by some of its labels."""
         wanted = {f'{name}="{value}"' for name, value in labels.items()}
-        (found,) = [value for series, value in self.lines(metric).items() if wanted <= set(series.strip("{}").split(","))]
+        (found,) = [
+            value for series, value in self.lines(metric).items() if wanted <= set(series.strip("{}").split(","))
+        ]
         return found
 
 
@@ -133,7 +137,9 @@ def test_node_seconds_by_what_nodes_did_and_their_cost() -> None:
     page.world.end(job)
     page.settle(400)
 
-    used = {state: page.value("stoker_pool_node_seconds_total", state=state) for state in ("Idle", "Running", "Preparing")}
+    used = {
+        state: page.value("stoker_pool_node_seconds_total", state=state) for state in ("Idle", "Running", "Preparing")
+    }
     assert {"Idle": 36, "Running": 600, "Preparing": 60} == pytest.approx(used, abs=4)
     assert 0 == page.value("stoker_pool_node_seconds_total", state="Unusable")
     assert 700 / 1000 == pytest.approx(page.value("stoker_pool_cost_total"), abs=0.01)
@@ -169,7 +175,9 @@ def test_a_pool_without_a_price_tells_no_cost() -> None:
 
 
 def test_how_much_of_todays_budget_is_used() -> None:
-    page = Page(cloud(least=1, idle=100_000, instanceTypes=PRICED, budget={"nodeHoursPerDay": "2", "costPerDay": "7.2"}))
+    page = Page(
+        cloud(least=1, idle=100_000, instanceTypes=PRICED, budget={"nodeHoursPerDay": "2", "costPerDay": "7.2"})
+    )
     page.settle(3600, every=30)
 
     assert 0.5 == pytest.approx(page.value("stoker_pool_budget_used_ratio", limit="nodeHoursPerDay"), abs=0.02)
