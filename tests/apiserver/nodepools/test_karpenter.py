@@ -18,7 +18,7 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def karpenter_crds(lab: Lab) -> Iterator[None]:
-    yield from installed(lab, "sigs.k8s.io/karpenter", "karpenter.sh_nodeclaims.yaml")
+    yield from installed(lab, "sigs.k8s.io/karpenter", "pkg/apis/crds/karpenter.sh_nodeclaims.yaml")
 
 
 @pytest.mark.usefixtures("karpenter_crds")
