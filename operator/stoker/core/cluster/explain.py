@@ -146,10 +146,8 @@ def _has_others(facts: Facts, node: PoolNode) -> Why | None:
 
 
 def _halted(facts: Facts, node: PoolNode) -> Why | None:
-    orders = facts.made.orders
-    if orders is None or orders.halted is None:
-        return None
-    return Why("RemovalHalted", orders.halted[1])
+    halted = facts.made.sizing.halted
+    return Why("RemovalHalted", halted[1]) if halted is not None else None
 
 
 def _unknown(facts: Facts, node: PoolNode) -> Why | None:

@@ -18,7 +18,16 @@ from stoker.core.cluster import backoff
 from stoker.core.cluster.assign import Growth
 from stoker.core.cluster.machines import LaunchFailure, Machine, MachinesView, Past
 from stoker.core.cluster.pool import Pool, PoolNode, terminating
-from stoker.core.cluster.resize import LAST_LOOK_AFTER, Resize, free_nodes, going_nodes, paced, wake_of
+from stoker.core.cluster.resize import (
+    LAST_LOOK_AFTER,
+    SILENT_COUNT,
+    Resize,
+    free_nodes,
+    going_nodes,
+    paced,
+    too_many_silent,
+    wake_of,
+)
 from stoker.core.cluster.view import ClusterView
 from stoker.core.plan import Action, Delete, KeepNode, LaunchMachines, TaintLeaving, TerminateMachines
 
@@ -28,22 +37,19 @@ AGAIN = 5.0
 MOST_INTENTS, MOST_AT_ONCE = 32, 500
 #: A pass that writes an order down looks again after so long, to give it; in seconds.
 SOON = 0.05
-#: When more nodes than this, and than this part of them, are not ready, none is removed: then it is not the nodes.
-UNREADY_COUNT, UNREADY_PART = 3, 0.45
 #: When the provider's list is shorter than this part of what it was, none is removed for so long (seconds).
 SHRUNK_PART, SHRUNK_SECONDS = 0.5, 900.0
 
 
 @dataclass(frozen=True, slots=True)
 class Orders:
-    """intents, launches, backoff: for the status. halted: why nothing is removed; a reason and a message."""
+    """intents, launches, backoff: for the status."""
 
     sizing: Resize
     intents: tuple[Intent, ...] = ()
     launches: int = 0
     backoff: tuple[Backoff, ...] = ()
     past: Past = field(default_factory=Past)
-    halted: tuple[str, str] | None = None
 
 
 def order(
@@ -259,13 +265,13 @@ class _Book:
             Resize(
                 tuple(self.actions), pool.replicas + self.launched - self.ended,
                 min((moment for moment in wakes if moment is not None and moment > self.now), default=None),
+                self.halted,
             ),
             tuple(self.intents), self.number, view.cluster.status.backoff,
             Past(
                 tuple((token, at) for token, at in self.given.items() if token in open_tokens), listed,
                 tuple(self.bare.items()),
             ),
-            self.halted,
         )  # fmt: skip
 
     def _write(self, intent: Intent) -> None:
@@ -292,15 +298,10 @@ def _count(view: ClusterView) -> int:
 
 def _halted(view: ClusterView, pool: Pool, now: float) -> tuple[str, str] | None:
     """Why nothing is removed now: so much trouble at once is not the machines'."""
-    owned = [node for node in pool.nodes.values() if node.machine]
-    unready = sum(1 for node in owned if node.state == "Unusable" or node.problem is not None)
-    if unready > max(UNREADY_COUNT, UNREADY_PART * len(owned)):
-        return (
-            "TooManyUnready",
-            f"{unready} of {len(owned)} nodes are not usable at once; none is removed until fewer are",
-        )
+    if (told := too_many_silent(pool)) is not None:
+        return told
     count, (before, at) = _count(view), view.past.listed
-    if before > UNREADY_COUNT and count < SHRUNK_PART * before and now < at + SHRUNK_SECONDS:
+    if before > SILENT_COUNT and count < SHRUNK_PART * before and now < at + SHRUNK_SECONDS:
         words = (
             f"the provider lists {count} machines, a moment ago {before}; none is removed for {SHRUNK_SECONDS:.0f} s"
         )

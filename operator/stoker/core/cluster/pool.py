@@ -248,6 +248,13 @@ def _too_old(node: Node) -> str | None:
     return told if found is not None and (int(found[1]), int(found[2])) < oldest else None
 
 
+def fell_silent(node: PoolNode) -> bool:
+    """Whether a node that was ready is not: one that never was is a boot that failed, and no sign of anything larger."""
+    ready = next((entry for entry in node.node.status.conditions if entry.type == "Ready"), None)
+    told = node.problem is not None and node.problem[0] == "NodeNotReady"
+    return told and not _never_ready(ready, times.seconds(node.node.metadata.creation_timestamp))
+
+
 def _never_ready(ready: KubeCondition | None, created: float | None) -> bool:
     if ready is None or ready.reason == "NodeStatusNeverUpdated":
         return True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stoker.core.cluster import backoff
 from stoker.core.cluster.assign import Growth
-from stoker.core.cluster.pool import Pool, PoolNode
+from stoker.core.cluster.pool import Pool, PoolNode, fell_silent
 from stoker.core.cluster.view import ClusterView
 from stoker.core.plan import Action, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
 
@@ -17,13 +17,19 @@ from stoker.core.plan import Action, KeepNode, MarkForDeletion, ScaleTo, TaintLe
 LAST_LOOK_AFTER = 5.0 + 1.0
 
 
+#: When more nodes than this, and than this part of them, fell silent, none is removed: then it is not the nodes.
+SILENT_COUNT, SILENT_PART = 3, 0.45
+
+
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """What to do with the pool's size. replicas: what it will be. wake_at: when the next node may be due."""
+    """What to do with the pool's size. replicas: what it will be. wake_at: when the next node may be due. halted: why
+    nothing is removed: a reason and a message."""
 
     actions: tuple[Action, ...] = ()
     replicas: int = 0
     wake_at: float | None = None
+    halted: tuple[str, str] | None = None
 
 
 def resize(
@@ -38,7 +44,8 @@ def resize(
     free = free_nodes(view, pool, needed)
     # While its machines are replaced, the object lets go of old ones first, whichever we mean.
     rollout = view.scale is not None and view.scale.rollout
-    going = [] if rollout else going_nodes(view, pool, free, idle_seconds, now)
+    halted = too_many_silent(pool)
+    going = [] if rollout or halted else going_nodes(view, pool, free, idle_seconds, now)
     wake_at = wake_of(pool, free, idle_seconds, now)
     keeping = tuple(
         KeepNode(view.cluster.metadata.name, node.name)
@@ -48,9 +55,18 @@ def resize(
     wanted = _grown(view, pool, growth, now)
     if wanted > pool.replicas:
         scale = ScaleTo(view.cluster.metadata.name, pool.replicas, wanted)
-        return Resize((*keeping, scale), wanted, wake_at)
+        return Resize((*keeping, scale), wanted, wake_at, halted)
     leaving, lowered = _leave(view, pool, [pool.nodes[name] for name in going], now)
-    return Resize((*keeping, *leaving), lowered, wake_at)
+    return Resize((*keeping, *leaving), lowered, wake_at, halted)
+
+
+def too_many_silent(pool: Pool) -> tuple[str, str] | None:
+    """Why nothing is removed now: so much trouble at once is not the nodes'."""
+    owned = [node for node in pool.nodes.values() if not node.counted_out]
+    silent = sum(1 for node in owned if fell_silent(node))
+    if silent <= max(SILENT_COUNT, SILENT_PART * len(owned)):
+        return None
+    return "TooManyUnready", f"{silent} of {len(owned)} nodes fell silent at once; none is removed until fewer are"
 
 
 def _grown(view: ClusterView, pool: Pool, growth: Sequence[Growth], now: float) -> int:

@@ -112,6 +112,7 @@ def _problems(view: ClusterView, pool: Pool, made: Decision, now: float) -> tupl
     """The oldest problems; `since` stays while a problem does."""
     found = [node.problem for node in pool.nodes.values() if node.problem is not None]
     found += _of_machines(view, pool, made)
+    found += [made.sizing.halted] if made.sizing.halted is not None else []
     if (told := usage.used_up(view.cluster, made.meter)) is not None:
         found.append(told)
     if view.scale is not None and view.scale.problem is not None:
@@ -143,7 +144,6 @@ def _of_machines(view: ClusterView, pool: Pool, made: Decision) -> list[tuple[st
         return []
     found = [view.machines.problem] if view.machines.problem is not None else []
     found += view.machines.warnings
-    found += [made.orders.halted] if made.orders.halted is not None else []
     for entry in made.orders.backoff:
         wait = wait_for(entry, view.cluster.metadata.name)
         found.append((wait.reason, f"{entry.instance_type} ({entry.tier}): {entry.code}: {entry.message}; {wait.fix}"))

@@ -179,3 +179,21 @@ def test_nothing_leaves_while_the_machines_are_replaced() -> None:
     assert (KeepNode("cpu", "n0"),) == made.plan.actions
     assert made.plan.status is not None
     assert [("RolloutUnderWay", rollout.rollout)] == [(one.reason, one.message) for one in made.plan.status.problems]
+
+
+@pytest.mark.parametrize(("silent", "expected"), [(3, True), (4, False)])
+def test_nothing_goes_while_too_many_nodes_fell_silent_at_once(silent: int, expected: bool) -> None:
+    nodes = [
+        build.node(f"n{n}", ready="Unknown" if n < silent else "True", created=-9000, since=-200) for n in range(8)
+    ]
+    made = plan(*nodes, now=500, most=8)
+
+    assert made.plan.status is not None
+    assert expected == any(isinstance(action, TaintLeaving) for action in made.plan.actions)
+    assert expected != ("TooManyUnready" in {problem.reason for problem in made.plan.status.problems})
+
+
+def test_nodes_that_never_became_ready_keep_no_others() -> None:
+    nodes = [build.node(f"n{n}", ready="False", created=-9000, since=-9000) for n in range(6)]
+
+    assert [action for action in plan(*nodes, now=500, most=8).plan.actions if isinstance(action, TaintLeaving)]
