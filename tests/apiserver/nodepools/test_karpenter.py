@@ -9,7 +9,7 @@ from stoker.controller.pools import PlainObjects
 from stoker.core.cluster.machines import LaunchFault
 from stoker.nodepools.karpenter import CLAIMS
 from tests.apiserver.nodepools.conftest import installed
-from tests.component.nodepools.claims import Karpenter
+from tests.component.nodepools.claims import OF_CLAIM, Karpenter
 from tests.component.nodepools.contract import MachineContract, Provider
 from tests.component.nodepools.test_karpenter import FAULTS, karpenter_pool
 
@@ -48,4 +48,4 @@ class TestKarpenterOnItsCrds(MachineContract):
             lambda name: karpenter_pool(objects, name), refuse, stranger, only, settle=karpenter.settle, faults=FAULTS
         )
         lab.kubectl("delete", "nodeclaims", "--all")
-        lab.kubectl("delete", "nodes", "-l", "stoker.dev/machine")
+        lab.kubectl("delete", "nodes", "-l", OF_CLAIM)
