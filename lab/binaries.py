@@ -74,21 +74,24 @@ GROUPS = (
     Group("helm", {"helm": "helm.sh/helm/v4/cmd/helm"}),
 )
 
+#: Built only when a test asks for them: no lab runs them.
+ON_DEMAND = (Group("karpenter", {"karpenter": "sigs.k8s.io/karpenter/kwok"}),)
+
 
 def cache() -> Path:
     return Path(os.environ.get("STOKER_LAB_CACHE") or Path.home() / ".cache" / "stoker-lab")
 
 
-def ensure(progress: Progress) -> dict[str, Path]:
+def ensure(progress: Progress, groups: tuple[Group, ...] = GROUPS) -> dict[str, Path]:
     """Builds what is missing and returns where each program is."""
-    missing = [group for group in GROUPS if not _folder(group).exists()]
+    missing = [group for group in groups if not _folder(group).exists()]
     if missing:
         with locked(cache() / "build.lock"):
-            missing = [group for group in GROUPS if not _folder(group).exists()]
+            missing = [group for group in groups if not _folder(group).exists()]
             go = go_command(progress) if missing else Path()
             for index, group in enumerate(missing, start=1):
                 _build(group, go, f"{index} of {len(missing)}", progress)
-    return {name: _folder(group) / name for group in GROUPS for name in group.commands}
+    return {name: _folder(group) / name for group in groups for name in group.commands}
 
 
 def _folder(group: Group) -> Path:

@@ -9,17 +9,11 @@ from pathlib import Path
 from lab.binaries import SOURCES, go_command
 from lab.host import LabError
 
-#: The folder of each project's CRDs in its module.
-FOLDERS = {
-    "sigs.k8s.io/karpenter": "pkg/apis/crds",
-    "sigs.k8s.io/cluster-api": "core/config/crd/bases",
-}
 
-
-def folder(module: str) -> Path:
-    """Where a module's CRDs are, fetched if need be. Raises LabError when they cannot be."""
-    command = [str(go_command(lambda line: None)), "mod", "download", "-json", module]
+def module(name: str) -> Path:
+    """The folder of a Go module, fetched if need be. Raises LabError when it cannot be."""
+    command = [str(go_command(lambda line: None)), "mod", "download", "-json", name]
     done = subprocess.run(command, cwd=SOURCES / "crds", capture_output=True, text=True)
     if done.returncode != 0:
-        raise LabError(f"cannot fetch {module}; is the Go module proxy reachable?\n{done.stdout}{done.stderr}")
-    return Path(json.loads(done.stdout)["Dir"]) / FOLDERS[module]
+        raise LabError(f"cannot fetch {name}; is the Go module proxy reachable?\n{done.stdout}{done.stderr}")
+    return Path(json.loads(done.stdout)["Dir"])

@@ -294,6 +294,7 @@ class Usage(Spec, omit_defaults=False):
     at: Annotated[str, field("Until when it is counted (RFC 3339).", max_length=40)] = ""
     node_hours: Annotated[str, field("Hours of nodes, from their order to their end.", max_length=24)] = "0"
     idle_node_hours: Annotated[str, field("Of these, without a job.", max_length=24)] = "0"
+    busy_node_hours: Annotated[str, field("Of these, with a job.", max_length=24)] = "0"
     boot_node_hours: Annotated[str, field("Of these, until they were ready.", max_length=24)] = "0"
     cost: Annotated[str, field("Their price, by pricePerHour of their types.", max_length=24)] = "0"
     today_node_hours: Annotated[str, field("Hours of nodes on the day (UTC) of `at`.", max_length=24)] = "0"

@@ -38,8 +38,8 @@ async def until(what: str, true: Callable[[], Awaitable[bool]]) -> None:
 
 
 def installed(lab: Lab, module: str, *files: str) -> Iterator[None]:
-    """CRDs of a module, gone with all their objects afterwards."""
-    folder = crds.folder(module)
+    """CRDs of a module, by their paths in it; gone with all their objects afterwards."""
+    folder = crds.module(module)
     paths = [str(folder / file) for file in files]
     for path in paths:
         lab.kubectl("apply", "--server-side", "-f", path)

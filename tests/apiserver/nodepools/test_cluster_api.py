@@ -21,7 +21,9 @@ OBJECT = f"{GROUP}/namespaces/{NAMESPACE}/machinedeployments/cpu"
 @pytest.fixture(scope="module")
 def machines(lab: Lab) -> Iterator[None]:
     lab.kubectl("create", "namespace", NAMESPACE)
-    yield from installed(lab, "sigs.k8s.io/cluster-api", "cluster.x-k8s.io_machinedeployments.yaml")
+    yield from installed(
+        lab, "sigs.k8s.io/cluster-api", "core/config/crd/bases/cluster.x-k8s.io_machinedeployments.yaml"
+    )
     lab.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
 

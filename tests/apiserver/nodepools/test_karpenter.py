@@ -9,7 +9,7 @@ from stoker.controller.pools import PlainObjects
 from stoker.core.cluster.machines import LaunchFault
 from stoker.nodepools.karpenter import CLAIMS
 from tests.apiserver.nodepools.conftest import installed
-from tests.component.nodepools.claims import Karpenter
+from tests.component.nodepools.claims import OF_CLAIM, Karpenter
 from tests.component.nodepools.contract import MachineContract, Provider
 from tests.component.nodepools.test_karpenter import FAULTS, karpenter_pool
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def karpenter_crds(lab: Lab) -> Iterator[None]:
-    yield from installed(lab, "sigs.k8s.io/karpenter", "karpenter.sh_nodeclaims.yaml")
+    yield from installed(lab, "sigs.k8s.io/karpenter", "pkg/apis/crds/karpenter.sh_nodeclaims.yaml")
 
 
 @pytest.mark.usefixtures("karpenter_crds")
@@ -48,4 +48,4 @@ class TestKarpenterOnItsCrds(MachineContract):
             lambda name: karpenter_pool(objects, name), refuse, stranger, only, settle=karpenter.settle, faults=FAULTS
         )
         lab.kubectl("delete", "nodeclaims", "--all")
-        lab.kubectl("delete", "nodes", "-l", "stoker.dev/machine")
+        lab.kubectl("delete", "nodes", "-l", OF_CLAIM)

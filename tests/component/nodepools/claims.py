@@ -7,6 +7,8 @@ from stoker.nodepools.karpenter import CLAIMS, NODES
 from stoker.nodepools.pool import ObjectApi
 
 Json = dict[str, Any]
+#: On Nodes: the claim that they are for.
+OF_CLAIM = "tests.stoker.dev/claim"
 #: How Karpenter tells of each kind of trouble: the words are the cloud's own.
 WORDS: dict[LaunchFault, str] = {
     "Quota": "creating instance, VcpuLimitExceeded: You have requested more vCPU capacity than your current vCPU limit",
@@ -42,7 +44,7 @@ class Karpenter:
             return
         if self.room is not None:
             self.room -= 1
-        labels = dict(metadata.get("labels") or {})
+        labels = {**(metadata.get("labels") or {}), OF_CLAIM: metadata["name"]}
         body = {
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": f"ip-{metadata['name']}", "labels": labels},
             "spec": {"providerID": f"aws:///a/i-{metadata['name']}", "taints": claim["spec"].get("taints", [])},

@@ -18,6 +18,7 @@ from tests.component.nodepools.contract import MachineContract, Provider, launch
 from tests.support.fake_api import FakeApi, Fault
 
 RESOURCES = {"cpu": "4", "memory": "14Gi", "nvidia.com/gpu": "1"}
+CLASS = KarpenterNodeClass(name="default")
 FAULTS: list[tuple[Exception, LaunchFault]] = [
     (PoolError("Forbidden", "nodeclaims is forbidden"), "Auth"),
     (PoolError("NotFound", "the server could not find the requested resource"), "Config"),
@@ -28,8 +29,10 @@ FAULTS: list[tuple[Exception, LaunchFault]] = [
 ]
 
 
-def karpenter_pool(api: ObjectApi, name: str = "cpu", **given: Any) -> KarpenterPool:
-    block = KarpenterProvider(node_class=KarpenterNodeClass(name="default"), **given)
+def karpenter_pool(
+    api: ObjectApi, name: str = "cpu", node_class: KarpenterNodeClass = CLASS, **given: Any
+) -> KarpenterPool:
+    block = KarpenterProvider(node_class=node_class, **given)
     spec = ComputeClusterSpec(
         provider=ProviderSpec(type="Karpenter", karpenter=block), max_instances=10,
         allowed_namespaces=NamespaceSelector(), instance_types=(InstanceType(name="std", resources=RESOURCES),),

@@ -41,6 +41,7 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
         rhythm=made.rhythm,
         meter=made.meter,
         past=made.orders.past if made.orders is not None else view.past,
+        ready={node.name: node.kind for node in bare.of("Idle", "Running")},
     )
 
 

@@ -1,4 +1,4 @@
-"""What a pool's nodes have used: node-hours in all, of them idle and booting, their cost, and today's share for budgets.
+"""What a pool's nodes have used: node-hours in all, of them idle, with a job and booting, their cost, and today's share for budgets.
 
 Times are seconds; moments are seconds since the epoch; a day is one of UTC.
 """
@@ -19,7 +19,11 @@ SHOWN_EVERY = 300.0
 def metered(view: ClusterView, pool: Pool, now: float) -> Meter:
     """The meter with what was used since it was last read, at the rates of then. After a restart these are not known: the
     nodes that are there now were there, for nobody else brings or removes them."""
-    known = view.meter or _read(view.cluster, rates_of(view, pool, frozenset()), now)
+    return read_on(view.meter or _read(view.cluster, rates_of(view, pool, frozenset()), now), now)
+
+
+def read_on(known: Meter, now: float) -> Meter:
+    """A meter as it stands now, if its pool has used the same since it was last read."""
     passed = max(0.0, now - known.at)
     rates = known.rates
     today = passed
@@ -29,6 +33,7 @@ def metered(view: ClusterView, pool: Pool, now: float) -> Meter:
         at=max(now, known.at), rates=rates,
         nodes=known.nodes + rates.nodes * passed,
         idle=known.idle + rates.idle * passed,
+        busy=known.busy + rates.busy * passed,
         booting=known.booting + rates.booting * passed,
         cost=known.cost + rates.price / HOUR * passed,
         today_nodes=known.today_nodes + rates.nodes * today,
@@ -43,16 +48,30 @@ def rates_of(view: ClusterView, pool: Pool, given: frozenset[str]) -> Rates:
     if not spec.provider.owns_nodes:
         # It owns no node: what its jobs take is all that can be told.
         taken = sum(max(one.count, len(one.nodes)) for one in view.holdings if one.bound)
-        return Rates(taken, price=taken * prices.get(spec.instance_types[0].name, 0.0))
+        return Rates(taken, busy=taken, price=taken * prices.get(spec.instance_types[0].name, 0.0))
     alive = [node for node in pool.nodes.values() if not node.counted_out]
     price = sum(prices.get(node.kind, 0.0) for node in alive)
     price += sum(prices.get(name, 0.0) * count for name, count in pool.coming.items())
     return Rates(
         nodes=len(alive) + pool.unseen,
         idle=sum(1 for node in alive if node.state == "Idle" and node.name not in given),
+        busy=sum(1 for node in alive if node.state == "Running" or node.name in given),
         booting=pool.unseen + sum(1 for node in alive if node.state == "Preparing"),
         price=price,
     )
+
+
+def of_budget(cluster: ComputeCluster, meter: Meter) -> dict[str, float]:
+    """Which part of today's budget is used, 1 for all of it, by the field that limits it."""
+    budget = cluster.spec.budget
+    if budget is None:
+        return {}
+    limits = {
+        "nodeHoursPerDay": (meter.today_nodes / HOUR, budget.node_hours_per_day),
+        "costPerDay": (meter.today_cost, budget.cost_per_day),
+    }
+    most = {name: (used, float(_decimal(limit))) for name, (used, limit) in limits.items() if limit is not None}
+    return {name: used / limit if limit > 0 else 1.0 for name, (used, limit) in most.items()}
 
 
 def used_up(cluster: ComputeCluster, meter: Meter) -> tuple[str, str] | None:
@@ -98,6 +117,7 @@ def reached_at(cluster: ComputeCluster, meter: Meter) -> float | None:
 def shown(meter: Meter) -> Usage:
     return Usage(
         at=times.rfc3339(meter.at), node_hours=_hours(meter.nodes), idle_node_hours=_hours(meter.idle),
+        busy_node_hours=_hours(meter.busy),
         boot_node_hours=_hours(meter.booting), cost=f"{meter.cost:.4f}", today_node_hours=_hours(meter.today_nodes),
         today_cost=f"{meter.today_cost:.4f}",
     )  # fmt: skip
@@ -111,6 +131,7 @@ def _read(cluster: ComputeCluster, rates: Rates, now: float) -> Meter:
         return Meter(at=now)
     return Meter(
         at=min(at, now), nodes=float(_decimal(kept.node_hours)) * HOUR, idle=float(_decimal(kept.idle_node_hours)) * HOUR,
+        busy=float(_decimal(kept.busy_node_hours)) * HOUR,
         booting=float(_decimal(kept.boot_node_hours)) * HOUR, cost=float(_decimal(kept.cost)), rates=rates,
         today_nodes=float(_decimal(kept.today_node_hours)) * HOUR, today_cost=float(_decimal(kept.today_cost)),
     )  # fmt: skip

@@ -72,10 +72,11 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a pool uses at a moment: nodes in all, of them idle and booting, and their price an hour."""
+    """What a pool uses at a moment: nodes in all, of them idle, with a job and booting, and their price an hour."""
 
     nodes: int = 0
     idle: int = 0
+    busy: int = 0
     booting: int = 0
     price: float = 0.0
 
@@ -87,6 +88,7 @@ class Meter:
     at: float
     nodes: float = 0.0
     idle: float = 0.0
+    busy: float = 0.0
     booting: float = 0.0
     cost: float = 0.0
     today_nodes: float = 0.0
@@ -171,7 +173,7 @@ class ClusterPlan:
 
     assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
     gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm, past, meter: to be kept for the
-    next view.
+    next view. ready: nodes that have a job or could take one, by name: their instance types.
     """
 
     plan: Plan[ComputeClusterStatus]
@@ -183,3 +185,4 @@ class ClusterPlan:
     rhythm: Rhythm = field(default_factory=Rhythm)
     past: Past = field(default_factory=Past)
     meter: Meter | None = None
+    ready: Mapping[str, str] = field(default_factory=dict)

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from stoker.core import cluster as pools
-from stoker.core.cluster.view import ClusterView, Demand, ScaleView
+from stoker.core.cluster import usage
+from stoker.core.cluster.view import ClusterView, Demand, Meter, Rates, ScaleView
 from tests.support import build
 from tests.support.cloud import Cloud, cloud
 
@@ -90,6 +91,7 @@ def test_nodes_are_counted_from_their_order_to_their_end_and_priced() -> None:
     hours = used(world)
     assert hours["bootNodeHours"] * 3600 == pytest.approx(60, abs=4)
     assert hours["idleNodeHours"] * 3600 == pytest.approx(36, abs=4)
+    assert hours["busyNodeHours"] * 3600 == pytest.approx(600, abs=4)
     assert hours["nodeHours"] * 3600 == pytest.approx(60 + 600 + 36 + 4, abs=8)
     assert hours["cost"] == pytest.approx(3.6 * hours["nodeHours"], abs=0.001)
     assert hours["todayNodeHours"] == hours["nodeHours"]
@@ -120,6 +122,29 @@ def test_usage_alone_is_written_every_five_minutes() -> None:
         world.pass_time(5)
 
     assert 4 <= writes <= 6
+
+
+def test_a_meter_is_read_on_at_the_rates_of_its_last_look() -> None:
+    meter = Meter(build.T0, nodes=100, busy=10, today_nodes=50, cost=1, rates=Rates(nodes=3, busy=2, idle=1, price=36))
+    later = usage.read_on(meter, build.T0 + 100)
+
+    assert (400, 210, 100, 350, 2) == (later.nodes, later.busy, later.idle, later.today_nodes, later.cost)
+    assert 3 * 600 == usage.read_on(meter, build.T0 + MIDNIGHT + 600).today_nodes
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (None, {}),
+        ({"nodeHoursPerDay": "4"}, {"nodeHoursPerDay": 0.5}),
+        ({"nodeHoursPerDay": "1", "costPerDay": "20"}, {"nodeHoursPerDay": 2.0, "costPerDay": 0.25}),
+        ({"costPerDay": "0"}, {"costPerDay": 1.0}),
+    ],
+)
+def test_how_much_of_a_budget_is_used(budget: dict[str, str] | None, expected: dict[str, float]) -> None:
+    pool = build.cluster(**({"budget": budget} if budget else {}))
+
+    assert expected == usage.of_budget(pool, Meter(build.T0, today_nodes=7200, today_cost=5))
 
 
 # -- Budgets.
