@@ -8,12 +8,14 @@ import heapq
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import Any
 
 import msgspec
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.kube import Node
+from stoker.core.cluster import ahead
 from stoker.core.cluster.decide import Decision, decide
 from stoker.core.cluster.learned import Rhythm
 from stoker.core.cluster.pool import Pool, PoolNode
@@ -123,7 +125,7 @@ class Replay:
             self._note_first(made)
             self._start(made)
             self._resize(made)
-            self._cancel(sum(made.unwanted.values()) if self.cancels else 0)
+            self._cancel(sum(made.unwanted.values()))
             if not made.sizing.actions:
                 return made.wake_at
 
@@ -131,14 +133,17 @@ class Replay:
         shown = SHOWN
         while True:
             view = self.view(shown)
-            made = decide(view, self.seen(), {}, self.now)
+            made = decide(view, self.seen(), {}, self.now, ends_boots=self.cancels)
             if shown >= len(self.waiting) or made.assigned.behind or made.assigned.saved:
                 return made
             shown *= 2
 
     def view(self, shown: int) -> ClusterView:
         """What is decided on. Nodes with a job are told by their number alone: that is what makes a replay quick."""
-        demands = (self.waiting[n][1] for n in range(min(shown, len(self.waiting))))
+        demands = [demand for _, demand in islice(self.waiting, shown)]
+        # Those that came a moment ago make a burst, wherever they stand in the line.
+        left = islice(reversed(self.waiting), max(0, len(self.waiting) - shown))
+        demands += [demand for _, demand in takewhile(lambda one: one[1].since > self.now - ahead.WINDOW, left)]
         in_use = sum(map(len, self.busy.values()))
         return ClusterView(
             self.pool, demands=tuple(demands),

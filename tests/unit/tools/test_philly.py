@@ -21,7 +21,10 @@ def test_the_learned_time_stays_near_the_optimum(boot: float, most: float) -> No
 def test_short_jobs_take_few_node_hours_more_than_the_optimum() -> None:
     report = replay.replay(PHILLY, 180.0, None, 3600.0, pools=SOME)
 
+    timer = replay.replay(PHILLY, 180.0, 120.0, 3600.0, pools=SOME)
+
     assert report["nodeHours"] <= 1.06 * report["optimumNodeHours"]
+    assert report["nodeHours"] < timer["nodeHours"]
 
 
 def test_under_a_cap_of_half_the_peak_nothing_starves_and_nothing_is_kept_in_vain() -> None:

@@ -89,7 +89,7 @@ class Checked(Replay):
 def test_a_replay_decides_as_the_plan_does(idle: float | None, most: int) -> None:
     jobs = trace.read(PHILLY)["vc3"][:80]
 
-    checked = Checked(cluster("vc3", most, idle), jobs, 300.0)
+    checked = Checked(cluster("vc3", most, idle), jobs, 300.0, cancels=False)
     outcome = checked.run()
 
     assert outcome.unstarted == 0

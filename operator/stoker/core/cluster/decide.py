@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from stoker.api.computecluster import ComputeCluster
-from stoker.core.cluster import assign, launch, learned, quota, resize, usage, warm
+from stoker.core.cluster import ahead, assign, launch, learned, quota, resize, usage, warm
 from stoker.core.cluster.pool import Pool
 from stoker.core.cluster.view import ClusterView, Meter
 
@@ -36,8 +36,11 @@ class Decision:
     orders: launch.Orders | None = None
 
 
-def decide(view: ClusterView, pool: Pool, kept: Mapping[assign.Key, tuple[str, ...]], now: float) -> Decision:
-    """kept: assignments of earlier plans that still hold."""
+def decide(
+    view: ClusterView, pool: Pool, kept: Mapping[assign.Key, tuple[str, ...]], now: float, *, ends_boots: bool
+) -> Decision:
+    """kept: assignments of earlier plans that still hold. ends_boots: whether the provider can end a boot that nobody waits
+    for any more; only then it pays to bring nodes ahead of a burst."""
     view = launch.learn(view, now)
     meter = usage.metered(view, pool, now)
     shut = assign.closed(view) or usage.queues(view.cluster, meter)
@@ -49,14 +52,18 @@ def decide(view: ClusterView, pool: Pool, kept: Mapping[assign.Key, tuple[str, .
     saved = [nodes for key, nodes in assigned.saved.items() if now < kept_since[key] + hold]
     given = frozenset(name for nodes in assigned.nodes.values() for name in nodes)
     needed = frozenset(node.name for node in pool.of("Running")).union(given, assigned.needed, *saved)
-    kept_warm, warmed = _warm(view, pool, assigned, needed, 0 if shut is not None else warm.instances(spec.warm, now))
+    learns = spec.idle_policy == "Learned"
+    bursts = learns and ends_boots
+    spare = 0 if shut is not None else warm.instances(spec.warm, now)
+    if bursts and shut is None:
+        spare = max(spare, ahead.nodes(view.demands, now))
+    kept_warm, warmed = _warm(view, pool, assigned, needed, spare)
     needed |= kept_warm
     growth = [*assigned.growth, *warmed]
     rhythm = _rhythm(view, pool, assigned, now)
     idle = idle_seconds(view.cluster, rhythm)
-    learns = spec.idle_policy == "Learned"
     sized = _by_level(pool, rhythm, given) if learns else pool
-    unwanted = _unwanted(view, pool, assigned, given, rhythm, now - idle) if learns and not spec.warm else {}
+    unwanted = _unwanted(view, pool, assigned, given, rhythm, now - idle, spare) if bursts else {}
     if view.machines is not None:
         orders = launch.order(view, sized, needed, growth, unwanted, idle, now)
         sizing = orders.sizing
@@ -67,6 +74,7 @@ def decide(view: ClusterView, pool: Pool, kept: Mapping[assign.Key, tuple[str, .
     meter = replace(meter, rates=usage.rates_of(view, pool, given))
     wakes = [sizing.wake_at, *releases, warm.changes_at(spec.warm, now), usage.reached_at(view.cluster, meter)]
     wakes.append(now + LOOK_AGAIN if grows else None)
+    wakes.append(ahead.changes_at(view.demands, now) if bursts else None)
     # A job of another pool ends without a word to this one.
     held_back = any(wait.reason == quota.REACHED for wait in assigned.waits.values())
     wakes.append(now + QUOTA_AGAIN if held_back else None)
@@ -103,20 +111,16 @@ def _warm(
 
 
 def _unwanted(
-    view: ClusterView,
-    pool: Pool,
-    assigned: assign.Assigned,
-    given: frozenset[str],
-    rhythm: learned.Rhythm,
-    since: float,
-) -> Mapping[str, int]:
+    view: ClusterView, pool: Pool, assigned: assign.Assigned, given: frozenset[str], rhythm: learned.Rhythm, since: float,
+    spare: int,
+) -> Mapping[str, int]:  # fmt: skip
     """Nodes on their way, by type, that nobody waits for and that would be let go if they were there already: more than
-    the levels that fell free after `since`, less what is idle."""
+    the levels that fell free after `since`, less what is idle, and than are to come for jobs to come."""
     spared = sum(count for at, count in rhythm.freed if at > since)
     idle = sum(1 for node in pool.of("Idle") if node.name not in given | assigned.needed)
     assert pool.replicas is not None or not assigned.unclaimed, "what is on its way was counted"
     above_least = (pool.replicas or 0) - view.cluster.spec.min_instances
-    most = min(sum(assigned.unclaimed.values()) - max(0, spared - idle), above_least)
+    most = min(sum(assigned.unclaimed.values()) - spare - max(0, spared - idle), above_least)
     found: dict[str, int] = {}
     for name, count in assigned.unclaimed.items():
         if (part := min(count, most - sum(found.values()))) > 0:

@@ -161,6 +161,8 @@ def _unknown(facts: Facts, node: PoolNode) -> Why | None:
 def _warm(facts: Facts, node: PoolNode) -> Why | None:
     if node.name not in facts.made.warm:
         return None
+    if facts.view.cluster.spec.warm is None:
+        return Why("KeptForBurst", "jobs come one after the other; it is kept ready for the next", node.free_since)
     return Why("KeptWarm", "spec.warm keeps it ready for a job to come", node.free_since)
 
 

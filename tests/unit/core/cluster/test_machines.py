@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stoker.core.cluster import launch
+from stoker.core.cluster import ahead, launch
 from stoker.core.plan import LaunchMachines, TaintLeaving, TaintPreempted, TerminateMachines
 from tests.support import build
 from tests.support.cloud import Cloud, cloud
@@ -352,6 +352,38 @@ def test_a_boot_that_nobody_waits_for_any_more_is_ended_where_the_idle_time_is_l
     assert world.alive == []
 
 
+@pytest.mark.parametrize(("policy", "expected"), [("Learned", 4 + 3), ("Fixed", 4)])
+def test_nodes_are_brought_ahead_of_a_burst_where_the_idle_time_is_learned(policy: str, expected: int) -> None:
+    world = cloud(most=20, idlePolicy=policy)
+    for _ in range(4):
+        world.submit(1)
+        world.operate(2)
+        world.pass_time(5)
+
+    assert len(world.alive) == expected
+    world.waiting.clear()
+    world.settle(400)
+    assert world.alive == [], "a burst that ends leaves nothing"
+
+
+def test_a_job_and_a_large_gang_are_no_burst() -> None:
+    world = cloud(most=20, idlePolicy="Learned")
+    for count in (1, 8):
+        world.submit(count)
+    world.operate(3)
+
+    assert len(world.alive) == 9
+
+
+def test_what_is_brought_ahead_stays_within_the_pool() -> None:
+    world = cloud(most=7, idlePolicy="Learned")
+    for _ in range(6):
+        world.submit(1)
+    world.settle(100)
+
+    assert world.peak == 7
+
+
 def test_a_boot_that_nobody_waits_for_is_kept_where_the_idle_time_is_fixed() -> None:
     world = cloud()
     job = world.submit(1)
@@ -493,12 +525,13 @@ class Days(RuleBasedStateMachine):
         lame = sum(one.status.conditions[0].status != "True" for one in self.world.nodes.values())
         lame += sum(one.state == "Preempted" for one in self.world.machines.values())
         tokens = dict(self.world.tokens)
+        spare = ahead.nodes(self.world.waiting.values(), self.world.now) if spec.idle_policy == "Learned" else 0
         self.world.operate()
         if self.world.tokens != tokens:
             open_orders = {intent.token: intent.count for intent in self.world.pool.status.intents}
-            assert len(self.world.alive) <= max(before, self.ceiling, wanted + lame, spec.min_instances + lame), (
-                f"more than anybody wanted: {open_orders}"
-            )
+            assert len(self.world.alive) <= max(
+                before, self.ceiling, wanted + lame + spare, spec.min_instances + lame
+            ), f"more than anybody wanted: {open_orders}"
         # What was written down while more was wanted may still be ordered.
         pending = sum(
             intent.count - self.world.tokens.get(intent.token, 0)
