@@ -34,13 +34,12 @@ def came(seen: Seen | None, view: ClusterView, plan: ClusterPlan, now: float) ->
     """
     if seen is None:
         return Seen(now, frozenset(plan.ready)), ()
-    machines = machines_by_node(view)
+    new = [(name, kind) for name, kind in plan.ready.items() if name not in seen.ready]
+    machines = machines_by_node(view) if new else {}
     orders = view.rhythm.asked if view.rhythm is not None else ()
     asked = iter([at for at, count in orders for _ in range(count)])
     boots = []
-    for name, kind in plan.ready.items():
-        if name in seen.ready:
-            continue
+    for name, kind in new:
         if (machine := machines.get(name)) is not None:
             boots.append(Boot(kind, max(0.0, now - machine.launched_at)))
         elif view.machines is None and (at := next(asked, None)) is not None and at > seen.since:
