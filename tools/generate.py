@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "operator"))
+sys.path[:0] = [str(ROOT / "operator"), str(ROOT)]
 
 import json  # noqa: E402
 
@@ -21,6 +21,7 @@ from stoker.api.common import Kind  # noqa: E402
 from stoker.api.openapi import crd  # noqa: E402
 from stoker.api.providers import BLOCKS, COUNTED  # noqa: E402
 from stoker.core.trainingjob.stands import STANDS  # noqa: E402
+from tools import metric_families  # noqa: E402
 
 #: Client-side `kubectl apply` copies the object into an annotation, which may have this many bytes.
 MOST_BYTES = 256 * 1024
@@ -76,6 +77,7 @@ def rendered() -> Iterator[tuple[Path, str]]:
     """Every generated file: its path in the repository and its text."""
     yield VALUES_SCHEMA, chart_schema()
     yield Path("docs/reference/stands.md"), stands_page()
+    yield Path("docs/reference/metrics.md"), metric_families.page()
     kinds = resources.kinds()
     for kind in kinds:
         text = crd_text(kind)

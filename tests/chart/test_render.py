@@ -59,6 +59,10 @@ EVERYTHING: Values = {
         "providers": ["Kwok", "Karpenter", "ProvisioningRequest"],
         "pullSecrets": [{"namespace": "team-a", "names": ["pull"]}],
     },
+    "metrics": {
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "rules": {"enabled": True},
+    },
 }
 
 

@@ -118,6 +118,7 @@ class Operator:
         self.accounts = Accounts(self.client, self.store, config.job_namespaces, self.gate)
         plans = Plans(self._review_client, self.gate, views.job, self._unready)
         self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics, plans.routes())
+        self.metrics.pools.read(lambda: self.store.all("ComputeCluster") if self.gate.open else ())
         self.metrics.count_jobs(lambda: (job.status.phase for job in self.store.all("TrainingJob")))
 
     def _client(self, **options: Any) -> KubeClient:

@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from stoker.controller.pool_metrics import PoolMetrics
+
 # A time of creation beside each series says nothing here and doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -59,6 +61,10 @@ class Metrics:
             "stoker_questions", "Questions to stores and registries, by kind and outcome.", ("question", "outcome"),
             registry=self.registry,
         )  # fmt: skip
+        self.pools = PoolMetrics()
+        self.registry.register(self.pools)
+        self._jobs = _JobsByPhase()
+        self.registry.register(self._jobs)
         self._requests: dict[tuple[str, str, int], Counter] = {}
         self._verbs: dict[str, Histogram] = {}
 
@@ -76,15 +82,22 @@ class Metrics:
 
     def count_jobs(self, phases: Callable[[], Iterable[str]]) -> None:
         """Report jobs by phase, counted anew at each scrape."""
-        self.registry.register(_JobsByPhase(phases))
+        self._jobs.phases = phases
 
 
 class _JobsByPhase(Collector):
-    def __init__(self, phases: Callable[[], Iterable[str]]) -> None:
-        self._phases = phases
+    def __init__(self) -> None:
+        self.phases: Callable[[], Iterable[str]] = tuple
+
+    def describe(self) -> Iterator[Metric]:
+        yield self._family()
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily("stoker_jobs", "TrainingJobs by phase.", labels=("phase",))
-        for phase, count in sorted(Count(self._phases()).items()):
+        family = self._family()
+        for phase, count in sorted(Count(self.phases()).items()):
             family.add_metric((phase,), count)
         yield family
+
+    @staticmethod
+    def _family() -> GaugeMetricFamily:
+        return GaugeMetricFamily("stoker_jobs", "TrainingJobs by phase.", labels=("phase",))

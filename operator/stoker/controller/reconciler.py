@@ -209,6 +209,7 @@ class Reconciler:
         spent = time.thread_time() - started
         self._cluster_pause = min(max(CLUSTER_SECONDS, spent * CLUSTER_SHARE), LONGEST_CLUSTER_SECONDS)
         self._ledger.planned(key.name, cluster_plan)
+        self._metrics.pools.planned(view, cluster_plan, spent, now)
         plan = cluster_plan.plan
         due = self._cluster_status_at.get(key.name, 0.0)
         # An order to a provider waits for nothing: it is given once it stands in the status.

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import os
 import re
 import signal
 import socket
@@ -131,8 +132,9 @@ class Process:
         """Send SIGTERM; False once it has ended."""
         assert self._process is not None
         if self._process.returncode is None:
+            # Popen's own send_signal also collects a process that has just ended, and asyncio then never learns its exit code.
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+                os.kill(self._process.pid, signal.SIGTERM)
         return self._process.returncode is None
 
     async def end(self, number: int = signal.SIGTERM) -> int:

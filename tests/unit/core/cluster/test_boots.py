@@ -60,10 +60,12 @@ def test_a_node_that_was_away_for_a_while_does_not_boot_again() -> None:
     (name,) = watched.world.nodes
     there = watched.world.nodes[name]
     watched.world.silence(name)
-    watched.settle(20)
+    watched.settle(3)
+    assert watched.world.pool.status.nodes.unusable == 1
     watched.world.nodes[name] = there
-    watched.settle(20)
+    watched.settle(5)
 
+    assert [name] == list(watched.world.nodes)
     assert [Boot("m", BOOT)] == watched.boots
 
 
