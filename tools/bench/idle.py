@@ -91,7 +91,7 @@ def _short(path: Path, boot: float) -> dict[str, Short]:
 def page(ratios: Mapping[str, Sequence[float]], short: Mapping[str, Short], capped: Mapping[str, float]) -> str:
     heads = " | ".join(f"boot {boot:.0f} s" for boot in BOOTS)
     rows = [f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |" for name, values in ratios.items()]
-    shorts = [f"| {name} | {one.part:.3f} | {one.wait:.0f} |" for name, one in short.items()]
+    shorts = [f"| {name} | {one.part:.3f} | {one.wait:.1f} |" for name, one in short.items()]
     return "\n".join(
         [
             "<!-- Made by `python tools/bench/idle.py --write`. Do not edit. -->",
@@ -121,7 +121,7 @@ def page(ratios: Mapping[str, Sequence[float]], short: Mapping[str, Short], capp
             *shorts,
             "",
             "A longer timer buys little waiting time at a steep price: most jobs of a burst wait for a boot whatever the timer is.",
-            "`Learned` brings nodes ahead of a burst: it waits as little as the timer of 120 s for a tenth less node-hours. Its",
+            "`Learned` brings nodes ahead of a burst: it waits about as long as the timer of 120 s, for a tenth less node-hours. Its",
             "constants were chosen on this trace. Whoever wants shorter waits keeps nodes warm (`spec.warm`).",
             "",
             "## Under a cap of half of what each pool would need, boot 300 s",
