@@ -1,6 +1,5 @@
 """Tokens and owners as a real API server and a real Job controller make them."""
 
-import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +20,8 @@ from tests.support import labs
 
 pytestmark = pytest.mark.lab
 
+#: Its own: the end-to-end tests, which run beside this one, must keep theirs.
+NAME = "stoker-identity"
 CRD = "customresourcedefinition/trainingjobs.stoker.dev"
 POD = {
     "containers": [{"name": "main", "image": "none.invalid/none"}],
@@ -32,7 +33,7 @@ POD = {
 @pytest.fixture(scope="module")
 def lab(repository: Path) -> Iterator[Lab]:
     """A lab that knows TrainingJobs; the CRD goes again if it came with us."""
-    lab = labs.running(os.environ.get("STOKER_LAB", "stoker-test"), nodes=1)
+    lab = labs.running(NAME, nodes=1)
     known = lab.kubectl("get", CRD, "--ignore-not-found", "-o", "name").strip()
     if not known:
         lab.kubectl("apply", "-f", str(repository / "crds" / "trainingjobs.yaml"))

@@ -1,5 +1,7 @@
 """`make test` runs every test once, and says what came of all of them."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from tools import suite
@@ -11,6 +13,21 @@ def test_every_folder_with_tests_is_in_one_stream(repository: Path) -> None:
     }
 
     assert sorted(with_tests) == sorted((*suite.ON_A_CLUSTER, *suite.ELSEWHERE))
+
+
+def _labs(repository: Path, folders: Iterable[str]) -> set[str]:
+    """The labs that a stream's tests start, by the names that stand in them."""
+    texts = [path.read_text() for folder in folders for path in (repository / folder).rglob("*.py")]
+    named = re.compile(r'(?:labs\.running\(|^NAME = |_LAB", )"(stoker-[a-z-]+)"', re.MULTILINE)
+    return {name for text in texts if "labs" in text for name in named.findall(text)}
+
+
+def test_no_stream_ends_the_other_ones_lab(repository: Path) -> None:
+    on_a_cluster, elsewhere = _labs(repository, suite.ON_A_CLUSTER), _labs(repository, suite.ELSEWHERE)
+
+    assert {"stoker-test", "stoker-context"} <= on_a_cluster
+    assert {"stoker-api", "stoker-identity"} <= elsewhere
+    assert not on_a_cluster & elsewhere
 
 
 def test_the_counts_of_both_streams_are_one_line() -> None:
