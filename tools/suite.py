@@ -2,7 +2,7 @@
 
     python tools/suite.py [PYTEST-ARGUMENT...]
 
-The cluster's stream is shown as it goes, the other one's output when it has ended. Exit code: 0 when all tests passed.
+The first stream is shown as it goes, the second one's output when it has ended. Exit code: 0 when all tests passed.
 """
 
 import re
@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Shown first. A folder of tests that neither stream names would never run: tests/unit/tools/test_suite.py looks.
-ON_A_CLUSTER = ("tests/e2e", "tests/lab")
-ELSEWHERE = ("tests/apiserver", "tests/chart", "tests/component", "tests/unit")
+# About as long as each other. A folder of tests that neither stream names would never run, and a lab that both start
+# would be ended under the other's tests: tests/unit/tools/test_suite.py looks.
+FIRST = ("tests/e2e", "tests/lab", "tests/unit")
+SECOND = ("tests/apiserver", "tests/chart", "tests/component")
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed)\b")
 
 
@@ -45,8 +46,8 @@ def main(arguments: list[str]) -> int:
     """Run both streams to their ends. Ctrl-C reaches both, for they share our terminal; each ends its labs."""
     signal.signal(signal.SIGINT, lambda *_: None)
     with tempfile.TemporaryFile("w+") as kept:
-        quiet = _start(ELSEWHERE, arguments, kept)
-        shown = _start(ON_A_CLUSTER, arguments, subprocess.PIPE)
+        quiet = _start(SECOND, arguments, kept)
+        shown = _start(FIRST, arguments, subprocess.PIPE)
         # Told to stop, each stream gets what Ctrl-C sends: it ends its labs and says how far it came.
         signal.signal(signal.SIGTERM, lambda *_: [one.send_signal(signal.SIGINT) for one in (quiet, shown)])
         assert shown.stdout is not None

@@ -12,7 +12,7 @@ def test_every_folder_with_tests_is_in_one_stream(repository: Path) -> None:
         f"tests/{path.relative_to(repository / 'tests').parts[0]}" for path in repository.glob("tests/**/test_*.py")
     }
 
-    assert sorted(with_tests) == sorted((*suite.ON_A_CLUSTER, *suite.ELSEWHERE))
+    assert sorted(with_tests) == sorted((*suite.FIRST, *suite.SECOND))
 
 
 def _labs(repository: Path, folders: Iterable[str]) -> set[str]:
@@ -23,11 +23,11 @@ def _labs(repository: Path, folders: Iterable[str]) -> set[str]:
 
 
 def test_no_stream_ends_the_other_ones_lab(repository: Path) -> None:
-    on_a_cluster, elsewhere = _labs(repository, suite.ON_A_CLUSTER), _labs(repository, suite.ELSEWHERE)
+    first, second = _labs(repository, suite.FIRST), _labs(repository, suite.SECOND)
 
-    assert {"stoker-test", "stoker-context"} <= on_a_cluster
-    assert {"stoker-api", "stoker-identity"} <= elsewhere
-    assert not on_a_cluster & elsewhere
+    assert {"stoker-test", "stoker-context"} <= first
+    assert {"stoker-api", "stoker-identity"} <= second
+    assert not first & second
 
 
 def test_the_counts_of_both_streams_are_one_line() -> None:
