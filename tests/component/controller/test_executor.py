@@ -16,7 +16,6 @@ from stoker.controller.ledger import Ledger
 from stoker.controller.pools import Pools
 from stoker.controller.progress import PROGRESS_BURST
 from stoker.core.plan import AddOwner, Answer, Ask, Create, Delete, Found, ImageDigest, Plan, Posted, Question, Refused
-from stoker.kube import client as client_module
 from stoker.kube.errors import Conflict, KubeError
 from stoker.kube.events import Recorder
 from stoker.kube.resources import TRAINING_JOBS
@@ -69,15 +68,6 @@ class Bench:
         owner = {"apiVersion": API_VERSION, "kind": "TrainingJob", "name": "iris", "uid": uid, "controller": True}
         metadata = {"name": name, "namespace": "n", "ownerReferences": [owner]}
         return Create({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {}})
-
-
-@pytest.fixture
-async def api(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApi]:
-    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", 0.001)
-    fake = FakeApi()
-    await fake.start()
-    yield fake
-    await fake.stop()
 
 
 @pytest.fixture

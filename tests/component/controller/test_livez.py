@@ -1,6 +1,5 @@
 """/livez tells each trouble that only a new process mends."""
 
-import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from stoker.controller.config import Config
 from stoker.core.lease import Lease, Standing
 from stoker.kube.client import SILENT_SECONDS
 from stoker.kube.store import Key
+from tests.support.fake_api import kubeconfig
 from tests.support.probing import probed
 
 KEY = Key("TrainingJob", "n", "iris")
@@ -23,15 +23,9 @@ KEY = Key("TrainingJob", "n", "iris")
 @pytest.fixture
 async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
     """Its parts, put together and not run: what they know of themselves is set by the tests."""
-    kubeconfig = tmp_path / "kubeconfig"
-    content = {
-        "current-context": "c",
-        "clusters": [{"name": "k", "cluster": {"server": "http://127.0.0.1:1"}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-    }
-    kubeconfig.write_text(json.dumps(content))
-    found = Operator(Config(agent_image="agent", server_url="http://server", kubeconfig=kubeconfig))
+    found = Operator(
+        Config(agent_image="agent", server_url="http://server", kubeconfig=kubeconfig(tmp_path, "http://127.0.0.1:1"))
+    )
     yield found
     await found.answers.close()
     await found.client.close()

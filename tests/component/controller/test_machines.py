@@ -27,7 +27,6 @@ from stoker.core.plan import (
     TakeBack,
     TerminateMachines,
 )
-from stoker.kube import client as client_module
 from stoker.kube.events import Recorder
 from stoker.kube.resources import COMPUTE_CLUSTERS
 from stoker.kube.store import Key, Store
@@ -95,15 +94,6 @@ class Bench:
         return self.api.requests.count(
             ("GET", NODES, {"labelSelector": "stoker.dev/compute=cpu,stoker.dev/machine", "limit": "500"})
         )
-
-
-@pytest.fixture
-async def api(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeApi]:
-    monkeypatch.setattr(client_module, "BACKOFF_SECONDS", 0.001)
-    fake = FakeApi()
-    await fake.start()
-    yield fake
-    await fake.stop()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """`stoker why --plan` at the operator: who may see a job's plan, and what of it."""
 
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from stoker.controller.plans import PEOPLE
 from stoker.core.lease import Lease, Standing
 from stoker.kube.elector import Elector
 from tests.support import build
-from tests.support.fake_api import FakeApi, Fault
+from tests.support.fake_api import FakeApi, Fault, kubeconfig
 from tests.support.probing import probed
 
 TOKENS = "/apis/authentication.k8s.io/v1/tokenreviews"
@@ -58,16 +57,8 @@ class World:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     api = FakeApi()
     await api.start()
-    kubeconfig = tmp_path / "kubeconfig"
-    content = {
-        "current-context": "c",
-        "clusters": [{"name": "k", "cluster": {"server": api.url}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-    }
-    kubeconfig.write_text(json.dumps(content))
     config = Config(
-        agent_image="agent", server_url="http://server", storage_url="s3://runs", kubeconfig=kubeconfig,
+        agent_image="agent", server_url="http://server", storage_url="s3://runs", kubeconfig=kubeconfig(tmp_path, api.url),
     )  # fmt: skip
     operator = Operator(config)
     for reflector in operator.reflectors:

@@ -1,7 +1,6 @@
 """GET /metrics of the operator's process tells what came of a pool's passes, while it leads and the pool exists."""
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from stoker.core.cluster.view import Demand
 from stoker.core.lease import Lease, Standing
 from stoker.kube.resources import COMPUTE_CLUSTERS
 from stoker.kube.store import Key
-from tests.support.fake_api import FakeApi
+from tests.support.fake_api import FakeApi, kubeconfig
 from tests.support.probing import probed
 
 KEY = Key("ComputeCluster", "", "cpu")
@@ -52,16 +51,13 @@ class Page:
 async def page(tmp_path: Path) -> AsyncIterator[Page]:
     api = FakeApi()
     await api.start()
-    kubeconfig = tmp_path / "kubeconfig"
-    content = {
-        "current-context": "c",
-        "clusters": [{"name": "k", "cluster": {"server": api.url}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-    }
-    kubeconfig.write_text(json.dumps(content))
     operator = Operator(
-        Config(agent_image="agent", server_url="http://server", storage_url="s3://runs", kubeconfig=kubeconfig)
+        Config(
+            agent_image="agent",
+            server_url="http://server",
+            storage_url="s3://runs",
+            kubeconfig=kubeconfig(tmp_path, api.url),
+        )
     )
     working = asyncio.create_task(operator.reconciler.work())
     async with probed(operator.probes) as url:
