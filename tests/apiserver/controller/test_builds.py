@@ -115,8 +115,8 @@ def ready_reason(cluster: Cluster, namespace: str, name: str) -> str:
     return str(next((one["reason"] for one in found if one["type"] == "Ready"), ""))
 
 
-def test_five_jobs_and_a_killed_operator_have_one_build(cluster: Cluster, operator: Operator, namespace: str) -> None:
-    names = [f"b-{number}" for number in range(5)]
+def test_twenty_jobs_and_a_killed_operator_have_one_build(cluster: Cluster, operator: Operator, namespace: str) -> None:
+    names = [f"b-{number}" for number in range(20)]
     spec = {"environment": {"spec": {"image": cluster.lab.images["base"], "pip": ["numpy==2.1"]}}}
     for name in names:
         cluster.job(namespace, name, command=spec)
