@@ -153,6 +153,21 @@ def wait_for_api_server(state: State, server: str = "kube-apiserver", port: int 
     wait_until(ready, what="a ready API server", seconds=90, log=log)
 
 
+def wait_for_crds(kubectl: Path, kubeconfig: Path, *which: str, seconds: float) -> None:
+    """Waits until CRDs are Established. `kubectl wait` cannot: it fails where a new CRD has no conditions yet."""
+
+    def established() -> bool:
+        found = json.loads(run(kubectl, f"--kubeconfig={kubeconfig}", "get", *which, "-o", "json"))
+        crds = found["items"] if found["kind"] == "List" else [found]
+        conditions = [crd.get("status", {}).get("conditions") or () for crd in crds]
+        return all(
+            {"Established": "True"}.items() <= {one["type"]: one["status"] for one in each}.items()
+            for each in conditions
+        )
+
+    wait_until(established, what=f"custom resources served for {' '.join(which)}", seconds=seconds)
+
+
 def start_controllers(state: State) -> None:
     certificates, rate = state.certificates, client_rate()
     rates = [f"--kube-api-qps={rate}", f"--kube-api-burst={rate * 2}"]

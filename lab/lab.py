@@ -124,6 +124,10 @@ class Lab:
         """Runs kubectl as cluster administrator and returns what it printed."""
         return run(self.bin / "kubectl", f"--kubeconfig={self.kubeconfig}", *args, input=input)
 
+    def established(self, *which: str, seconds: float = 60) -> None:
+        """Waits until the API server serves these kinds. which: the CRDs, as `kubectl get` takes them ("-f", PATH)."""
+        control_plane.wait_for_crds(self.bin / "kubectl", self.kubeconfig, *which, seconds=seconds)
+
     def helm(self, *args: str) -> str:
         return run(self.bin / "helm", f"--kubeconfig={self.kubeconfig}", *args)
 
@@ -361,7 +365,7 @@ def _start(name: str, programs: Mapping[str, Path], base: images.Layer, progress
             node.boot(state, f"system-{index}")
         control_plane.start_buildkit(state)
         pools.result()
-        run(*kubectl, "wait", "--for=condition=Established", "crd/nodepools.lab.stoker.dev", "--timeout=30s")
+        control_plane.wait_for_crds(state.bin / "kubectl", state.kubeconfig, "crd/nodepools.lab.stoker.dev", seconds=30)
         state.processes.start(
             "controller", [sys.executable, "-m", "lab.controller", name], cwd=Path(__file__).parent.parent
         )

@@ -45,11 +45,11 @@ def main() -> int:
     try:
         cluster = Cluster(lab)
         lab.kubectl("apply", "-f", str(ROOT / "crds"))
-        lab.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        lab.established("-f", str(ROOT / "crds"))
         names = (SYSTEM, contest.big, contest.small)
         cluster.apply(*({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names))
         cluster.apply(*fair_share.pool(contest.nodes))
-        pool = f"nodepool/{fair_share.POOL}"
+        pool = f"nodepools.lab.stoker.dev/{fair_share.POOL}"
         lab.kubectl("wait", pool, f"--for=jsonpath={{.status.readyReplicas}}={contest.nodes}", "--timeout=300s")
         with tempfile.TemporaryDirectory() as folder:
             operator = Operator(cluster, Path(folder))

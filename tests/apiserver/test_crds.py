@@ -28,8 +28,7 @@ def cluster(repository: Path) -> Iterator[Lab]:
     refuses CRDs that it did not bring."""
     lab = labs.running(NAME, nodes=0)
     lab.kubectl("apply", "-f", str(repository / "crds"))
-    for kind in KINDS:
-        lab.kubectl("wait", "--for=condition=Established", f"crd/{kind.plural}.stoker.dev", "--timeout=30s")
+    lab.established("-f", str(repository / "crds"))
     lab.kubectl("create", "namespace", NAMESPACE)
     yield lab
     lab.kubectl("delete", "namespace", NAMESPACE, "--wait=false")

@@ -15,7 +15,7 @@ LOOKED_SECONDS = 120.0
 
 def runs(stoker: Stoker) -> set[str]:
     """The runs of the namespace of which the store has anything, by name."""
-    found = stoker.objects(f"s3://{stoker.lab.s3.bucket}/{NAMESPACE}/jobs/")
+    found = stoker.keys(f"s3://{stoker.lab.s3.bucket}/{NAMESPACE}/jobs/")
     return {key.split("/jobs/")[1].partition("/")[0].rpartition("-")[0] for key in found}
 
 

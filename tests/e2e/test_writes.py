@@ -11,7 +11,9 @@ pytestmark = pytest.mark.lab
 def test_a_one_node_job_that_starts_at_once_costs_the_operator_three_writes(stoker: Stoker) -> None:
     """POST of the child, status Running, status at the end; counted as design says: job, children, Events about them."""
     stoker.apply(*throughput.manifests(nodes=1))
-    stoker.lab.kubectl("wait", "nodepool/bench", "--for=jsonpath={.status.readyReplicas}=1", "--timeout=60s")
+    stoker.lab.kubectl(
+        "wait", "nodepools.lab.stoker.dev/bench", "--for=jsonpath={.status.readyReplicas}=1", "--timeout=60s"
+    )
     with throughput.sealing(stoker.lab, direct=False):
         for name in ("warm", "counted"):
             offset = stoker.lab.audit_log.stat().st_size

@@ -35,8 +35,8 @@ def pool(lab: Lab) -> str:
     pool = {"apiVersion": "lab.stoker.dev/v1", "kind": "NodePool", "metadata": {"name": "real"}}
     taint = {"key": "dedicated", "value": "real", "effect": "NoSchedule"}
     apply(lab, {**pool, "spec": {"replicas": 0, "labels": {"pool": "real"}, "taints": [taint]}})
-    lab.kubectl("scale", "nodepool", "real", "--replicas=2")
-    lab.kubectl("wait", "nodepool/real", "--for=jsonpath={.status.readyReplicas}=2", "--timeout=60s")
+    lab.kubectl("scale", "nodepools.lab.stoker.dev", "real", "--replicas=2")
+    lab.kubectl("wait", "nodepools.lab.stoker.dev/real", "--for=jsonpath={.status.readyReplicas}=2", "--timeout=60s")
     return "real"
 
 
@@ -194,7 +194,7 @@ def test_a_claim_becomes_a_folder_on_the_pods_node(lab: Lab, pool: str) -> None:
 
 def test_lowering_the_scale_removes_the_marked_node(lab: Lab, pool: str) -> None:
     lab.kubectl("annotate", "node", "real-0", f"{DELETE_MARK}=yes")
-    lab.kubectl("scale", "nodepool", pool, "--replicas=1")
+    lab.kubectl("scale", "nodepools.lab.stoker.dev", pool, "--replicas=1")
 
     eventually(lambda: "real-0" not in nodes(lab))
     eventually(lambda: "real-0" not in lab.nodes())

@@ -128,20 +128,26 @@ class Stoker:
 
     def objects(self, url: str) -> dict[str, bytes]:
         """Every object below a storage URL, read past Stoker, with the store's own credentials."""
+        client, bucket = self._store(), url.removeprefix("s3://").partition("/")[0]
+        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.keys(url)}
+
+    def keys(self, url: str) -> list[str]:
+        """The keys of every object below a storage URL. Objects may go at any time: who reads them all wants `objects`."""
+        bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        pages = self._store().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return [item["Key"] for page in pages for item in page.get("Contents", ())]
+
+    def _store(self) -> Any:
         import boto3
 
         s3 = self.lab.s3
-        client = boto3.client(
+        return boto3.client(
             "s3",
             endpoint_url=s3.endpoint,
             region_name=s3.region,
             aws_access_key_id=s3.access_key,
             aws_secret_access_key=s3.secret_key,
         )
-        bucket, _, prefix = url.removeprefix("s3://").partition("/")
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
-        return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
 
     def until(
         self,

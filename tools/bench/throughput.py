@@ -234,7 +234,10 @@ def main() -> None:
             input=json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests(arguments.jobs)}),
         )
         lab.kubectl(
-            "wait", f"nodepool/{POOL}", f"--for=jsonpath={{.status.readyReplicas}}={arguments.jobs}", "--timeout=300s"
+            "wait",
+            f"nodepools.lab.stoker.dev/{POOL}",
+            f"--for=jsonpath={{.status.readyReplicas}}={arguments.jobs}",
+            "--timeout=300s",
         )
         result = asyncio.run(run(lab, arguments.jobs, arguments.rounds, lab.images["base"]))
     finally:

@@ -75,8 +75,9 @@ class Operator:
         self.config = config
         self.metrics = Metrics()
         # The Lease has a client of its own: it is what opens the gate, and no burst of writes may delay it.
+        self._identity = _identity()
         self._lease_client = self._client(tries=1)
-        self.gate = Elector(self._lease_client, config.namespace, LEASE, _identity())
+        self.gate = Elector(self._lease_client, config.namespace, LEASE, self._identity)
         self.client = self._client(before_write=lambda: check(self.gate))
         # Reviews are POSTs that change nothing: no gate holds them, and a burst of writes does not delay them.
         self._review_client = self._client(tries=2)
@@ -123,7 +124,7 @@ class Operator:
 
     def _client(self, **options: Any) -> KubeClient:
         config = self.config
-        options |= {"user_agent": USER_AGENT, "observe": self.metrics.api_request}
+        options |= {"user_agent": f"{USER_AGENT} ({self._identity})", "observe": self.metrics.api_request}
         if config.kubeconfig is not None:
             return KubeClient(from_kubeconfig(config.kubeconfig, config.context), **options)
         return KubeClient(in_cluster(), **options)

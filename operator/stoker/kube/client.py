@@ -64,7 +64,7 @@ _PLAIN: Any = dict
 class KubeClient:
     """The API server, over one pool of connections. Close it, or use it as an async context manager.
 
-    user_agent: `stoker-operator/<version>` or the like, as audit logs show it. observe: told of every request.
+    user_agent: `stoker-operator/<version> (<replica>)` or the like, as audit logs show it. observe: told of every request.
     before_write: called right before each request that changes something, repeats too; what it raises ends the call.
     tries: how often a request is sent until the API server has answered it.
     """

@@ -71,9 +71,13 @@ class Cluster:
             }
         )
 
-    def writes(self, since: int, about: str) -> list[tuple[str, str, str]]:
-        """The operator's writes on objects whose name has `about`, from the audit log: verb, resource, subresource."""
-        targets = [(event["verb"], event["objectRef"]) for event in self.audited(since, about)]
+    def writes(self, since: int, about: str, by: str = "") -> list[tuple[str, str, str]]:
+        """The operators' writes on objects whose name has `about`, from the audit log: verb, resource, subresource.
+
+        by: only those of one replica, as the Lease names it.
+        """
+        events = (event for event in self.audited(since, about) if by in event["userAgent"])
+        targets = [(event["verb"], event["objectRef"]) for event in events]
         return [(verb, target["resource"], target.get("subresource", "")) for verb, target in targets]
 
     def audited(self, since: int, about: str) -> list[Json]:
@@ -206,7 +210,7 @@ def cluster(repository: Path) -> Cluster:
     lab = labs.running(os.environ.get("STOKER_API_LAB", NAME), nodes=0)
     found = Cluster(lab)
     lab.kubectl("apply", "-f", str(repository / "crds"))
-    lab.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+    lab.established("-f", str(repository / "crds"))
     found.apply(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}},
         {

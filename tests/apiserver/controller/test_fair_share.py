@@ -18,10 +18,13 @@ def fair_pool(cluster: Cluster) -> Iterator[None]:
     """A pool of its own, and two namespaces that go with all their jobs."""
     namespaces = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (BIG, SMALL)]
     cluster.apply(*namespaces, *fair_share.pool(NODES))
-    until("the pool is ready", lambda: cluster.get("nodepool", fair_share.POOL)["status"]["readyReplicas"] == NODES)
+    until(
+        "the pool is ready",
+        lambda: cluster.get("nodepools.lab.stoker.dev", fair_share.POOL)["status"]["readyReplicas"] == NODES,
+    )
     yield
     cluster.lab.kubectl("delete", "namespace", BIG, SMALL, "--wait=false")
-    cluster.lab.kubectl("delete", "computecluster,nodepool", fair_share.POOL)
+    cluster.lab.kubectl("delete", "computecluster,nodepools.lab.stoker.dev", fair_share.POOL)
 
 
 @pytest.mark.usefixtures("fair_pool", "operator")

@@ -123,6 +123,7 @@ def test_a_leader_that_stood_still_past_its_time_ends_and_changes_nothing(
 ) -> None:
     for name in ("one", "two"):
         cluster.job(namespace, name)
+    stopped = lease(cluster)["holderIdentity"]
     pair.leader.send(signal.SIGSTOP)
     cluster.job(namespace, "three")
     until("the other leads", lambda: pair.other.leads)
@@ -134,7 +135,8 @@ def test_a_leader_that_stood_still_past_its_time_ends_and_changes_nothing(
 
     assert ["one", "three", "two"] == [job for job, _ in before]
     assert before == children(cluster, namespace)
-    assert [] == cluster.writes(since, namespace)
+    assert [] == cluster.writes(since, namespace, by=stopped)
+    assert [] != cluster.writes(0, namespace, by=holder), "and the audit log does name who wrote"
     assert holder == lease(cluster)["holderIdentity"]
     assert pair.other.leads
     assert "this process ends, another replica takes over" in pair.leader.log

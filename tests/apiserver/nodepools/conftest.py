@@ -44,7 +44,7 @@ def installed(lab: Lab, module: str, *files: str) -> Iterator[None]:
     for path in paths:
         lab.kubectl("apply", "--server-side", "-f", path)
     for path in paths:
-        lab.kubectl("wait", "--for=condition=Established", "-f", path, "--timeout=30s")
+        lab.established("-f", path)
     yield
     for path in paths:
         lab.kubectl("delete", "-f", path, "--ignore-not-found")

@@ -37,7 +37,7 @@ def lab(repository: Path) -> Iterator[Lab]:
     known = lab.kubectl("get", CRD, "--ignore-not-found", "-o", "name").strip()
     if not known:
         lab.kubectl("apply", "-f", str(repository / "crds" / "trainingjobs.yaml"))
-        lab.kubectl("wait", "--for=condition=Established", CRD)
+        lab.established(CRD)
     yield lab
     if not known:
         lab.kubectl("delete", CRD)
