@@ -15,7 +15,7 @@ from stoker.api.kube import KubeCondition, Node, Taint
 from stoker.core import cluster as pools
 from stoker.core import times
 from stoker.core.cluster.machines import Capabilities, LaunchFailure, LaunchFault, Machine, MachinesView
-from stoker.core.cluster.view import ClusterPlan, ClusterView, Demand, Holding
+from stoker.core.cluster.view import ClusterPlan, ClusterView, Demand, Holding, Quota
 from stoker.core.plan import (
     Action,
     AdoptNode,
@@ -59,6 +59,7 @@ class Cloud:
     waiting: dict[str, Demand] = field(default_factory=dict)
     holdings: dict[str, Holding] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
+    quotas: dict[str, Quota] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     removed: list[tuple[str, str]] = field(default_factory=list)
     launches: list[LaunchMachines] = field(default_factory=list)
@@ -154,7 +155,7 @@ class Cloud:
             cluster=self.pool, nodes=dict(self.nodes), demands=tuple(self.waiting.values()),
             holdings=tuple(self.holdings.values()), occupied=frozenset(self.foreign),
             machines=MachinesView(() if problem else listed, Capabilities(atomic=self.atomic), problem, at=self.now),
-            launch_failures=tuple(self.failures.values()), **self.memory,
+            launch_failures=tuple(self.failures.values()), quotas=self.quotas, **self.memory,
         )  # fmt: skip
 
     def _pass(self) -> None:

@@ -9,6 +9,9 @@ from stoker.api.schema import Rule, Spec, field, rules
 
 T = TypeVar("T", bound=type)
 
+#: An amount of money, as text, for a number in JSON is a float.
+AMOUNT = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
+
 ConditionStatus = Literal["True", "False", "Unknown"]
 
 if TYPE_CHECKING:

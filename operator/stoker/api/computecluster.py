@@ -4,13 +4,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from stoker.api.common import Condition, PodShape, Resources, as_text, resource
+from stoker.api.common import AMOUNT, Condition, PodShape, Resources, as_text, resource
 from stoker.api.kube import ObjectMeta
 from stoker.api.providers import Provider
 from stoker.api.schema import Rule, Spec, field, rules
 
-#: An amount of money, as text, for a number in JSON is a float.
-AMOUNT = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
 #: A time of day.
 CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -288,6 +286,13 @@ class Member(Spec):
     job: Annotated[str, field("uid of the TrainingJob that has the node, or for which it is kept.", max_length=64)] = ""
 
 
+class NamespaceCost(Spec):
+    """What one namespace's jobs have cost in a month."""
+
+    namespace: Annotated[str, field("The namespace.", max_length=63)]
+    cost: Annotated[str, field("The price of the nodes that they had, while they had them.", max_length=24)] = "0"
+
+
 class Usage(Spec, omit_defaults=False):
     """What the pool has used since it was made. Written when something else is, and every five minutes."""
 
@@ -299,6 +304,15 @@ class Usage(Spec, omit_defaults=False):
     cost: Annotated[str, field("Their price, by pricePerHour of their types.", max_length=24)] = "0"
     today_node_hours: Annotated[str, field("Hours of nodes on the day (UTC) of `at`.", max_length=24)] = "0"
     today_cost: Annotated[str, field("Their price.", max_length=24)] = "0"
+    month_costs: Annotated[
+        tuple[NamespaceCost, ...],
+        field(
+            "What each namespace's jobs cost in the month (UTC) of `at`, for quota.costPerMonth of their Workspaces; at most the "
+            "500 that cost most.",
+            max_length=500,
+            list_map_key="namespace",
+        ),
+    ] = ()
 
 
 class Intent(Spec):

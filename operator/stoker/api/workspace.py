@@ -4,7 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-from stoker.api.common import Condition, LocalObjectReference, resource
+from stoker.api.common import AMOUNT, Condition, LocalObjectReference, resource
 from stoker.api.kube import ObjectMeta
 from stoker.api.schema import Rule, Spec, field, rules
 
@@ -158,8 +158,8 @@ class Retention(Spec):
 
 
 class Quota(Spec):
-    """What the namespace's jobs may have at a time, over all ComputeClusters. What exceeds it waits, except on
-    pools of type External and ProvisioningRequest, whose jobs count; no job is ended."""
+    """What the namespace's jobs may have at a time and spend in a month, over all ComputeClusters. What exceeds it waits;
+    no job is ended."""
 
     max_nodes: Annotated[int | None, field("Most nodes; missing: no limit.", ge=0, le=100000)] = None
     max_gpus: Annotated[
@@ -170,6 +170,15 @@ class Quota(Spec):
             le=1000000,
         ),
     ] = msgspec.field(default=None, name="maxGPUs")
+    cost_per_month: Annotated[
+        str | None,
+        field(
+            "Most that the nodes of the namespace's jobs may cost in a calendar month (UTC), by pricePerHour of their types, as "
+            "`1500.00`; once that is spent no further job gets nodes that have a price until the next month. Missing: no limit.",
+            max_length=20,
+            pattern=AMOUNT,
+        ),
+    ] = None
 
 
 class WorkspaceSpec(Spec):
@@ -207,7 +216,8 @@ class WorkspaceSpec(Spec):
     quota: Annotated[
         Quota | None,
         field(
-            "What the namespace's jobs may have at a time; missing: no limit. Whoever may edit Workspaces may raise it."
+            "What the namespace's jobs may have at a time and spend in a month; missing: no limit. Whoever may edit Workspaces "
+            "may raise it."
         ),
     ] = None
     weight: Annotated[

@@ -7,6 +7,7 @@ from children and pods, and from planning each job once.
 from collections.abc import Callable, Iterable
 
 from stoker.api.kube import BatchJob, Pod
+from stoker.core.cluster import quota, usage
 from stoker.core.cluster.assign import TURN
 from stoker.core.cluster.view import ClusterPlan, Demand, Holding
 from stoker.core.trainingjob import holdings
@@ -18,6 +19,10 @@ from stoker.kube.store import Key, Store
 def cluster_key(name: str) -> Key:
     """The key under which a ComputeCluster is planned: one for all its jobs."""
     return Key("ComputeCluster", "", name)
+
+
+#: Reasons whose words tell figures that change all the time.
+_GROWING = frozenset({TURN, quota.REACHED, usage.REACHED})
 
 
 class Ledger:
@@ -112,7 +117,7 @@ class Ledger:
             if former != told:
                 self._placements[uid] = told
                 # Each job that starts moves the whole line: two thousand plans for one node would keep all others waiting.
-                wake = self._later if _moved_up(former, told) else self._wake
+                wake = self._later if _still_waits(former, told) else self._wake
                 wake(Key("TrainingJob", demand.namespace, demand.name))
 
     def drop_cluster(self, cluster: str) -> None:
@@ -142,11 +147,11 @@ class Ledger:
             del self._placements[uid]
 
 
-def _moved_up(former: tuple[int, str, Placement] | None, told: tuple[int, str, Placement]) -> bool:
-    """Whether a job waits for its turn as before, and only its place in the line is another."""
+def _still_waits(former: tuple[int, str, Placement] | None, told: tuple[int, str, Placement]) -> bool:
+    """Whether a job waits as before, and only a figure is another: its place in the line, or what was spent."""
     if former is None or former[:2] != told[:2]:
         return False
-    return former[2].reason == told[2].reason == TURN
+    return former[2].reason == told[2].reason and told[2].reason in _GROWING
 
 
 def _used(attempt: int, children: Iterable[BatchJob]) -> bool:

@@ -23,6 +23,7 @@ from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.controller.machines import Machines
 from stoker.controller.rooms import Rooms
+from stoker.core.cluster import usage
 from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import Machine, MachinesView
 from stoker.core.cluster.pool import kind_of
@@ -171,7 +172,7 @@ class Pools:
         return {one.metadata.namespace: one.spec.weight for one in workspaces if one.metadata.name == "default"}
 
     def _quotas(self, name: str) -> dict[str, Quota]:
-        """What namespaces may have at a time, and what they have in other pools than this one."""
+        """What namespaces may have at a time and spend in a month, and what of it is in other pools than this one."""
         workspaces: list[Workspace] = list(self._store.all("Workspace"))
         found = {
             one.metadata.namespace: one.spec.quota
@@ -180,10 +181,14 @@ class Pools:
         }
         if not found:
             return {}
-        nodes, gpus = Counter[str](), Counter[str]()
+        nodes, gpus, costs = Counter[str](), Counter[str](), dict[str, float]()
         others: list[ComputeCluster] = [one for one in self._store.all("ComputeCluster") if one.metadata.name != name]
         for cluster in others:
             of, first = gpus_of(cluster), cluster.spec.instance_types[0].name
+            last = self._ledger.last(cluster.metadata.name)
+            spent = usage.of_month(cluster, last.meter if last is not None else None, self._clock())
+            for namespace in found.keys() & spent.keys():
+                costs[namespace] = costs.get(namespace, 0.0) + spent[namespace]
             for holding in self._ledger.holdings(cluster.metadata.name):
                 if holding.ending or holding.namespace not in found:
                     continue
@@ -192,9 +197,12 @@ class Pools:
                 nodes[holding.namespace] += len(kinds)
                 gpus[holding.namespace] += sum(of.get(kind, 0) for kind in kinds)
         return {
-            namespace: Quota(quota.max_nodes, quota.max_gpus, nodes[namespace], gpus[namespace])
+            namespace: Quota(
+                quota.max_nodes, quota.max_gpus, nodes[namespace], gpus[namespace], usage.amount(quota.cost_per_month),
+                costs.get(namespace, 0.0),
+            )
             for namespace, quota in found.items()
-        }
+        }  # fmt: skip
 
     def _kind(self, cluster: ComputeCluster, name: str) -> str | None:
         """The type of a pool's node."""

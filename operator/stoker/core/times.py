@@ -36,5 +36,12 @@ def duration(elapsed: float) -> str:
     return f"{left}s"
 
 
+def month(moment: float) -> tuple[float, float]:
+    """When the month (UTC) of a moment began, and when the next one begins."""
+    first = datetime.fromtimestamp(moment, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    return first.timestamp(), following.timestamp()
+
+
 def earliest(*moments: float | None) -> float | None:
     return min((moment for moment in moments if moment is not None), default=None)

@@ -26,8 +26,8 @@ STATUS: dict[str, Any] = {
     "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": ""}],
     "problems": [{"reason": "CapacityUnavailable", "message": "no g5 left", "since": "2026-01-02T03:00:30Z"}],
     "usage": {
-        "nodeHours": "12.5", "idleNodeHours": "1", "bootNodeHours": "0.5", "cost": "12.50", "todayNodeHours": "2",
-        "todayCost": "2.00",
+        "nodeHours": "12.5", "busyNodeHours": "11", "idleNodeHours": "1", "bootNodeHours": "0.5", "cost": "12.50",
+        "todayNodeHours": "2", "todayCost": "2.00", "monthCosts": [{"namespace": "team", "cost": "9.75"}],
     },
     "intents": [{"token": "gpu-1", "kind": "Launch", "count": 1, "instanceType": "g5", "since": "2026-01-02T03:00:40Z"}],
 }  # fmt: skip
@@ -65,10 +65,13 @@ def test_a_pool_is_shown_with_its_use_its_orders_and_its_problems(gpu: World) ->
     shown = gpu.cli("compute", "show", "gpu").stdout
 
     for words in (
-        "1 idle, 1 running, 1 preparing", "0 to 4", "2 node-hours, cost 2.00", "g5: cpu 4 (Spot, 1.00 an hour)",
+        "1 idle, 1 running, 1 preparing", "0 to 4", "2 node-hours, cost 2.00", "12.5 node-hours (11 busy, 1 idle, 0.5 booting)",
+        "cost of jobs: team 9.75", "g5: cpu 4 (Spot, 1.00 an hour)",
         "Launch 1 of g5 (gpu-1", "CapacityUnavailable: no g5 left",
     ):  # fmt: skip
         assert words in shown
+    usage = gpu.cli.json("compute", "show", "gpu")["usage"]
+    assert ("11", "1", "12.5") == (usage["busyNodeHours"], usage["idleNodeHours"], usage["nodeHours"])
 
 
 def test_every_node_and_every_job_that_waits_is_explained(gpu: World) -> None:

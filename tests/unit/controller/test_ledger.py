@@ -66,6 +66,17 @@ def test_a_new_place_in_the_line_is_known_at_once_and_told_later() -> None:
     assert world.placement() == Placement(reason="WaitingForTurn", message="place 2 of 9")
 
 
+def test_what_was_spent_since_is_told_later() -> None:
+    world = World()
+    world.want()
+    world.refuse("QuotaReached", "jobs of team have cost 10.00 of the 10.00")
+    assert world.woken == [cluster_key("cpu"), JOB]
+
+    world.refuse("QuotaReached", "jobs of team have cost 10.20 of the 10.00")
+
+    assert (world.woken, world.later) == ([cluster_key("cpu"), JOB], [JOB])
+
+
 def test_whoever_comes_out_of_the_line_is_woken_at_once() -> None:
     world = World()
     world.want()

@@ -22,6 +22,21 @@ def test_an_offset_and_microseconds_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
+    ("moment", "began", "ends"),
+    [
+        ("2023-11-14T22:13:20Z", "2023-11-01T00:00:00Z", "2023-12-01T00:00:00Z"),
+        ("2023-12-31T23:59:59Z", "2023-12-01T00:00:00Z", "2024-01-01T00:00:00Z"),
+        ("2024-02-29T12:00:00Z", "2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z"),
+        ("2024-03-01T00:00:00Z", "2024-03-01T00:00:00Z", "2024-04-01T00:00:00Z"),
+    ],
+)
+def test_a_month_is_one_of_the_calendar_in_utc(moment: str, began: str, ends: str) -> None:
+    seconds = times.seconds(moment)
+    assert seconds is not None
+    assert (times.seconds(began), times.seconds(ends)) == times.month(seconds)
+
+
+@pytest.mark.parametrize(
     ("elapsed", "text"),
     [(-1, "0s"), (44.9, "44s"), (60, "1m"), (72, "1m12s"), (7380, "2h3m"), (86400, "1d"), (446400, "5d4h")],
 )

@@ -31,6 +31,7 @@ def _print(value: Mapping[str, Any]) -> None:
     if spec.get("idlePolicy") == "Learned":
         idle = f"learned: {learned.get('idleSeconds', '?')} s now, of {learned.get('pauses', 0)} pauses"
     states = ", ".join(f"{count} {state}" for state, count in value["nodes"].items() if count) or "none"
+    by_namespace = ", ".join(f"{one['namespace']} {one['cost']}" for one in usage.get("monthCosts") or ())
     waiting = ", ".join(f"{count} {reason}" for reason, count in value["waitingJobs"].items())
     rows = [
         ("name", value["name"]), ("provider", value["provider"]), ("ready", f"{value['ready']} {value['reason']}".strip()),
@@ -39,9 +40,10 @@ def _print(value: Mapping[str, Any]) -> None:
         ("today", f"{usage['todayNodeHours']} node-hours, cost {usage['todayCost']}" if usage else ""),
         (
             "in all",
-            f"{usage['nodeHours']} node-hours ({usage['idleNodeHours']} idle, {usage['bootNodeHours']} booting), "
-            f"cost {usage['cost']}" if usage else "",
+            f"{usage['nodeHours']} node-hours ({usage.get('busyNodeHours', '0')} busy, {usage['idleNodeHours']} idle, "
+            f"{usage['bootNodeHours']} booting), cost {usage['cost']}" if usage else "",
         ),
+        ("this month", f"cost of jobs: {by_namespace}" if by_namespace else ""),
     ]  # fmt: skip
     for label, text in rows:
         if text:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stoker.api.trainingjob import Priority
-from stoker.core.cluster import backoff, handover, quota
+from stoker.core.cluster import backoff, handover, quota, usage
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.stock import Kind, Stock, kinds_for, preference, stock_of
 from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
@@ -128,9 +128,11 @@ def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, .
 
 
 def assign(
-    view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], shut: Wait | None, now: float
-) -> Assigned:
-    """Serve every demand that has no nodes yet. shut: why none is served."""
+    view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], shut: Wait | None, now: float,
+    spent: Mapping[str, float] = MappingProxyType({}),
+) -> Assigned:  # fmt: skip
+    """Serve every demand that has no nodes yet. shut: why none is served. spent: what each namespace's jobs cost here this
+    month."""
     assigned = Assigned(nodes=dict(kept))
     bound = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound}
     running = Counter[str]()
@@ -153,10 +155,10 @@ def assign(
         assigned.wanted = sum(running.values())
         return assigned
     waiting = in_order(wanting, running, view.weights, view.first)
+    taken = _taken(view, pool, kept, spent, now)
     if not view.cluster.spec.provider.owns_nodes:
-        _grant(view, waiting, assigned, running)
+        _grant(view, waiting, assigned, running, taken)
     else:
-        taken = _taken(view, pool, kept)
         server = _Server(view, _stock(view, pool, kept, now), assigned, running, taken, now)
         for demand in waiting:
             server.serve(demand)
@@ -169,15 +171,17 @@ def assign(
     return assigned
 
 
-def _taken(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]]) -> quota.Taken:
-    """What each namespace has here, given by now or promised by a former plan."""
-    taken = quota.Taken(quota.gpus_of(view.cluster))
+def _taken(
+    view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], spent: Mapping[str, float], now: float
+) -> quota.Taken:
+    """What each namespace has here, given by now or promised by a former plan, and what it spent."""
+    taken = quota.Taken(quota.gpus_of(view.cluster), usage.prices_of(view.cluster), spent, now)
     if not view.quotas:
         return taken
     only = view.cluster.spec.instance_types[0].name
-    wanting = {(demand.uid, demand.attempt): demand.namespace for demand in view.demands}
+    wanting = {(demand.uid, demand.attempt): demand for demand in view.demands}
     held = [(one.namespace, one.nodes, _count(one)) for one in view.holdings if one.bound and not one.ending]
-    held += [(wanting[key], nodes, len(nodes)) for key, nodes in kept.items() if key in wanting]
+    held += [(wanting[key].namespace, nodes, wanting[key].count) for key, nodes in kept.items() if key in wanting]
     for namespace, nodes, count in held:
         for name in nodes:
             taken.take(namespace, 1, pool.nodes[name].kind if name in pool.nodes else only)
@@ -205,21 +209,25 @@ def _line_up(view: ClusterView, wanting: Iterable[Demand], assigned: Assigned, r
         assigned.waits[key] = _turn(view, line, first, demand, running[demand.namespace])
 
 
-def _grant(view: ClusterView, waiting: Iterable[Demand], assigned: Assigned, running: Counter[str]) -> None:
+def _grant(
+    view: ClusterView, waiting: Iterable[Demand], assigned: Assigned, running: Counter[str], taken: quota.Taken
+) -> None:
     """On a pool that owns no nodes: as many gangs as maxInstances allows, in order."""
     counts = {(demand.uid, demand.attempt): demand.count for demand in view.demands}
     held = sum(_count(holding) for holding in view.holdings if holding.bound)
     room = view.cluster.spec.max_instances - held - sum(counts.get(key, 0) for key in assigned.nodes)
+    only = view.cluster.spec.instance_types[0].name
     first: _First | None = None
     for demand in waiting:
         key = (demand.uid, demand.attempt)
-        if (wait := _impossible(view, demand)) is not None:
+        if (wait := _impossible(view, demand) or quota.exceeded(view, demand, taken, only)) is not None:
             assigned.waits[key] = wait
         elif first is not None:
             assigned.behind[key] = first
         elif demand.count <= room:
             room -= demand.count
             running[demand.namespace] += demand.count
+            taken.take(demand.namespace, demand.count, only)
             if view.rooms is not None:
                 assigned.handed_over.append(demand)
                 wait = handover.wait_for(view.cluster.metadata.name, demand, view.rooms)
@@ -251,7 +259,9 @@ class _Server:
         kinds = [self.stock.kinds[kind.name] for kind in kinds_for(self.view.cluster, demand, waited)]
         impossible = _impossible(self.view, demand)
         if impossible is None and kinds:
-            impossible = quota.exceeded(self.view, demand, self.taken, kinds[0].type.name)
+            beyond = [quota.exceeded(self.view, demand, self.taken, kind.type.name) for kind in kinds]
+            impossible = beyond[0] if None not in beyond else None
+            kinds = [kind for kind, wait in zip(kinds, beyond, strict=True) if wait is None]
         if impossible is not None or not kinds:
             self.assigned.waits[key] = impossible or _no_such_nodes(self.view, demand, demand.instance_type or "")
         elif kinds[0].type.name in self.firsts:

@@ -44,7 +44,7 @@ def decide(
     view = launch.learn(view, now)
     meter = usage.metered(view, pool, now)
     shut = assign.closed(view) or usage.queues(view.cluster, meter)
-    assigned = assign.assign(view, pool, kept, shut, now)
+    assigned = assign.assign(view, pool, kept, shut, now, meter.month_costs)
     kept_since = {key: view.kept_since.get(key, now) for key in assigned.first}
     spec = view.cluster.spec
     hold = spec.scale_up.partial_hold_seconds
@@ -71,7 +71,7 @@ def decide(
         orders, sizing = None, resize.resize(view, sized, needed, growth, idle, now)
     releases = [kept_since[key] + hold for key in assigned.saved]
     grows = pool.replicas is not None and sizing.replicas > pool.replicas
-    meter = replace(meter, rates=usage.rates_of(view, pool, given))
+    meter = replace(meter, rates=usage.rates_of(view, pool, assigned.nodes))
     wakes = [sizing.wake_at, *releases, warm.changes_at(spec.warm, now), usage.reached_at(view.cluster, meter)]
     wakes.append(now + LOOK_AGAIN if grows else None)
     wakes.append(ahead.changes_at(view.demands, now) if bursts else None)

@@ -1,21 +1,26 @@
-"""How many nodes and GPUs a namespace may have at a time, over all pools, as its Workspace says."""
+"""How many nodes and GPUs a namespace may have at a time, and what they may cost in a month, over all pools, as its
+Workspace says."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from stoker.api.computecluster import ComputeCluster
-from stoker.core import units
-from stoker.core.cluster.view import ClusterView, Demand, Wait
+from stoker.core import times, units
+from stoker.core.cluster.view import ClusterView, Demand, Quota, Wait
 
-#: The reason of whoever waits for jobs of its own namespace.
+#: The reason of whoever waits for jobs of its own namespace, or for the next month.
 REACHED = "QuotaReached"
 
 
 @dataclass(slots=True)
 class Taken:
-    """What namespaces have in this pool, by namespace, while gangs are served."""
+    """What namespaces have in this pool, by namespace, while gangs are served. gpus_of, prices: of one node, by type.
+    spent: what they cost here this month. now: seconds since the epoch."""
 
     gpus_of: Mapping[str, int]
+    prices: Mapping[str, float] = field(default_factory=dict)
+    spent: Mapping[str, float] = field(default_factory=dict)
+    now: float = 0.0
     nodes: dict[str, int] = field(default_factory=dict)
     gpus: dict[str, int] = field(default_factory=dict)
 
@@ -37,6 +42,8 @@ def exceeded(view: ClusterView, demand: Demand, taken: Taken, kind: str) -> Wait
     quota = view.quotas.get(demand.namespace)
     if quota is None:
         return None
+    if (wait := _spent(quota, demand, taken, taken.prices.get(kind, 0.0))) is not None:
+        return wait
     gpus = demand.count * taken.gpus_of.get(kind, 0)
     for what, member, most, has, wants in (
         (
@@ -61,3 +68,22 @@ def exceeded(view: ClusterView, demand: Demand, taken: Taken, kind: str) -> Wait
             f"wait until a job of {demand.namespace} ends, or {fix}",
         )  # fmt: skip
     return None
+
+
+def _spent(quota: Quota, demand: Demand, taken: Taken, price: float) -> Wait | None:
+    """Why a gang whose nodes cost something gets none any more this month."""
+    namespace, most = demand.namespace, quota.cost_per_month
+    if most is None or not price:
+        return None
+    fix = f"raise spec.quota.costPerMonth of Workspace/default in {namespace}"
+    if most <= 0:
+        words = f"the job's nodes cost {demand.count * price:.2f} an hour and {namespace} may spend nothing"
+        return Wait("LargerThanQuota", words, f"{fix}, or submit again to a pool without prices")
+    spent = quota.cost_elsewhere + taken.spent.get(namespace, 0.0)
+    if spent < most:
+        return None
+    until = times.rfc3339(times.month(taken.now)[1])
+    return Wait(
+        REACHED, f"jobs of {namespace} have cost {spent:.2f} of the {most:.2f} of this month (UTC); it ends at {until}",
+        f"wait until {until}, or {fix}",
+    )  # fmt: skip

@@ -62,28 +62,34 @@ class ScaleView:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What a namespace may have at a time, None for no limit, and what it has in other pools."""
+    """What a namespace may have at a time and spend in a month, None for no limit, and what it has in other pools and spent
+    there this month."""
 
     max_nodes: int | None = None
     max_gpus: int | None = None
     nodes_elsewhere: int = 0
     gpus_elsewhere: int = 0
+    cost_per_month: float | None = None
+    cost_elsewhere: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What a pool uses at a moment: nodes in all, of them idle, with a job and booting, and their price an hour."""
+    """What a pool uses at a moment: nodes in all, of them idle, with a job and booting, and their price an hour; prices: of
+    those that a namespace's jobs have, by namespace."""
 
     nodes: int = 0
     idle: int = 0
     busy: int = 0
     booting: int = 0
     price: float = 0.0
+    prices: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """What a pool has used until `at`, in node-seconds and money; today: of that day. rates: since then."""
+    """What a pool has used until `at`, in node-seconds and money; today: of that day; month_costs: of that month, by
+    namespace whose jobs had the nodes. rates: since then."""
 
     at: float
     nodes: float = 0.0
@@ -93,6 +99,7 @@ class Meter:
     cost: float = 0.0
     today_nodes: float = 0.0
     today_cost: float = 0.0
+    month_costs: Mapping[str, float] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates)
 
 

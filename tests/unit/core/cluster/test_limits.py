@@ -19,7 +19,7 @@ MIDNIGHT = 6400.0
 def used(world: Cloud) -> dict[str, float]:
     usage = world.pool.status.usage
     assert usage is not None
-    return {name: float(text) for name, text in msgspec.to_builtins(usage).items() if name != "at"}
+    return {name: float(text) for name, text in msgspec.to_builtins(usage).items() if name not in ("at", "monthCosts")}
 
 
 # -- Warm nodes.
