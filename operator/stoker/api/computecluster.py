@@ -135,6 +135,17 @@ class ScaleUp(Spec):
     ] = None
 
 
+class ScaleDown(Spec):
+    """How fast nodes go, once their idle time is over."""
+
+    max_parallel: Annotated[
+        int | None, field("Most nodes that leave at a time; missing: no limit.", ge=1, le=10000)
+    ] = None
+    delay_after_add_seconds: Annotated[
+        int, field("For how long after a node was added none goes, idle or not, in seconds.", ge=0, le=86400)
+    ] = 0
+
+
 class NamespaceSelector(Spec):
     """Which namespaces may use the pool; empty means all."""
 
@@ -175,6 +186,12 @@ class NamespaceSelector(Spec):
         at=".fallback.toTier",
     ),
     Rule(
+        "!has(self.scaleDown) || !(self.provider.type in ['Static', 'External', 'ProvisioningRequest'])",
+        "a pool of this provider.type removes no nodes, so scaleDown means nothing there",
+        "remove scaleDown",
+        at=".scaleDown",
+    ),
+    Rule(
         "self.provider.type != 'Scale' || size(self.instanceTypes) == 1",
         "provider type Scale has exactly one instance type, for one object scales one kind of node",
         "make one ComputeCluster per instance type",
@@ -207,6 +224,9 @@ class ComputeClusterSpec(Spec):
         int, field("Longest idle time that idlePolicy Learned may choose, in seconds.", ge=0, le=604800)
     ] = 3600
     scale_up: Annotated[ScaleUp, field("How long the pool waits for nodes.")] = ScaleUp()
+    scale_down: Annotated[
+        ScaleDown | None, field("How fast nodes go, once their idle time is over; missing: as soon as that is over.")
+    ] = None
     fallback: Annotated[
         Fallback | None,
         field("For jobs that name no type or one that cannot be had: another tier after a time; missing: never."),

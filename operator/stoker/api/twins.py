@@ -111,6 +111,11 @@ _TWINS: dict[str, Twin] = {
         and all(kind.get("tier", "Dedicated") != spec["fallback"]["toTier"] for kind in spec["instanceTypes"])
         else None
     ),
+    "a pool of this provider.type removes no nodes, so scaleDown means nothing there": lambda spec: (
+        spec["provider"]["type"]
+        if "scaleDown" in spec and spec["provider"]["type"] in ("Static", "External", "ProvisioningRequest")
+        else None
+    ),
     "provider type Scale has exactly one instance type, for one object scales one kind of node": _several_types,
     "a ComputeCluster's name has at most 63 characters, for it becomes a label": _name_if(lambda name: len(name) > 63),
     "the names `local` and `serverless` are reserved": _name_if(lambda name: name in ("local", "serverless")),

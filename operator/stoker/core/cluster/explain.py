@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from stoker.api.computecluster import Member
 from stoker.core import times
+from stoker.core.cluster import pace
 from stoker.core.cluster.assign import Key
 from stoker.core.cluster.decide import Decision
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.resize import LAST_LOOK_AFTER, going_nodes
 from stoker.core.cluster.view import ClusterView
+from stoker.core.plan import TaintLeaving
 
 #: Nodes that a status shows.
 MOST = 200
@@ -21,6 +23,7 @@ class Facts:
     idle nodes that minInstances keeps."""
 
     view: ClusterView
+    pool: Pool
     made: Decision
     holders: Mapping[str, str]
     saved: Mapping[str, Key]
@@ -72,7 +75,7 @@ def _facts(view: ClusterView, pool: Pool, made: Decision) -> Facts:
     # Those that would go if their time were over: of the others, minInstances keeps some.
     free = [node for node in pool.nodes.values() if node.state == "Idle" and not node.counted_out]
     forever = going_nodes(view, pool, free, float("-inf"), made.meter.at)
-    return Facts(view, made, holders, saved, frozenset(node.name for node in free) - frozenset(forever))
+    return Facts(view, pool, made, holders, saved, frozenset(node.name for node in free) - frozenset(forever))
 
 
 def _going(facts: Facts, node: PoolNode) -> Why | None:
@@ -172,6 +175,24 @@ def _least(facts: Facts, node: PoolNode) -> Why | None:
     return Why("KeptForMinInstances", "spec.minInstances keeps it", node.free_since)
 
 
+def _paced(facts: Facts, node: PoolNode) -> Why | None:
+    """Its time is over, and spec.scaleDown keeps it."""
+    now, over = facts.made.meter.at, _end_of_idle(facts, node)
+    if over is None or now < over:
+        return None
+    until = pace.not_before(facts.view, facts.pool)
+    if until is not None and now < until:
+        words = "a node was added lately: spec.scaleDown.delayAfterAddSeconds keeps all of them until then"
+        return Why("GrewLately", words, node.free_since, until)
+    most = pace.most_at_a_time(facts.view)
+    if most is None or any(
+        isinstance(one, TaintLeaving) and one.node == node.name for one in facts.made.sizing.actions
+    ):
+        return None
+    words = f"as many nodes leave as spec.scaleDown.maxParallel allows at a time ({most}); it goes after them"
+    return Why("OthersLeaveFirst", words, node.free_since)
+
+
 def _idle(facts: Facts, node: PoolNode) -> Why | None:
     return Why("IdleTime", "it is idle; it goes then unless a job takes it", node.free_since, _end_of_idle(facts, node))
 
@@ -197,5 +218,6 @@ _QUESTIONS: Iterable[Question] = (
     _never_removed,
     _warm,
     _least,
+    _paced,
     _idle,
 )

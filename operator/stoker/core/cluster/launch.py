@@ -14,7 +14,7 @@ import msgspec
 from stoker.api import names
 from stoker.api.computecluster import Backoff, InstanceType, Intent
 from stoker.core import times
-from stoker.core.cluster import backoff
+from stoker.core.cluster import backoff, pace
 from stoker.core.cluster.assign import Growth
 from stoker.core.cluster.machines import LaunchFailure, Machine, MachinesView, Past
 from stoker.core.cluster.pool import Pool, PoolNode, terminating
@@ -67,14 +67,15 @@ def order(
         book.go_on(intent)
     book.halted = _halted(view, pool, now)
     free = free_nodes(view, pool, needed)
-    going = [] if book.halted else going_nodes(view, pool, free, idle_seconds, now)
+    due = [] if book.halted else going_nodes(view, pool, free, idle_seconds, now)
+    going = pace.may_go(view, pool, due, now)
     book.let_go([pool.nodes[name] for name in going if pool.nodes[name].machine])
     book.keep([node for node in pool.nodes.values() if node.name not in going])
     if not book.halted:
         book.end([one.id for one in (*pool.astray, *_cancelled(view, pool, needed, unwanted))])
     book.launch(growth)
     book.drop_bare()
-    return book.closed(wake_of(pool, free, idle_seconds, now))
+    return book.closed(wake_of(view, pool, free, idle_seconds, now))
 
 
 def learn(view: ClusterView, now: float) -> ClusterView:

@@ -7,7 +7,7 @@ least 5 s later; then marked as the one to go while the replicas are lowered.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stoker.core.cluster import backoff
+from stoker.core.cluster import backoff, pace
 from stoker.core.cluster.assign import Growth
 from stoker.core.cluster.pool import Pool, PoolNode, fell_silent
 from stoker.core.cluster.view import ClusterView
@@ -45,8 +45,8 @@ def resize(
     # While its machines are replaced, the object lets go of old ones first, whichever we mean.
     rollout = view.scale is not None and view.scale.rollout
     halted = too_many_silent(pool)
-    going = [] if rollout or halted else going_nodes(view, pool, free, idle_seconds, now)
-    wake_at = wake_of(pool, free, idle_seconds, now)
+    going = [] if rollout or halted else pace.may_go(view, pool, going_nodes(view, pool, free, idle_seconds, now), now)
+    wake_at = wake_of(view, pool, free, idle_seconds, now)
     keeping = tuple(
         KeepNode(view.cluster.metadata.name, node.name)
         for node in pool.nodes.values()
@@ -152,8 +152,10 @@ def _leaving_order(node: PoolNode) -> tuple[bool, float, str]:
     return node.state != "Unusable", node.free_since or 0.0, node.name
 
 
-def wake_of(pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> float | None:
+def wake_of(view: ClusterView, pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> float | None:
     """When the next node is due for its next look."""
+    if free and (until := pace.not_before(view, pool)) is not None and until > now:
+        return until
     moments = [node.free_since + idle_seconds for node in free if node.free_since is not None]
     moments += [n.leaving_since + LAST_LOOK_AFTER for n in pool.nodes.values() if n.leaving_since is not None]
     return min((moment for moment in moments if moment > now), default=None)

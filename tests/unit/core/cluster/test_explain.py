@@ -45,9 +45,15 @@ KEPT: list[tuple[str, ClusterView, float, str, float | None]] = [
     ("pods", replace(pool(), occupied=frozenset({"n0"})), 500, "HasPodsOfOthers", None),
     ("min", pool(least=2), 500, "KeptForMinInstances", None),
     ("warm", pool(warm={"instances": 2}), 500, "KeptWarm", None),
+    ("grew", pool(scaleDown={"delayAfterAddSeconds": 700}), 500, "GrewLately", 600),
+    ("first", pool(scaleDown={"maxParallel": 1}), 500, "IdleTime", 120),
     ("static", pool(provider="Static"), 500, "NeverRemoved", None),
     ("unseen", replace(pool(), scale=ScaleView(problem=("NotFound", "gone"))), 500, "ProviderUnknown", None),
 ]  # fmt: skip
+
+
+def test_a_node_that_waits_for_others_to_leave_says_so() -> None:
+    assert member(pool(scaleDown={"maxParallel": 1}), "n1", now=T0 + 500).reason == "OthersLeaveFirst"
 
 
 @pytest.mark.parametrize(("view", "now", "reason", "until"), [row[1:] for row in KEPT], ids=[row[0] for row in KEPT])

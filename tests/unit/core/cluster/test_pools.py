@@ -36,8 +36,9 @@ def views(draw: st.DrawFn) -> ClusterView:
         for n in range(draw(st.integers(0, 3)))
     )
     least = draw(st.integers(0, 2))
+    paced = draw(st.sampled_from([{}, {"scaleDown": {"maxParallel": 1}}, {"scaleDown": {"delayAfterAddSeconds": 500}}]))
     return ClusterView(
-        cluster=build.cluster(provider=draw(st.sampled_from(["Scale", "Scale", "Static", "External"])), least=least, most=draw(st.integers(least, 5))),
+        cluster=build.cluster(**paced, provider=draw(st.sampled_from(["Scale", "Scale", "Static", "External"])), least=least, most=draw(st.integers(least, 5))),
         nodes=nodes, demands=demands, holdings=holdings,
         freed_at={name: build.T0 - draw(st.floats(0, 500)) for name in nodes},
         occupied=frozenset(draw(st.lists(st.sampled_from(NAMES), max_size=2))),
@@ -59,6 +60,8 @@ def test_no_plan_breaks_a_promise(view: ClusterView) -> None:
         assert len(nodes) in ((0,) if view.cluster.spec.provider.type == "External" else (counts[key],))
     going = {a.node for a in made.plan.actions if isinstance(a, TaintLeaving | MarkForDeletion)}
     assert not going & (bound | set(given_away) | view.occupied), "what is in use stays"
+    most = view.cluster.spec.scale_down.max_parallel if view.cluster.spec.scale_down is not None else None
+    assert most is None or len(going) <= most, "no more leave at a time than may"
     scales = [action for action in made.plan.actions if isinstance(action, ScaleTo)]
     assert len(scales) <= 1, "one decision at a time"
     for scale in scales:

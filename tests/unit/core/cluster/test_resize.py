@@ -9,6 +9,7 @@ from stoker.core import cluster as pools
 from stoker.core.cluster.view import ClusterPlan, ClusterView, Demand, Holding, ScaleView
 from stoker.core.plan import AdoptNode, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
 from tests.support import build
+from tests.support.cloud import cloud
 
 T0 = build.T0
 MARK = "cluster.x-k8s.io/delete-machine"
@@ -197,3 +198,64 @@ def test_nodes_that_never_became_ready_keep_no_others() -> None:
     nodes = [build.node(f"n{n}", ready="False", created=-9000, since=-9000) for n in range(6)]
 
     assert [action for action in plan(*nodes, now=500, most=8).plan.actions if isinstance(action, TaintLeaving)]
+
+
+# -- How fast.
+
+
+def leaving(made: ClusterPlan) -> list[str]:
+    return [action.node for action in made.plan.actions if isinstance(action, TaintLeaving)]
+
+
+def test_no_node_goes_soon_after_one_was_added_and_the_plan_wakes_when_one_may() -> None:
+    old, new = build.node("n0"), build.node("n1", created=-100)
+    paced = {"scaleDown": {"delayAfterAddSeconds": 600}}
+
+    early = plan(old, new, now=499, **paced)
+    assert (leaving(early), early.plan.wake_at) == ([], T0 + 500)
+    assert leaving(plan(old, new, now=500, **paced)) == ["n0", "n1"]
+    tainted = build.node("n0", taints=[build.leaving(120)])
+    assert plan(tainted, new, now=200, **paced).plan.actions == (KeepNode("cpu", "n0"),)
+
+
+def test_so_many_nodes_leave_at_a_time_and_those_on_their_way_come_first() -> None:
+    names = ("n0", "n1", "n2", "n3")
+    nodes = [build.node(name) for name in names]
+    assert leaving(plan(*nodes, now=200, scaleDown={"maxParallel": 2})) == ["n0", "n1"]
+
+    nodes[3] = build.node("n3", taints=[build.leaving(199)])
+    second = plan(*nodes, now=200, scaleDown={"maxParallel": 2})
+    assert second.plan.actions == (TaintLeaving("cpu", "n0", int(T0 + 200)),)
+
+    gone = build.node("n3", taints=[build.leaving(120)], annotations={MARK: "4"})
+    assert leaving(plan(*nodes[:3], gone, now=200, replicas=3, scaleDown={"maxParallel": 1})) == []
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_pool_that_shrinks_slowly_gets_to_zero_all_the_same(most: int) -> None:
+    world = cloud(most=6, idle=0, scaleDown={"maxParallel": most, "delayAfterAddSeconds": 300})
+    for _ in range(6):
+        world.submit(1)
+    world.settle(100)
+    for job in list(world.holdings):
+        world.end(job)
+    world.settle(100)
+    assert len(world.alive) == 6, "300 s after the last was added"
+    together = 0
+    for _ in range(400):
+        world.operate()
+        world.pass_time(2)
+        together = max(together, len(world.machines) - len(world.alive))
+
+    assert (len(world.machines), together) == (0, most)
+
+
+def test_a_pool_that_is_deleted_waits_for_no_delay() -> None:
+    world = cloud(scaleDown={"delayAfterAddSeconds": 86400})
+    job = world.submit(1)
+    world.settle(100)
+    world.delete_pool()
+    world.end(job)
+    world.settle(100)
+
+    assert world.gone
