@@ -11,7 +11,9 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 
 from lab import node
 from lab.api import Api, ApiError, Json
@@ -22,6 +24,8 @@ from lab.volumes import Volumes
 
 POOL_LABEL = "lab.stoker.dev/nodepool"
 DELETE_MARK = "cluster.x-k8s.io/delete-machine"
+#: On a Node: when its machine ends without a further word, in seconds since the epoch.
+TAKEN_BACK_AT = "lab.stoker.dev/taken-back-at"
 _POOLS = "/apis/lab.stoker.dev/v1/nodepools"
 _NODES = "/api/v1/nodes"
 _FAKE = {"kwok.x-k8s.io/node": "fake"}
@@ -52,6 +56,25 @@ def ready(found: Json) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
+def late_at(spec: Mapping[str, object], found: Json) -> float | None:
+    """When a node is to show what its pool has it show late, in seconds since the epoch; None if it does already, or has
+    nothing of the kind."""
+    late = spec.get("late")
+    if not isinstance(late, dict):
+        return None
+    shown = found.get("status", {}).get("allocatable", {})
+    if all(shown.get(name) == amount for name, amount in late["resources"].items()):
+        return None
+    registered = datetime.fromisoformat(found["metadata"]["creationTimestamp"]).timestamp()
+    return registered + float(late["seconds"])
+
+
+def taken_back_at(found: Json) -> float | None:
+    """When a node's machine is taken back, in seconds since the epoch; None if it is not."""
+    told = found["metadata"].get("annotations", {}).get(TAKEN_BACK_AT)
+    return None if told is None else float(told)
+
+
 class Controller:
     """Compares and acts, one round for all pools after each change."""
 
@@ -76,8 +99,8 @@ class Controller:
         for mirror in (self.pools, self.nodes):
             threading.Thread(target=mirror.follow, args=(self.api,), daemon=True).start()
         while True:
-            due = min((when for _, when in self.waiting.values()), default=None)
-            self.wake.wait(None if due is None else max(0.0, due - time.monotonic()))
+            due = min(self._due(), default=None)
+            self.wake.wait(None if due is None else max(0.0, due))
             # Several events in a burst become one round.
             time.sleep(0.02)
             self.wake.clear()
@@ -87,6 +110,16 @@ class Controller:
                 except (OSError, ApiError, http.client.HTTPException) as error:
                     log.warning("%s", error)
                     threading.Timer(1, self.wake.set).start()
+
+    def _due(self) -> Iterator[float]:
+        """In how many seconds something is to be done though nothing happens."""
+        yield from (when - time.monotonic() for _, when in self.waiting.values())
+        pools = dict(self.pools.objects)
+        for name, found in dict(self.nodes.objects).items():
+            wanted = pools.get(found["metadata"]["labels"][POOL_LABEL])
+            late = late_at(wanted["spec"], found) if wanted is not None and ready(found) else None
+            gone = None if name in self.ending else taken_back_at(found)
+            yield from (moment - time.time() for moment in (late, gone) if moment is not None)
 
     def round(self) -> None:
         reap()
@@ -120,6 +153,9 @@ class Controller:
         for name, found in nodes.items():
             if found["metadata"]["labels"][POOL_LABEL] not in pools:
                 self._end(name)
+        for name, found in nodes.items():
+            if (moment := taken_back_at(found)) is not None and moment <= time.time():
+                self._end(name)
         self.waiting = {name: wish for name, wish in self.waiting.items() if wish[0] in pools}
 
     def _round(self, pool: str, wanted: Json, nodes: dict[str, Json], machines: dict[str, node.Machine]) -> None:
@@ -147,6 +183,12 @@ class Controller:
             if of == pool and when <= time.monotonic():
                 del self.waiting[name]
                 self._boot(name, pool, spec)
+        for name, found in own_nodes.items():
+            moment = late_at(spec, found) if ready(found) else None
+            if moment is not None and moment <= time.time():
+                log.info("%s shows %s", name, spec["late"]["resources"])
+                amounts = {"capacity": spec["late"]["resources"], "allocatable": spec["late"]["resources"]}
+                self.api.request("PATCH", f"{_NODES}/{name}/status", {"status": amounts})
         status = {
             "replicas": len(names),
             "readyReplicas": sum(ready(own_nodes[name]) for name in names if name in own_nodes),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import binaries, control_plane, images, network, node
+from lab.controller import TAKEN_BACK_AT
 from lab.host import (
     PACKAGES,
     LabError,
@@ -218,6 +219,12 @@ class Lab:
         """Ends the machine for good and deletes its Node object."""
         node.remove(self.state, name)
         self.kubectl("delete", "node", name, "--ignore-not-found", "--wait=false")
+
+    def take_back(self, name: str, *, notice_seconds: float, taint: str) -> None:
+        """Has the cloud take a pool's machine back: `taint` (`KEY:EFFECT`) tells at once, as a node termination handler puts
+        it there; after the notice the machine ends without a further word, and its pool brings another."""
+        self.kubectl("annotate", "node", name, f"{TAKEN_BACK_AT}={time.time() + notice_seconds:.1f}")
+        self.kubectl("taint", "node", name, taint)
 
     def fill_disk(self, name: str) -> None:
         """Takes all but a tenth of the disk of a node that has one of its own, as if others had written there."""

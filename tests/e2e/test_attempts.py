@@ -95,7 +95,7 @@ def test_a_drained_node_gives_its_run_to_another_attempt(stoker: Stoker, cpu: st
 
 def test_a_node_short_of_disk_gives_its_run_to_another_attempt_elsewhere(stoker: Stoker) -> None:
     """An eviction by the kubelet, which leaves the pod a second: what was saved before is what there is."""
-    stoker.pool("tight", most=2, idle=30, disk="256m")
+    stoker.pool("tight", most=2, idle=30, machines={"disk": "256m"})
     pod = running(stoker, "squeezed", "tight")
     name, node = pod["metadata"]["name"], pod["spec"]["nodeName"]
     stoker.lab.fill_disk(node)

@@ -149,6 +149,13 @@ class Stoker:
             aws_secret_access_key=s3.secret_key,
         )
 
+    def seal(self, status: Mapping[str, Any], *, attempt: int, rank: int = 0) -> dict[str, Any]:
+        """The seal of a rank, as it lies in the store. status: of its TrainingJob."""
+        key = f"{status['logs'].rpartition('/attempts/')[0]}/attempts/{attempt}/{rank}/seal.json"
+        (content,) = self.objects(key).values()
+        found: dict[str, Any] = json.loads(content)
+        return found
+
     def until(
         self,
         kind: str,
@@ -180,13 +187,19 @@ class Stoker:
         status: dict[str, Any] = seen["status"]
         return status
 
-    def pool(self, name: str, *, most: int = 2, idle: int = 20, disk: str = "") -> None:
-        """A pool of real nodes that starts at zero, and its ComputeCluster. disk: the size of the nodes' own small disks,
-        such as 256m; they are on the machine's without."""
-        machines, cluster = pool_manifests(name, most=most, idle_seconds=idle)
-        if disk:
-            machines["spec"]["disk"] = disk
-        self.apply(machines, cluster)
+    def pool(
+        self, name: str, *, most: int = 2, idle: int = 20, machines: Mapping[str, Any] | None = None, **spec: Any
+    ) -> None:
+        """A pool of real nodes that starts at zero, and its ComputeCluster. machines: more members of the NodePool's spec;
+        spec: members of the ComputeCluster's."""
+        nodes, cluster = pool_manifests(name, most=most, idle_seconds=idle)
+        nodes["spec"].update(machines or {})
+        cluster["spec"].update(spec)
+        self.apply(nodes, cluster)
+
+    def ever_booted(self, pool: str) -> int:
+        """How many machines a pool has brought since it was made: their numbers are never used twice."""
+        return int(self.get("nodepools.lab.stoker.dev", pool)["status"]["lastIndex"]) + 1
 
     def pool_nodes(self, name: str) -> list[str]:
         listed = self.lab.kubectl("get", "nodes", "-l", f"lab.stoker.dev/nodepool={name}", "-o", "name")

@@ -185,6 +185,11 @@ class Operator:
         had, waited, _ = Path(f"/proc/{self._process.pid}/schedstat").read_text().split()
         return int(had) / 1e9, int(waited) / 1e9
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def send(self, number: int) -> None:
         """Send a signal."""
         assert self._process is not None

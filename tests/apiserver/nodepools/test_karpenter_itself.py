@@ -1,68 +1,31 @@
 """Karpenter itself, in its build for kwok: it brings machines for NodeClaims that belong to no NodePool."""
 
-import json
-import os
-import socket
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import Lab, binaries
+from lab import Lab
+from lab import karpenter as karpenter_itself
 from stoker.api.kube import Node
 from stoker.api.providers import KarpenterMachines, KarpenterNodeClass
 from stoker.controller.pools import PlainObjects
 from stoker.kube.client import KubeClient
 from stoker.nodepools.karpenter import DO_NOT_DISRUPT, NODES, KarpenterPool
 from stoker.nodepools.pool import LaunchError
-from tests.apiserver.nodepools.conftest import installed, until
+from tests.apiserver.nodepools.conftest import until
 from tests.component.nodepools.contract import launch
 from tests.component.nodepools.test_karpenter import karpenter_pool
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]  # its first build takes minutes
-CRDS = (
-    "pkg/apis/crds/karpenter.sh_nodeclaims.yaml",
-    "pkg/apis/crds/karpenter.sh_nodepools.yaml",
-    "pkg/apis/crds/karpenter.sh_nodeoverlays.yaml",
-    "kwok/apis/crds/karpenter.kwok.sh_kwoknodeclasses.yaml",
-)
 #: One of the instance types that the kwok build knows, with room for what the pool's type promises.
 MACHINES = (KarpenterMachines(instance_type="std", names=("c-16x-amd64-linux",)),)
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def karpenter(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    program = binaries.ensure(lambda line: None, binaries.ON_DEMAND)["karpenter"]
-    crds = installed(lab, "sigs.k8s.io/karpenter", *CRDS)
-    next(crds)
-    node_class = {
-        "apiVersion": "karpenter.kwok.sh/v1alpha1",
-        "kind": "KWOKNodeClass",
-        "metadata": {"name": "default"},
-        "spec": {},
-    }
-    lab.kubectl("apply", "-f", "-", input=json.dumps(node_class))
-    env = {
-        **os.environ, "KUBECONFIG": str(lab.kubeconfig), "DISABLE_LEADER_ELECTION": "true",
-        "METRICS_PORT": str(free_port()), "HEALTH_PROBE_PORT": str(free_port()),
-    }  # fmt: skip
-    log: Path = tmp_path_factory.mktemp("karpenter") / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen([program], env=env, stdout=out, stderr=out)
+    with karpenter_itself.running(lab, tmp_path_factory.mktemp("karpenter") / "log"):
         yield
-        # It has finalizers on claims: they go while it runs.
-        lab.kubectl("delete", "nodeclaims", "--all", "--timeout=60s")
-        process.terminate()
-        process.wait(30)
-    assert next(crds, None) is None
 
 
 def pool(objects: PlainObjects, node_class: str = "default", **given: Any) -> KarpenterPool:

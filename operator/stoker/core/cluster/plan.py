@@ -9,6 +9,7 @@ from stoker.core.cluster import assign, handover, status
 from stoker.core.cluster.decide import Decision, decide
 from stoker.core.cluster.pool import Pool, see
 from stoker.core.cluster.view import ClusterPlan, ClusterView
+from stoker.core.nodes import is_taken_back
 from stoker.core.plan import Action, AdoptNode, HoldCluster, Plan, ReleaseCluster, TaintPreempted
 
 
@@ -70,7 +71,7 @@ def _preempted(view: ClusterView, pool: Pool) -> tuple[Action, ...]:
     return tuple(
         TaintPreempted(view.cluster.metadata.name, node.name)
         for node in pool.of("Preempted")
-        if not any(taint.key == names.TAINT_PREEMPTED for taint in node.node.spec.taints)
+        if not is_taken_back(node.node)
     )
 
 

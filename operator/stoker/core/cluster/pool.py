@@ -12,6 +12,7 @@ from stoker.api.kube import KubeCondition, Node
 from stoker.core import times, units
 from stoker.core.cluster.machines import Machine
 from stoker.core.cluster.view import ClusterView
+from stoker.core.nodes import is_taken_back
 
 State = Literal["Idle", "Running", "Preparing", "Unusable", "Leaving", "Preempted"]
 
@@ -174,7 +175,7 @@ def _node(
     state: State
     if counted_out:
         state = "Leaving"
-    elif machine is not None and machine.state == "Preempted":
+    elif (machine is not None and machine.state == "Preempted") or is_taken_back(node):
         state = "Preempted"
     elif held:
         state = "Running"

@@ -109,13 +109,14 @@ def paced(view: ClusterView, pool: Pool, growth: Sequence[Growth], now: float) -
 
 
 def going_nodes(view: ClusterView, pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> list[str]:
-    """Those of the free nodes that may go now, by name: unusable ones first, then the longest idle."""
+    """Those of the free nodes that may go now, by name: unusable ones and those taken back first, then the longest idle."""
     counted = [node for node in pool.nodes.values() if not node.counted_out]
     surplus = len(counted) + pool.unseen - view.cluster.spec.max_instances
     spare = sum(1 for node in counted if node.state in ("Idle", "Running")) - least_of(view)
     going: list[str] = []
     for node in sorted(free, key=_leaving_order):
-        expired = node.free_since is not None and now >= node.free_since + idle_seconds
+        expired = node.state == "Preempted"
+        expired = expired or (node.free_since is not None and now >= node.free_since + idle_seconds)
         if not expired and len(going) >= surplus:
             continue
         if node.state == "Idle":
@@ -140,16 +141,22 @@ def _leave(view: ClusterView, pool: Pool, going: list[PoolNode], now: float) -> 
 
 
 def free_nodes(view: ClusterView, pool: Pool, needed: frozenset[str]) -> list[PoolNode]:
-    """Nodes that nobody has, is promised, or has pods on."""
+    """Nodes that nobody has, is promised, or has pods on.
+
+    One that is taken back counts to the replicas: were it not let go, another would come in its place for nobody. Where
+    the provider knows single machines it does not count.
+    """
+    held = {name for holding in view.holdings for name in holding.nodes}
+    taken_back = [node for node in pool.of("Preempted") if view.machines is None and node.name not in held]
     return [
         node
-        for node in pool.of("Idle", "Unusable")
+        for node in (*pool.of("Idle", "Unusable"), *taken_back)
         if node.name not in needed and node.name not in view.occupied and not node.counted_out
     ]
 
 
 def _leaving_order(node: PoolNode) -> tuple[bool, float, str]:
-    return node.state != "Unusable", node.free_since or 0.0, node.name
+    return node.state not in ("Unusable", "Preempted"), node.free_since or 0.0, node.name
 
 
 def wake_of(view: ClusterView, pool: Pool, free: list[PoolNode], idle_seconds: float, now: float) -> float | None:

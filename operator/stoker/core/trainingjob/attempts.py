@@ -12,6 +12,7 @@ from stoker.api import names
 from stoker.api.kube import BatchJob, ContainerStatus, KubeCondition, Node, Pod
 from stoker.api.trainingjob import AttemptStatus
 from stoker.core import times
+from stoker.core.nodes import is_taken_back
 from stoker.core.plan import CloseRank, Found, Refused, Seals, Unavailable
 from stoker.core.trainingjob import remains
 from stoker.core.trainingjob.remains import Remains
@@ -25,6 +26,8 @@ SEAL_PATIENCE = 120.0
 LOOKS = (2.0, 5.0, 10.0, 20.0, 40.0, 60.0)
 #: Reasons with which a rank is closed.
 NODE_LOST, POD_LOST, EVICTED, NOT_SAVED = "NodeLost", "PodLost", "Evicted", "OutputsNotSaved"
+#: Why an attempt was ended that had to make room: its node is taken back by its provider, or a more important pod came.
+PREEMPTED = "Preempted"
 #: Why an attempt was ended that counts for nothing and that another follows.
 SUSPENDED = "Suspended"
 #: The same for an attempt whose pods the scheduler would not place on the nodes that it was given.
@@ -38,8 +41,9 @@ class Rank:
 
     started, ended: when its command started, and when its container or pod ended, in seconds since the epoch. saving:
     the command has ended and what it wrote is being saved. done: its container has ended or can never run. over:
-    nothing of it runs any more. close_as: why it should be closed if there is no seal; empty while one may come.
-    remains: what it left on its scratch claim, if it is over and had one.
+    nothing of it runs any more. preempted: its node is being taken back by its provider. close_as: why it should be
+    closed if there is no seal; empty while one may come. remains: what it left on its scratch claim, if it is over and had
+    one.
     """
 
     number: int
@@ -50,6 +54,7 @@ class Rank:
     done: bool = False
     over: bool = False
     lost: bool = False
+    preempted: bool = False
     close_as: str = ""
     close_message: str = ""
     look_at: float | None = None
@@ -258,7 +263,10 @@ def _rank(view: JobView, child: BatchJob | None, pod: Pod | None, number: int, n
     ended = times.seconds(terminated.finished_at) if terminated else None
     if terminated is not None and ended is None:
         ended = started
-    rank = Rank(number, pod, started, ended, saving=_saving(pod, started), done=terminated is not None)
+    rank = Rank(
+        number, pod, started, ended, saving=_saving(pod, started), done=terminated is not None,
+        preempted=(node := view.nodes.get(pod.spec.node_name)) is not None and is_taken_back(node),
+    )  # fmt: skip
     if terminal(pod):
         return _ended_rank(view, rank, pod, now)
     return _open_rank(view, rank, pod, now)
@@ -268,7 +276,7 @@ def _with_remains(view: JobView, attempt: int, rank: Rank, stopped: str, now: fl
     """A rank that is over, with what it left on its claim: it is not closed before that is saved or given up."""
     if not rank.over or not view.claims:
         return rank
-    lost = rank.lost or stopped == NODE_LOST
+    lost = rank.lost or stopped in (NODE_LOST, PREEMPTED)
     left = remains.of_rank(view, attempt, rank.number, rank.pod, now, node_lost=lost)
     if left is None:
         return rank
@@ -290,8 +298,8 @@ def _ended_rank(view: JobView, rank: Rank, pod: Pod, now: float) -> Rank:
     patience = (ended or 0.0) + SEAL_PATIENCE
     overdue = now >= patience or (pod.spec.node_name != "" and pod.spec.node_name not in view.nodes)
     words = pod.status.message or _ship_says(pod) or "the pod ended and its outputs were never sealed"
-    return Rank(
-        rank.number, pod, rank.started, ended, done=True, over=True, look_at=None if overdue else patience,
+    return replace(
+        rank, ended=ended, saving=False, done=True, over=True, look_at=None if overdue else patience,
         close_as=(EVICTED if evicted else NOT_SAVED) if overdue else "", close_message=words,
     )  # fmt: skip
 
@@ -309,14 +317,11 @@ def _open_rank(view: JobView, rank: Rank, pod: Pod, now: float) -> Rank:
     if lost_at is None:
         return rank
     if now < lost_at:
-        return Rank(
-            rank.number, pod, rank.started, rank.ended, saving=rank.saving, done=rank.done, look_at=lost_at
-        )  # fmt: skip
+        return replace(rank, look_at=lost_at)
     what = "no longer exists" if node not in view.nodes else "is not ready"
-    return Rank(
-        rank.number, pod, rank.started, rank.ended, done=True, over=True, lost=True,
-        close_as=NODE_LOST, close_message=f"node {node} {what}",
-    )  # fmt: skip
+    return replace(
+        rank, saving=False, done=True, over=True, lost=True, close_as=NODE_LOST, close_message=f"node {node} {what}"
+    )
 
 
 def _saving(pod: Pod, started: float | None) -> bool:

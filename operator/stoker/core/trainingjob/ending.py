@@ -10,7 +10,16 @@ from stoker.api.kube import Pod
 from stoker.api.trainingjob import AttemptStatus
 from stoker.core import record, times
 from stoker.core.record import Ending, RankEnd
-from stoker.core.trainingjob.attempts import EVICTED, NODE_LOST, POD_LOST, Attempt, Rank, condition, container
+from stoker.core.trainingjob.attempts import (
+    EVICTED,
+    NODE_LOST,
+    POD_LOST,
+    PREEMPTED,
+    Attempt,
+    Rank,
+    condition,
+    container,
+)
 from stoker.core.trainingjob.lacking import words_of
 from stoker.core.trainingjob.preparation import timeout_seconds
 from stoker.core.trainingjob.seen import PODS_REJECTED, PULL_PATIENCE, QUEUE_TIMED_OUT, Seen
@@ -19,8 +28,8 @@ from stoker.core.trainingjob.seen import PODS_REJECTED, PULL_PATIENCE, QUEUE_TIM
 _SIGNALS = {2: "SIGINT", 6: "SIGABRT", 7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
 #: What launch says when it was told to stop before the command's end: who told it is the reason, not this.
 _STOPPED = "Stopped"
-#: A pod that was told to stop, nobody knows by whom; one that had to make room.
-POD_STOPPED, PREEMPTED = "PodStopped", "Preempted"
+#: A pod that was told to stop, nobody knows by whom.
+POD_STOPPED = "PodStopped"
 #: A command's container that was killed with its launcher.
 LAUNCHER_LOST = "LauncherLost"
 #: What ship says of a command that it never saw begin.
@@ -233,7 +242,7 @@ def _disrupted_at(pod: Pod | None) -> float | None:
 def _rank_failure(rank: Rank) -> tuple[str, str]:
     """Reason and words for the end of one rank."""
     seal, code, said = rank.seal or {}, rank.exit_code, _text(rank.exit.get("message"))
-    pod_reason = _pod_reason(rank.pod)
+    pod_reason = _pod_reason(rank)
     if rank.exit_reason == LAUNCHER_LOST and pod_reason:
         # Nobody in the pod saw why its container was killed; the kubelet did.
         return pod_reason, (rank.pod.status.message if rank.pod else "") or said
@@ -263,7 +272,7 @@ def lost_as(rank: Rank) -> tuple[str, str]:
     if rank.pod is None or rank.lost:
         return NODE_LOST if rank.lost else POD_LOST, rank.close_message or "the pod is gone"
     killed = "the command's container was killed; most often it was out of memory"
-    return _pod_reason(rank.pod) or LAUNCHER_LOST, rank.pod.status.message or killed
+    return _pod_reason(rank) or LAUNCHER_LOST, rank.pod.status.message or killed
 
 
 def _exit_words(code: int) -> str:
@@ -277,6 +286,7 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
         "TimedOut": f"not ended {times.duration(timeout_seconds(seen.view))} after its start "
         "(limits.timeoutSeconds) and the grace period",
         "NodeLost": "a node was lost",
+        PREEMPTED: "a node was taken back by its provider",
         "Suspended": "suspended by spec.suspend",
         "SchedulerDisagrees": "the scheduler would not place its pods on the nodes that it was given",
         QUEUE_TIMED_OUT: queue_words(seen),
@@ -287,12 +297,15 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
     return reason, words.get(reason) or lacked or f"the attempt was ended: {reason}"
 
 
-def _pod_reason(pod: Pod | None) -> str:
+def _pod_reason(rank: Rank) -> str:
     """What Kubernetes says of a pod's end: Preempted, Evicted, OOMKilled and the like, or nothing."""
+    pod = rank.pod
     if pod is None:
         return ""
     told = condition(pod.status.conditions, "DisruptionTarget")
     if told is not None and told.status == "True" and told.reason in _DISRUPTIONS:
+        if told.reason == "DeletionByTaintManager" and rank.preempted:
+            return PREEMPTED
         return pod.status.reason or _DISRUPTIONS[told.reason]
     if pod.status.reason:
         return pod.status.reason

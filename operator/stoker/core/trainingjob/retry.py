@@ -10,8 +10,8 @@ from typing import Literal
 
 from stoker.api.trainingjob import Retry, TrainingJobStatus
 from stoker.core import times
-from stoker.core.trainingjob.attempts import DISAGREES, EVICTED, NODE_LOST, POD_LOST, SUSPENDED, Attempt
-from stoker.core.trainingjob.ending import LAUNCHER_LOST, POD_STOPPED, PREEMPTED, Failure, failure
+from stoker.core.trainingjob.attempts import DISAGREES, EVICTED, NODE_LOST, POD_LOST, PREEMPTED, SUSPENDED, Attempt
+from stoker.core.trainingjob.ending import LAUNCHER_LOST, POD_STOPPED, Failure, failure
 from stoker.core.trainingjob.seen import Seen
 
 Counted = Literal["Failure", "Interruption", "Neither"]

@@ -183,8 +183,8 @@ class Seen:
             return attempts.SUSPENDED
         if self.deadline is not None and self.now >= self.deadline:
             return "TimedOut"
-        if any(rank.lost for rank in attempt.ranks):
-            return attempts.NODE_LOST
+        if taken := _nodes_taken(attempt):
+            return taken
         if self.queue_timed_out:
             return QUEUE_TIMED_OUT
         if self.misplaced_at is not None and self.now >= self.misplaced_at:
@@ -320,6 +320,16 @@ def back_off_seconds(failures: int) -> float:
 def _lacks_nodes(attempt: Attempt) -> bool:
     """Whether a rank still waits for a node, as on a pool that owns none."""
     return any(rank.pod is None or not rank.pod.spec.node_name for rank in attempt.ranks if not rank.done)
+
+
+def _nodes_taken(attempt: Attempt) -> str:
+    """Why an attempt ends whose nodes are not all its own any more; empty while they are.
+
+    A node that was told to be taken back is lost soon after: that says nothing about the command.
+    """
+    if any(rank.preempted and (rank.lost or not (rank.done or rank.saving)) for rank in attempt.ranks):
+        return attempts.PREEMPTED
+    return attempts.NODE_LOST if any(rank.lost for rank in attempt.ranks) else ""
 
 
 def _ended_by_itself(attempt: Attempt) -> bool:

@@ -11,8 +11,10 @@ from stoker.api.computecluster import ComputeClusterStatus, Member
 from stoker.core import cluster as pools
 from stoker.core import trainingjob
 from stoker.core.cluster.view import ClusterView, Demand, Holding, ScaleView
+from stoker.core.environment.builds import Build
 from stoker.core.plan import ImageDigest, Posted, Refused, Unavailable
-from tests.support import build
+from stoker.core.trainingjob.view import WorkspaceView
+from tests.support import build, build_envs
 from tests.support.cloud import cloud
 
 T0 = build.T0
@@ -134,11 +136,27 @@ def of_provider(fault: Any) -> Callable[[], list[Told]]:
 
 
 def of_job(**members: Any) -> Callable[[], list[Told]]:
+    """What a job's status says five seconds after it was submitted."""
+
     def told() -> list[Told]:
-        waiting = trainingjob.why(build.view(**members), T0 + 5)
+        status = trainingjob.plan(build.view(**members), T0 + 5).status
+        waiting = status.waiting if status is not None else None
         return [(waiting.reason, waiting.fix)] if waiting is not None else []
 
     return told
+
+
+def of_build() -> Callable[[], list[Told]]:
+    """The same of a job whose image is being built since its second second."""
+    asked = build_envs.wanted(pull_secrets=())
+    label, spec_key = build_envs.label_of(asked), build_envs.keys_of(asked)[1]
+    try_of_it = build_envs.job_of(label, created=1.0, spec_key=spec_key)
+    return of_job(
+        of=build.job(command={"environment": {"spec": {"image": build.IMAGE, "pip": ["numpy==2.1"]}}}),
+        workspace=WorkspaceView(build.STORAGE, means=build_envs.MEANS),
+        answers=build.Answering(build_envs.answers(asked, build_envs.miss())),
+        builds={label: Build((try_of_it,), (build_envs.pod_of(try_of_it),))},
+    )
 
 
 def _used_up() -> ClusterView:
@@ -184,6 +202,7 @@ STUCK: dict[str, tuple[str, Callable[[], list[Told]]]] = {
         "RegistryUnreachable",
         of_job(answers=build.Answering({IMAGE: Unavailable("RegistryUnreachable", "no route")})),
     ),
+    "build running": ("Building", of_build()),
     "paused": ("PoolPaused", of_pool(replace(pool(paused=True), demands=(WANTS,)))),
     "pods rejected": (
         "PodsRejected",

@@ -119,6 +119,25 @@ def test_a_dead_node_with_only_pods_being_deleted_goes() -> None:
     assert plan(dead, now=200, holdings=left).plan.actions == (TaintLeaving("cpu", "n0", int(T0 + 200)),)
 
 
+TAKEN_BACK = {"key": "stoker.dev/preempted", "effect": "NoExecute"}
+
+
+def test_a_node_that_is_taken_back_takes_no_job_and_goes_once_its_pods_have_gone() -> None:
+    wants = Demand("uid-a", "team", "a", 1, 1, 0.0)
+    node = build.node("n0", taints=[TAKEN_BACK])
+    ending = (Holding("uid-b", 1, ("n0",), ending=True),)
+
+    while_it_saves = plan(node, now=1, holdings=ending, demands=(wants,))
+    after = plan(node, now=9)
+    last = plan(build.node("n0", taints=[TAKEN_BACK, build.leaving(9)]), now=15)
+
+    assert ({}, (ScaleTo("cpu", 1, 2),)) == (while_it_saves.assignments, while_it_saves.plan.actions)
+    assert while_it_saves.plan.status is not None
+    assert 1 == while_it_saves.plan.status.nodes.preempted
+    assert after.plan.actions == (TaintLeaving("cpu", "n0", int(T0 + 9)),)
+    assert last.plan.actions == (MarkForDeletion("cpu", "n0", 1), ScaleTo("cpu", 1, 0))
+
+
 def test_a_node_without_its_pools_label_or_taint_is_adopted() -> None:
     made = plan(build.node("n0", pool="else"), now=0)
 

@@ -123,6 +123,56 @@ def test_kubernetes_own_word_for_why_it_stopped_a_pod_is_the_reason(disruption: 
     assert (found.again, found.reason, found.counted) == (True, reason, "Interruption")
 
 
+TAKEN_BACK = {"key": "stoker.dev/preempted", "effect": "NoExecute"}
+
+
+@pytest.mark.parametrize(
+    ("after", "ready", "stop"),
+    [(20, "True", "Preempted"), (20, "Unknown", "Preempted"), (14, "True", "Preempted")],
+    ids=["noticed", "lost meanwhile", "at once"],
+)
+def test_a_node_that_is_taken_back_ends_the_attempt_as_preempted(after: float, ready: str, stop: str) -> None:
+    node = build.node("n0", taints=[TAKEN_BACK], ready=ready)
+    seen = look(view(children=(child(),), pods=(pod(started=3),), nodes=(node,)), build.T0 + after)
+
+    assert stop == seen.stop
+
+
+def test_a_command_that_is_done_is_not_stopped_for_its_node() -> None:
+    node = build.node("n0", taints=[TAKEN_BACK])
+    seen = look(view(children=(child(),), pods=(pod(started=3, saving=12),), nodes=(node,)), build.T0 + 13)
+
+    assert "" == seen.stop
+
+
+@pytest.mark.parametrize("early", [0, 5])
+def test_a_preemption_is_an_interruption_however_often_it_comes_early(early: int) -> None:
+    """A lost node is suspected of the command after three times; one that its provider takes back never."""
+    run = job(status={"earlyNodeLosses": early, "attempts": [{"number": 1, "reason": "Preempted"}]})
+    sealed = seal(exit=exit_record(143, reason="Stopped"))
+    seen = look(
+        view(run, children=(child(run, deleting=True),), pods=(), answers=Answering(seals={0: sealed})), build.T0 + 20
+    )
+    assert seen.attempt is not None
+    found = verdict(seen, seen.attempt)
+
+    assert (found.again, found.reason, found.counted, found.early) == (True, "Preempted", "Interruption", False)
+
+
+def test_a_pod_that_went_before_its_attempt_was_told_to_end_is_preempted_too() -> None:
+    target = {
+        "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager",
+        "lastTransitionTime": build.stamp(10),
+    }  # fmt: skip
+    stopped = pod(started=3, exit_code=143, ended=12, conditions=(target,))
+    node = build.node("n0", taints=[TAKEN_BACK])
+    answers = Answering(seals={0: seal(exit=exit_record(143, reason="Stopped"))})
+    seen = look(view(children=(child(ended="Failed"),), pods=(stopped,), nodes=(node,), answers=answers), build.T0 + 14)
+    assert seen.attempt is not None
+
+    assert "Preempted" == verdict(seen, seen.attempt).reason
+
+
 @pytest.mark.parametrize(("taken_at", "reason", "again"), [(8, "Preempted", True), (13, "CommandFailed", False)])
 def test_a_rank_that_was_taken_away_is_to_blame_for_what_the_others_then_say(
     taken_at: float, reason: str, again: bool
