@@ -145,6 +145,9 @@ _TWINS: dict[str, Twin] = {
     "address is not an address of BuildKit": _if(lambda url: not re.match(r"tcp://[A-Za-z0-9.-]+:[0-9]{1,5}\Z", url)),
     "image has a blank in it": _if(lambda image: re.search(r"[\t\n\f\r ]", image) is not None),
     "url is not a storage URL": _if(lambda url: not re.match(r"s3://[a-z0-9][a-z0-9.-]+(/.*)?\Z", url)),
+    "an alias is a name, not a reference: it has no azureml: in front and no @latest behind it": _any_key(
+        lambda name: len(name) > 512 or name.startswith("azureml:") or "@" in name
+    ),
     "a namespace has one Workspace, and its name is `default`": _name_if(lambda name: name != "default"),
     "an input has exactly one of value (a literal), path (data), secretRef (a key of a Secret)": _one_of(
         "value", "path", "secretRef"

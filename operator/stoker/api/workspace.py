@@ -213,6 +213,22 @@ class WorkspaceSpec(Spec):
             "and `stoker env gc --dry-run`."
         ),
     ] = None
+    environment_aliases: Annotated[
+        dict[str, Annotated[str, field("Name of an Environment.", min_length=1, max_length=253)]],
+        field(
+            "What names of Azure ML's environments mean here: `name` or `registry/name`, with `:version` behind it or not, and "
+            "an Environment of this namespace. `stoker run` and `stoker convert` look here first; for common curated names they "
+            "have a table of their own.",
+            max_length=64,
+            rules=(
+                Rule(
+                    "self.all(name, size(name) <= 512 && !name.startsWith('azureml:') && !name.contains('@'))",
+                    "an alias is a name, not a reference: it has no azureml: in front and no @latest behind it",
+                    "write such as sklearn-1.5, sklearn-1.5:12 or azureml/sklearn-1.5",
+                ),
+            ),
+        ),
+    ] = msgspec.field(default_factory=dict)
     quota: Annotated[
         Quota | None,
         field(

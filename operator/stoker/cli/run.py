@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,10 @@ def start(
     draft = ask.ask(target, arguments, flags, common.here)
     project = settings.read([_folder_of(target, common.here), common.here])
     common._settings = project
+    for line in draft.warnings:
+        common.output.warn(line)
     where = ask.compute_of(draft, project.compute)
+    draft = _with_meaning(common, draft, asks_cluster=where != LOCAL and not dry_run)
     if where == LOCAL:
         how = _How(storage or project.storage, refresh_environment, local_runtime)
         return _local(common, draft, how, dry_run, detach, yes, ignore, allow)
@@ -120,6 +123,24 @@ def start(
     from stoker.cli.cluster_run import run_in_cluster
 
     return run_in_cluster(common, draft, where, dry_run=dry_run, detach=detach, yes=yes, ignore=ignore, allow=allow)
+
+
+def _with_meaning(common: Common, draft: Draft, *, asks_cluster: bool) -> Draft:
+    """The draft with the environment that a reference into Azure ML means."""
+    from stoker.sdk.azureml import labels
+
+    if draft.environment is None or draft.environment.kind != "label":
+        return draft
+    known = labels.NOBODY_ASKED
+    if asks_cluster:
+        cluster = common.cluster()
+        there = sorted(cluster.environments(), key=lambda one: str(one["metadata"]["creationTimestamp"]))
+        names = tuple(str(one["metadata"]["name"]) for one in there)
+        known = labels.Known(cluster.workspace().get("environmentAliases") or {}, names)
+    environment, warnings = labels.resolved(draft.environment, known)
+    for line in warnings:
+        common.output.warn(line)
+    return replace(draft, environment=environment)
 
 
 def _folder_of(target: Path | None, here: Path) -> Path:
@@ -207,8 +228,6 @@ def _runs_in(common: Common, prepared: Prepared, runtime: str | None) -> "tuple[
 
 def _named_environment(common: Common, draft: Draft) -> Draft:
     """An Environment of the cluster means its definition here."""
-    from dataclasses import replace
-
     from stoker.errors import StokerError
     from stoker.sdk.definitions import settled
     from stoker.sdk.environments import from_spec

@@ -1,4 +1,4 @@
-"""YAML as people mean it: 1.2's booleans and numbers, no key twice, and the line of every value.
+"""YAML as people mean it: 1.2's booleans and numbers, no key twice, and line and column of every value.
 
 `yes`, `no`, `on`, `off` are text; `1e-3` and `0o17` are numbers; a number remembers how it was written, since
 `lr: 0.10` in a job's inputs must reach the command as `0.10`.
@@ -54,11 +54,12 @@ def text_of(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Document:
-    """One YAML document: its value, the file it came from, and the line of each key and item (from 1)."""
+    """One YAML document: its value, the file it came from, and line and column of each key and item (from 1)."""
 
     value: Any
     source: str
     lines: Mapping[Path, int] = field(default_factory=dict)
+    columns: Mapping[Path, int] = field(default_factory=dict)
 
     def where(self, path: Path) -> str:
         """`file:line` of a value, or of the nearest one around it."""
@@ -66,6 +67,13 @@ class Document:
             path = path[:-1]
         line = self.lines.get(path)
         return f"{self.source}:{line}" if line else self.source
+
+    def point(self, path: Path) -> str:
+        """`file:line:column` of a value, or of the nearest one around it."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        column = self.columns.get(path)
+        return f"{self.where(path)}:{column}" if column else self.where(path)
 
 
 class _Loader(yaml.SafeLoader):
@@ -79,7 +87,7 @@ class _Loader(yaml.SafeLoader):
 def parse(text: str, source: str) -> tuple[Document, ...]:
     """The documents of a YAML (or JSON) text; empty ones are left out.
 
-    Raises BadInput with the line for text that is not YAML, a key that stands twice, and tags that are not plain data.
+    Raises BadInput with line and column for text that is not YAML, a key that stands twice, and tags that are not plain data.
     """
     documents = []
     try:
@@ -90,12 +98,12 @@ def parse(text: str, source: str) -> tuple[Document, ...]:
             builder = _Builder(source)
             value = builder.build(node, ())
             if value is not None:
-                documents.append(Document(value, source, builder.lines))
+                documents.append(Document(value, source, builder.lines, builder.columns))
     except RecursionError:
         raise BadInput("", "is nested too deeply", "write it with fewer levels", source) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f"{source}:{mark.line + 1}" if mark else source
+        where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
         raise BadInput(
             "", f"not valid YAML: {error.problem or error.context}", "check indentation and quotes", where
         ) from None
@@ -110,10 +118,11 @@ class _Builder:
     def __init__(self, source: str) -> None:
         self.source = source
         self.lines: dict[Path, int] = {}
+        self.columns: dict[Path, int] = {}
         self._open: set[int] = set()
 
     def build(self, node: yaml.Node, path: Path) -> Any:
-        self.lines.setdefault(path, node.start_mark.line + 1)
+        self._note(path, node.start_mark)
         if len(self.lines) > MAX_VALUES:
             raise self._bad(node, path, f"more than {MAX_VALUES} values", "split the file")
         if isinstance(node, yaml.ScalarNode):
@@ -131,6 +140,10 @@ class _Builder:
         finally:
             self._open.discard(id(node))
 
+    def _note(self, path: Path, mark: yaml.Mark) -> None:
+        self.lines.setdefault(path, mark.line + 1)
+        self.columns.setdefault(path, mark.column + 1)
+
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -140,7 +153,7 @@ class _Builder:
             if key in found:
                 first = self.lines[(*path, key)]
                 raise self._bad(key_node, (*path, key), f"stands twice, first on line {first}", "keep one of the two")
-            self.lines[(*path, key)] = key_node.start_mark.line + 1
+            self._note((*path, key), key_node.start_mark)
             found[key] = self.build(value_node, (*path, key))
         return found
 
@@ -157,7 +170,8 @@ class _Builder:
         raise self._bad(node, path, f"the tag {node.tag} is not plain data", "write the value without a tag")
 
     def _bad(self, node: yaml.Node, path: Path, message: str, fix: str) -> BadInput:
-        return BadInput(dotted(path), message, fix, f"{self.source}:{node.start_mark.line + 1}")
+        mark = node.start_mark
+        return BadInput(dotted(path), message, fix, f"{self.source}:{mark.line + 1}:{mark.column + 1}")
 
 
 def text_problem(text: str) -> str | None:

@@ -14,7 +14,8 @@ from typing import Any
 from stoker.core.yaml12 import Document, dotted, parse, plain, text_of, text_problem
 from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput, BadInputs, did_you_mean
-from stoker.sdk import environments, jobfile, manifest
+from stoker.sdk import environments, manifest
+from stoker.sdk.azureml import command, kinds
 from stoker.sdk.definitions import defined, settled
 from stoker.sdk.draft import LOCAL, Draft, EnvironmentAsked, check_name, seconds, shown
 
@@ -76,7 +77,21 @@ def _from_file(path: Path, flags: Flags, here: Path) -> Draft:
     document = _with_sets(document, flags.set, here)
     if manifest.is_resource(document.value):
         return manifest.read(document, folder)
-    return jobfile.read(document, folder)
+    return job_of(document, path)
+
+
+def job_of(document: Document, path: Path) -> Draft:
+    """The draft of a job file of Azure ML's, or of Stoker's own in that shape. Raises BadInput and BadInputs."""
+    kind = kinds.kind_of(document, path.name)
+    folder = path.resolve().parent
+    if kind in ("environment", "compute"):
+        article = "an" if kind == "environment" else "a"
+        fix = f"create it: stoker job create -f {path}; or write its manifest: stoker convert {path}"
+        raise BadInput("", f"is {article} {kind}, and no job", fix, document.source)
+    if kind == "component":
+        fix = f"write a job beside it with component: {path.name} and its inputs"
+        raise BadInput("", "is a component, and no job", fix, document.source)
+    return command.read(document, folder)
 
 
 def load_one(path: Path, here: Path) -> Document:
@@ -159,7 +174,7 @@ def _with_sets(document: Document, sets: Sequence[str], here: Path) -> Document:
             )
         else:
             _set_at(value, path, plain(given), text)
-    return Document(value, document.source, document.lines)
+    return Document(value, document.source, document.lines, document.columns)
 
 
 def manifest_copy(value: Any) -> Any:
@@ -283,7 +298,7 @@ def _merged_env(current: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> l
 
 
 def _check(draft: Draft) -> None:
-    from stoker.core import command
+    from stoker.core import command as placeholders
 
     for path, text in _texts(draft.spec, ()):
         if problem := text_problem(text):
@@ -291,7 +306,7 @@ def _check(draft: Draft) -> None:
     is_manifest = draft.inline is not None or draft.snapshot is not None or draft.metadata
     field = "spec.command.command" if is_manifest else "command"
     names = {*draft.spec.get("inputs", {}), *draft.local_inputs}
-    found = command.problems(draft.command, names, draft.spec.get("outputs", {}), field)
+    found = placeholders.problems(draft.command, names, draft.spec.get("outputs", {}), field)
     if found:
         raise BadInputs(tuple(
             BadInput(one.field, one.message, one.fix.replace("spec.", "") if not is_manifest else one.fix, draft.source)

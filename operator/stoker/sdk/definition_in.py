@@ -11,6 +11,7 @@ from stoker.core.yaml12 import parse
 from stoker.errors import BadInput
 from stoker.sdk import environments
 from stoker.sdk.ask import JOB_FILES, Flags, ask
+from stoker.sdk.azureml import labels
 from stoker.sdk.definitions import defined, of_file, spec_of, with_entries
 from stoker.sdk.draft import Draft
 
@@ -49,7 +50,7 @@ def _is_job(file: Path) -> bool:
 
 
 def _of_job(draft: Draft, image: str, only_if_missing: bool) -> Definition:
-    asked = draft.environment
+    asked, _ = labels.resolved(draft.environment, labels.NOBODY_ASKED)
     if asked is None or asked.kind == "system":
         raise BadInput(
             "FILE", f"{draft.source} names no environment but this Python", "name a file with an environment"

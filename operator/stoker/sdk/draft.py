@@ -21,14 +21,15 @@ class EnvironmentAsked:
     """What the command runs in, as the user names it.
 
     kind: `system` (the Python that runs stoker), `name` (an Environment in the cluster), `packages` (an Environment's spec
-    in place). source: what the plan shows: a file's name, `--environment`, `job.yaml`. spec: as a manifest has it, files
+    in place), `label` (a reference into Azure ML, in `name`; azureml.labels says what it means here).
+    source: what the plan shows: a file's name, `--environment`, `job.yaml`. spec: as a manifest has it, files
     taken in where they are at hand. definition: what the spec means; None where files of the code are still to be read, and
     without the context's digest until the code is listed. folders: of `--find-links FOLDER`, on this machine alone.
     context: the folder on this machine that steps copy from, where a file names it by itself. where: file and line of parts
     of the spec. front: what stands before a field's name in messages.
     """
 
-    kind: Literal["system", "name", "packages"]
+    kind: Literal["system", "name", "packages", "label"]
     source: str = ""
     name: str = ""
     spec: Mapping[str, Any] = field(default_factory=dict)
@@ -101,7 +102,8 @@ class Draft:
     """A run as it was asked for.
 
     spec: a TrainingJob's spec without code, environment, compute and the local inputs. base: what a generated name
-    starts with. code: a folder or a single file, None for no code; inline and snapshot: as in a manifest.
+    starts with. code: a folder or a single file, None for no code; inline and snapshot: as in a manifest. warnings: what
+    will not be as the file says.
     """
 
     base: str
@@ -115,6 +117,7 @@ class Draft:
     name: str | None = None
     compute: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:

@@ -10,6 +10,7 @@ from stoker.core.yaml12 import Document, text_of
 from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput, did_you_mean
 from stoker.sdk import environmentfiles as files
+from stoker.sdk.azureml import labels
 from stoker.sdk.definitions import defined
 from stoker.sdk.draft import EnvironmentAsked, shown
 
@@ -24,10 +25,9 @@ _MEMBERS = {
 }  # fmt: skip
 _KEYS = {*_MEMBERS, "pip_file", "conda_file", "conda", "build"}
 #: Keys of the managed service's format that say nothing of the content.
-_NO_CONTENT = {"name", "version", "description", "tags", "$schema"}
+_NO_CONTENT = {"name", "version", "description", "tags", "$schema", "inference_config"}
 _NOT_HERE = {
-    "inference_config": ("belongs to inference, which Stoker does not do", "leave it out"),
-    "datastore": ("is not supported", "name files beside this one"),
+    "datastore": ("datastores are not supported yet", "name files beside this one"),
 }
 _ENVIRONMENT_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?\Z")
 
@@ -37,9 +37,9 @@ def from_text(text: str, folder: Path, field: str, where: str = "", source: str 
     source = source or field
     if text == "system":
         return EnvironmentAsked("system", source)
-    if text.startswith("azureml:"):
-        fix = "name an image, a file of packages, or an Environment of the cluster"
-        raise BadInput(field, f"{shown(text)} is a reference into Azure ML, which is not supported yet", fix, where)
+    if labels.is_label(text):
+        labels.parse(text, field, where)
+        return EnvironmentAsked("label", source, name=text, where={(): where} if where else {}, front=field)
     candidate = folder / text.removeprefix("file:")
     if candidate.is_file():
         return from_file(candidate, text)
@@ -159,7 +159,7 @@ class _Mapping:
         )  # fmt: skip
 
     def _bad(self, path: FieldPath, message: str, fix: str) -> BadInput:
-        return BadInput(".".join((self.field, *map(str, path))), message, fix, self.document.where((*self.at, *path)))
+        return BadInput(".".join((self.field, *map(str, path))), message, fix, self.document.point((*self.at, *path)))
 
     def _keys(self) -> None:
         for key, value in self.value.items():

@@ -46,8 +46,8 @@ def test_quoted_and_tagged_scalars_stay_text() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\nb: 2\na: 3\n", "job.yaml:3: a: stands twice, first on line 1"),
-        ("a: {b: 1, b: 2}\n", "job.yaml:1: a.b: stands twice"),
+        ("a: 1\nb: 2\na: 3\n", "job.yaml:3:1: a: stands twice, first on line 1"),
+        ("a: {b: 1, b: 2}\n", "job.yaml:1:11: a.b: stands twice"),
         ("a: [1\n", "not valid YAML"),
         ("a: \0\n", "not valid YAML"),
         ("a: &x [*x]\n", "contains itself"),

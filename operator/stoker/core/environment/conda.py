@@ -49,7 +49,8 @@ class Conda:
         try:
             documents = yaml12.parse(text, "")
         except BadInput as error:
-            line = int(error.where.rpartition(":")[2] or 0) if error.where else 0
+            # `:line:column`, for the text has no file of its own; nothing for one that is nested too deeply.
+            line = int(error.where.split(":")[1]) if error.where else 0
             front = f"{error.field} " if error.field else ""
             self.problems.append(place.on(line).problem(front + error.message, error.fix))
             return

@@ -1,0 +1,116 @@
+"""Where a command job runs and with how much: compute, resources, distribution, limits, queue settings."""
+
+import re
+from typing import Any
+
+from stoker.core.yaml12 import Path as FieldPath
+from stoker.core.yaml12 import text_of
+from stoker.sdk.azureml.fields import COMMAND, DISTRIBUTION, RESOURCES
+from stoker.sdk.azureml.reading import Reader
+from stoker.sdk.draft import seconds, shown
+
+_SHM = re.compile(r"(\d+(?:\.\d+)?)([bkmg])\Z", re.IGNORECASE)
+_QUANTITY = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]+)?\Z")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
+MOST_NODES = 10000
+#: What a process of PyTorch's asks for beside what every run has.
+_RANK = 'export RANK="$NODE_RANK" LOCAL_RANK=0 WORLD_SIZE="$STOKER_NODE_COUNT"; '
+
+
+def compute(reader: Reader, value: Any) -> str | None:
+    """The ComputeCluster's name, `local`, or None for what the project says."""
+    if value is None:
+        return None
+    at: FieldPath = ("compute",)
+    text = str(value).removeprefix("azureml:")
+    if "/computes/" in text:
+        text = text.rpartition("/")[2]
+    name = text.lower().replace("_", "-")
+    if not isinstance(value, str) or not _NAME.match(name) or len(name) > 63:
+        reader.bad(at, f"{shown(value)} is not the name of a ComputeCluster", "write local or a name, such as cpu")
+        return None
+    if name == "serverless":
+        reader.field(at, COMMAND["compute: serverless"])
+        return None
+    if name != text:
+        reader.warn(
+            at, f"{shown(text)} is looked for as ComputeCluster {name}: Kubernetes has no such letters in names"
+        )
+    return name
+
+
+def resources(reader: Reader, value: Any) -> dict[str, Any]:
+    """`command.resources`."""
+    at: FieldPath = ("resources",)
+    given = reader.mapping(at, value)
+    reader.keys(at, given, RESOURCES)
+    found: dict[str, Any] = {}
+    count = reader.number((*at, "instance_count"), given.get("instance_count"), 1, MOST_NODES, "a number of nodes")
+    if count is not None:
+        found["instanceCount"] = count
+    if (kind := reader.text((*at, "instance_type"), given.get("instance_type"))) is not None:
+        found["instanceType"] = kind
+    if (size := given.get("shm_size")) is not None and (quantity := _shm(reader, text_of(size))):
+        found["shmSize"] = quantity
+    requests = reader.texts((*at, "requests"), given.get("requests"))
+    for key, text in requests.items():
+        if not _QUANTITY.match(text):
+            reader.bad((*at, "requests", key), f"{shown(text)} is not a quantity", "write such as 2, 500m or 4Gi")
+    if requests:
+        found["requests"] = requests
+    return found
+
+
+def _shm(reader: Reader, text: str) -> str | None:
+    if match := _SHM.match(text):
+        unit = {"b": "", "k": "Ki", "m": "Mi", "g": "Gi"}[match[2].lower()]
+        return match[1] + unit
+    if _QUANTITY.match(text):
+        return text
+    fix = "write a number and b, k, m or g, such as 2g"
+    reader.bad(("resources", "shm_size"), f"{shown(text)} is not a size", fix)
+    return None
+
+
+def distribution(reader: Reader, value: Any, nodes: int) -> str:
+    """What goes before the command: the processes' variables, as far as the runtime does not set them. nodes: of the job."""
+    at: FieldPath = ("distribution",)
+    given = reader.mapping(at, value)
+    if value is None:
+        return ""
+    kind = reader.choice((*at, "type"), given.get("type"), DISTRIBUTION, "distribution.type")
+    if kind is None:
+        return ""
+    reader.keys(at, given, DISTRIBUTION)
+    for key, most in (("process_count_per_instance", 1), ("worker_count", 1), ("parameter_server_count", 0)):
+        count = reader.number((*at, key), given.get(key), 0, MOST_NODES, "a number of processes")
+        if count is not None and count > most:
+            reader.field((*at, key), DISTRIBUTION[f"distribution.{key}: more than {most}"], f"{count}: ")
+    if kind == "pytorch":
+        return _RANK
+    if nodes > 1:
+        message = f"{kind} on {nodes} nodes is not supported yet"
+        reader.bad(at, message, "take one node, or start the processes in `command`: STOKER_HOSTS has the nodes")
+    return ""
+
+
+def timeout(reader: Reader, value: Any) -> int | None:
+    """`limits.timeoutSeconds`."""
+    given = reader.mapping(("limits",), value)
+    reader.keys(("limits",), given, COMMAND)
+    if given.get("timeout") is None:
+        return None
+    at: FieldPath = ("limits", "timeout")
+    found: int | None = reader.attempt(lambda: seconds(given["timeout"], "limits.timeout", reader.document.point(at)))
+    return found
+
+
+def priority(reader: Reader, value: Any) -> str | None:
+    """`queue.priority`; Azure ML writes it in small letters."""
+    given = reader.mapping(("queue_settings",), value)
+    reader.keys(("queue_settings",), given, COMMAND)
+    found = given.get("priority")
+    if found is None or str(found).lower() in ("low", "medium", "high"):
+        return None if found is None else str(found).capitalize()
+    reader.bad(("queue_settings", "priority"), f"{shown(found)} is no priority", "write low, medium or high")
+    return None
