@@ -494,6 +494,25 @@ def test_a_buildkit_of_ones_own_gives_no_rights(render: Render) -> None:
     assert "stoker-privileged" not in text
 
 
+def test_nodes_are_scrubbed_only_where_it_is_asked_for(render: Render) -> None:
+    def told(text: str) -> str:
+        (container,) = one(text, "Deployment", "stoker-operator")["spec"]["template"]["spec"]["containers"]
+        return next(one["value"] for one in container["env"] if one["name"] == "STOKER_SCRATCH_SCRUB")
+
+    registry = {"registry": {"url": "r.example.com/ml"}}
+    without, with_it = render(registry), render({**registry, "scratchScrub": {"enabled": True}})
+
+    assert (told(without), told(with_it)) == ("false", "true")
+    assert "stoker-privileged" not in without
+    rights = one(with_it, "Role", "stoker-scrub")
+    assert "stoker-privileged" == rights["metadata"]["namespace"]
+    assert [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "create", "delete"]}] == rights[
+        "rules"
+    ]
+    assert "stoker-operator" == one(with_it, "RoleBinding", "stoker-scrub")["subjects"][0]["name"]
+    assert one(with_it, "Namespace", "stoker-privileged")
+
+
 def operator_rules(render: Render, *providers: str) -> list[tuple[str, str, str]]:
     """(group, resource, verb) that the operator has."""
     text = render({"rbac": {"providers": list(providers)}})

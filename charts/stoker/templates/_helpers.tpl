@@ -130,7 +130,7 @@ stoker-registry.{{ .Release.Namespace }}.svc:5000
 
 {{/* "true" when a part needs the namespace stoker-privileged. */}}
 {{- define "stoker.privileged" -}}
-{{- if or (include "stoker.ownRegistry" .) (include "stoker.ownBuildkit" .) }}true{{ end -}}
+{{- if or (include "stoker.ownRegistry" .) (include "stoker.ownBuildkit" .) .Values.scratchScrub.enabled }}true{{ end -}}
 {{- end }}
 
 {{/* "true" when the operator runs BuildKit. */}}

@@ -146,6 +146,40 @@ class ScaleDown(Spec):
     ] = 0
 
 
+class Scratch(Spec):
+    """A folder of each node that jobs write to, by a hostPath volume of `podDefaults`."""
+
+    scratch_path: Annotated[
+        str,
+        field(
+            "The folder. Everything in it is removed, by root, before the first job and after each one.",
+            min_length=2,
+            max_length=255,
+            rules=(
+                Rule(
+                    "self.matches('^(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+$')",
+                    "scratchPath is not an absolute path of plain names",
+                    "write it from / on, with letters, digits, `_`, `-` and `.`, and without `..`",
+                ),
+                Rule(
+                    "!self.matches('^/(bin|boot|dev|etc|lib|lib32|lib64|proc|root|run|sbin|sys|usr)(/.*)?$') && "
+                    "!self.matches('^/var/(lib|log|run)(/(kubelet|containerd|docker|etcd|rancher|containers|cni)(/.*)?)?$') && "
+                    "!self.matches('^/(home|media|mnt|opt|srv|tmp|var)$')",
+                    "scratchPath is a folder that the node itself needs",
+                    "name a folder that only jobs write to, such as /mnt/scratch",
+                ),
+            ),
+        ),
+    ]
+    scrub: Annotated[
+        Literal["OnJobEnd", "Never"],
+        field(
+            "OnJobEnd: a node gets its next job only once the folder was emptied and found empty; needs the chart's "
+            "scratchScrub.enabled. Never: it is left as it is."
+        ),
+    ] = "OnJobEnd"
+
+
 class NamespaceSelector(Spec):
     """Which namespaces may use the pool; empty means all."""
 
@@ -184,6 +218,12 @@ class NamespaceSelector(Spec):
         "no type of the pool has the tier of fallback.toTier",
         "add such a type to instanceTypes, or remove fallback",
         at=".fallback.toTier",
+    ),
+    Rule(
+        "!has(self.storage) || self.provider.type == 'Static'",
+        "storage is for nodes that stay, those of provider.type Static",
+        "remove storage: on other pools a node's disk goes with the node",
+        at=".storage",
     ),
     Rule(
         "!has(self.scaleDown) || !(self.provider.type in ['Static', 'External', 'ProvisioningRequest'])",
@@ -245,6 +285,9 @@ class ComputeClusterSpec(Spec):
             schema={"items": {"type": "string", "maxLength": 253}},
         ),
     ] = ()
+    storage: Annotated[
+        Scratch | None, field("A folder of each node that is scrubbed between jobs; missing: none is.")
+    ] = None
     paused: Annotated[
         bool, field("Give nodes to no further job; jobs that have theirs go on, and idle nodes go as usual.")
     ] = False

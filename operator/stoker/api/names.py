@@ -24,6 +24,9 @@ LABEL_MACHINE = "stoker.dev/machine"
 #: On pods: the request whose room they use, and its class.
 ANNOTATION_ROOM = "autoscaling.x-k8s.io/consume-provisioning-request"
 ANNOTATION_ROOM_CLASS = "autoscaling.x-k8s.io/provisioning-class-name"
+#: On pods that scrub a node's scratch path: the pool. On nodes: what is known of that path (core.cluster.scrub).
+LABEL_SCRUB = "stoker.dev/scrub"
+ANNOTATION_SCRATCH = "stoker.dev/scratch"
 #: Taint of a node that is about to go; its value says since when (seconds since the epoch).
 TAINT_LEAVING = "stoker.dev/leaving"
 #: Taint of a node that its provider takes back: it ends the pods there, so that they save what they have.

@@ -23,6 +23,10 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 _UNSAFE_PATH = re.compile(r"(^|/)([.]{0,2})(/|$)")
 _HOST_AND_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*\Z")
 _MOST_INLINE = 204800
+_OF_THE_NODE = re.compile(
+    r"/(((bin|boot|dev|etc|lib|lib32|lib64|proc|root|run|sbin|sys|usr)(/.*)?)|(home|media|mnt|opt|srv|tmp|var)|"
+    r"var/(lib|log|run)(/(kubelet|containerd|docker|etcd|rancher|containers|cni)(/.*)?)?)\Z"
+)
 
 
 def _one_of(*names: str) -> Twin:
@@ -110,6 +114,13 @@ _TWINS: dict[str, Twin] = {
         if "fallback" in spec
         and all(kind.get("tier", "Dedicated") != spec["fallback"]["toTier"] for kind in spec["instanceTypes"])
         else None
+    ),
+    "scratchPath is not an absolute path of plain names": _if(
+        lambda path: not re.match(r"(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+\Z", path)
+    ),
+    "scratchPath is a folder that the node itself needs": _if(lambda path: _OF_THE_NODE.match(path) is not None),
+    "storage is for nodes that stay, those of provider.type Static": lambda spec: (
+        spec["provider"]["type"] if "storage" in spec and spec["provider"]["type"] != "Static" else None
     ),
     "a pool of this provider.type removes no nodes, so scaleDown means nothing there": lambda spec: (
         spec["provider"]["type"]

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from stoker import __version__
-from stoker.api.names import LABEL_BUILD, LABEL_JOB_UID
+from stoker.api.names import LABEL_BUILD, LABEL_JOB_UID, LABEL_SCRUB
 from stoker.controller import kopf_front
 from stoker.controller.access import Accounts
 from stoker.controller.answers import Answers
@@ -26,7 +26,7 @@ from stoker.controller.image_retention import ImageRetention
 from stoker.controller.ledger import Ledger
 from stoker.controller.metrics import Metrics
 from stoker.controller.plans import Plans
-from stoker.controller.pools import Pools
+from stoker.controller.pools import Pools, Scrubber
 from stoker.controller.pools_from_config import ConfiguredPools
 from stoker.controller.preflight import check_cluster
 from stoker.controller.probes import Probes
@@ -41,6 +41,7 @@ from stoker.controller.sweep import Sweeper
 from stoker.controller.uses import Uses
 from stoker.controller.views import Views
 from stoker.controller.workspaces import Workspaces
+from stoker.core.cluster import scrub
 from stoker.core.plan import Answer, Question
 from stoker.images.records import Records
 from stoker.images.registry import Registry
@@ -98,7 +99,8 @@ class Operator:
         asking = Asking(workspaces, self.registry, pull_secrets, environments=environments)
         self.answers = Answers(asking, self._wake, self.gate, observe=self._answered)
         self.ledger = Ledger(self.store, self._wake, lambda key: self.reconciler.later(key))
-        self.pools = Pools(self.store, self.ledger, self.client)
+        scrubber = Scrubber(config.agent_image, config.image_pull_secrets) if config.scratch_scrub else None
+        self.pools = Pools(self.store, self.ledger, self.client, scrubber=scrubber)
         builds = Builds(self.store, self.answers, workspaces, self._wake)
         views = Views(self.store, self.answers, self.ledger, workspaces, builds, config)
         executor = Executor(self.client, self.store, self.answers, self.pools, self.recorder, self.gate, self._wake)
@@ -144,6 +146,8 @@ class Operator:
                 namespace=namespace,
                 field_selector="involvedObject.kind=Job,reason=FailedCreate",
             )
+        if self.config.scratch_scrub:
+            yield Reflector(self.client, PODS, self.store, namespace=scrub.NAMESPACE, label_selector=LABEL_SCRUB)
         yield Reflector(self.client, NODES, self.store)
         if not self.config.job_namespaces:
             yield Reflector(self.client, NAMESPACES, self.store)

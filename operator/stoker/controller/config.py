@@ -63,6 +63,8 @@ class Config:
     checked_registries: tuple[str, ...] = ()
     #: STOKER_BUILDKIT (JSON, members as in the chart's `buildkit`) and STOKER_BUILDKIT_ADDRESS: where docker steps run.
     buildkit: Daemons = field(default_factory=Daemons)
+    #: STOKER_SCRATCH_SCRUB: whether pods may empty the scratch paths of nodes (`true`).
+    scratch_scrub: bool = False
     #: STOKER_DEFAULT_COMPUTE, STOKER_DEFAULT_IMAGE, STOKER_DEFAULT_TIMEOUT_SECONDS: for jobs that do not say.
     default_compute: str | None = None
     default_image: str | None = None
@@ -115,6 +117,7 @@ def read_config(arguments: Sequence[str], env: Mapping[str, str] = os.environ) -
         registry_addresses=_pairs(env, "STOKER_REGISTRY_ADDRESSES"),
         checked_registries=_names(env, "STOKER_CHECKED_REGISTRIES"),
         buildkit=_buildkit(env),
+        scratch_scrub=env.get("STOKER_SCRATCH_SCRUB", "") == "true",
         default_compute=env.get("STOKER_DEFAULT_COMPUTE") or None,
         default_image=env.get("STOKER_DEFAULT_IMAGE") or None,
         default_timeout_seconds=_number(env, "STOKER_DEFAULT_TIMEOUT_SECONDS", None),

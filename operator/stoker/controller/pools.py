@@ -4,17 +4,19 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from stoker.api.computecluster import ComputeCluster
-from stoker.api.kube import Lean, Node, ObjectMeta
+from stoker.api.kube import Lean, Node, ObjectMeta, Pod
 from stoker.api.names import (
+    ANNOTATION_SCRATCH,
     FINALIZER_MACHINES,
     LABEL_COMPUTE,
     LABEL_JOB_UID,
     LABEL_MACHINE,
+    LABEL_SCRUB,
     TAINT_COMPUTE,
     TAINT_LEAVING,
     TAINT_PREEMPTED,
@@ -23,7 +25,7 @@ from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.controller.machines import Machines
 from stoker.controller.rooms import Rooms
-from stoker.core.cluster import usage
+from stoker.core.cluster import scrub, usage
 from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import Machine, MachinesView
 from stoker.core.cluster.pool import kind_of
@@ -36,8 +38,10 @@ from stoker.core.plan import (
     KeepNode,
     LaunchMachines,
     MarkForDeletion,
+    MarkScratch,
     ReleaseCluster,
     ScaleTo,
+    ScrubNode,
     TaintLeaving,
     TaintPreempted,
     TakeBack,
@@ -64,6 +68,8 @@ PoolAction = (
     | MarkForDeletion
     | TaintLeaving
     | TaintPreempted
+    | ScrubNode
+    | MarkScratch
     | KeepNode
     | AdoptNode
     | HoldCluster
@@ -81,16 +87,26 @@ class PodOwners(Lean, frozen=True):
     metadata: ObjectMeta
 
 
+@dataclass(frozen=True, slots=True)
+class Scrubber:
+    """What pods that scrub nodes run, and with which Secrets of their namespace it is pulled."""
+
+    image: str
+    pull_secrets: tuple[str, ...] = ()
+
+
 class Pools:
-    """The ComputeClusters' nodes and providers."""
+    """The ComputeClusters' nodes and providers. scrubber: None where nodes may not be scrubbed."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, client: KubeClient, clock: Callable[[], float] = time.time
-    ) -> None:
+        self, store: Store, ledger: Ledger, client: KubeClient, clock: Callable[[], float] = time.time,
+        scrubber: Scrubber | None = None,
+    ) -> None:  # fmt: skip
         self._store = store
         self._ledger = ledger
         self._client = client
         self._clock = clock
+        self._scrubber = scrubber
         self._objects = PlainObjects(client)
         self._pools: dict[str, tuple[ComputeCluster, NodePool]] = {}
         self._scales: dict[str, tuple[ScaleView | None, float]] = {}
@@ -135,9 +151,17 @@ class Pools:
             quotas=self._quotas(name),
             machines=machines,
             rooms=rooms,
+            scrubs=self._scrubs(name),
             launch_failures=self._machines.failures(name),
             **_remembered(self._ledger.last(name)),
         )
+
+    def _scrubs(self, name: str) -> tuple[Pod, ...] | None:
+        """The pods that scrub nodes of a pool; None where the chart lets us make none."""
+        if self._scrubber is None:
+            return None
+        pods: list[Pod] = self._store.within("Pod", scrub.NAMESPACE)
+        return tuple(pod for pod in pods if pod.metadata.labels.get(LABEL_SCRUB) == name)
 
     def due(self, name: str) -> float | None:
         """When a pool is to be planned again though nothing was heard: its provider may have news."""
@@ -217,7 +241,9 @@ class Pools:
     def _with_our_pods(self, nodes: Mapping[str, Node]) -> frozenset[str]:
         def runs(name: str) -> bool:
             return any(
-                pod.status.phase not in ("Succeeded", "Failed") and pod.metadata.deletion_timestamp is None
+                pod.status.phase not in ("Succeeded", "Failed")
+                and pod.metadata.deletion_timestamp is None
+                and LABEL_SCRUB not in pod.metadata.labels
                 for pod in self._store.on_node(name)
             )
 
@@ -272,15 +298,31 @@ class Pools:
                 await self._edit(node, partial(_kept, annotation=self._delete_annotation(cluster)))
             case AdoptNode(cluster, node, taint):
                 await self._edit(node, partial(_adopted, cluster=cluster, taint=taint))
-            case HoldCluster(cluster, uid):
-                await self._edit_cluster(cluster, partial(_held, uid=uid, held=True))
-            case ReleaseCluster(cluster, uid):
-                await self._edit_cluster(cluster, partial(_held, uid=uid, held=False))
+            case ScrubNode() | MarkScratch():
+                await self._scrub(action)
+            case HoldCluster(cluster, uid) | ReleaseCluster(cluster, uid):
+                await self._edit_cluster(cluster, partial(_held, uid=uid, held=isinstance(action, HoldCluster)))
             case LaunchMachines() | TerminateMachines():
                 return await self._order(action)
             case HandOver(cluster) | TakeBack(cluster):
                 return await self._ask_for_room(cluster, action)
         return None
+
+    async def _scrub(self, order: ScrubNode | MarkScratch) -> None:
+        if isinstance(order, MarkScratch):
+            await self._edit(order.node, partial(_told_of_scratch, former=order.former, value=order.value))
+            return
+        cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", order.cluster)
+        if cluster is None or self._scrubber is None:
+            return
+        body = scrub.pod(order, cluster, self._scrubber.image, self._scrubber.pull_secrets)
+        try:
+            made = await self._client.create(PODS.path(scrub.NAMESPACE), body, Pod, strict=True)
+        except Conflict as conflict:
+            if not conflict.name_taken:
+                raise
+            return  # made by a former leader, or one of that name is still going: the watch tells
+        self._store.put("Pod", made)
 
     async def _ask_for_room(self, name: str, order: HandOver | TakeBack) -> float | None:
         cluster: ComputeCluster | None = self._store.get("ComputeCluster", "", name)
@@ -413,6 +455,12 @@ def _tainted(found: Mapping[str, Any], taint: dict[str, Any]) -> dict[str, Any] 
     if any(one["key"] == taint["key"] and one.get("effect") == taint["effect"] for one in taints):
         return None
     return {"spec": {"taints": [*taints, taint]}}
+
+
+def _told_of_scratch(found: Mapping[str, Any], former: str, value: str) -> dict[str, Any] | None:
+    if (found["metadata"].get("annotations") or {}).get(ANNOTATION_SCRATCH, "") != former:
+        return None
+    return {"metadata": {"annotations": {ANNOTATION_SCRATCH: value}}}
 
 
 def _kept(found: Mapping[str, Any], annotation: str | None) -> dict[str, Any] | None:

@@ -208,6 +208,8 @@ class Reconciler:
         cluster_plan = cluster_core.plan(view, now)
         spent = time.thread_time() - started
         self._cluster_pause = min(max(CLUSTER_SECONDS, spent * CLUSTER_SHARE), LONGEST_CLUSTER_SECONDS)
+        if cluster_plan.before:
+            await self._executor.do(key, view.cluster, Plan(cluster_plan.before))
         self._ledger.planned(key.name, cluster_plan)
         self._metrics.pools.planned(view, cluster_plan, spent, now)
         plan = cluster_plan.plan

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stoker.api.environment import Environment
-from stoker.api.kube import Claim, Node
-from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID
+from stoker.api.kube import Claim, Node, Pod
+from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, LABEL_SCRUB
 from stoker.api.trainingjob import FINISHED, TrainingJob
 from stoker.controller.ledger import Ledger, cluster_key
 from stoker.kube.store import Key, Store
@@ -28,7 +28,7 @@ class Routes:
             "ComputeCluster": self._cluster,
             "Workspace": self._workspace,
             "Job": self._part_of_job,
-            "Pod": self._part_of_job,
+            "Pod": self._pod,
             "PersistentVolumeClaim": self._claim,
             "Event": self._event,
             "Node": self._node,
@@ -64,6 +64,14 @@ class Routes:
         job = self._store.by_uid(uid)
         if isinstance(job, TrainingJob):
             self._wake(Key("TrainingJob", job.metadata.namespace, job.metadata.name))
+
+    def _pod(self, old: Pod | None, new: Pod | None) -> None:
+        pod = new or old
+        pool = pod.metadata.labels.get(LABEL_SCRUB) if pod is not None else None
+        if pool is not None:
+            self._wake(cluster_key(pool))
+        else:
+            self._part_of_job(old, new)
 
     def _claim(self, old: Claim | None, new: Claim | None) -> None:
         """A scratch claim: its job."""

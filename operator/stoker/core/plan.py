@@ -401,6 +401,26 @@ class KeepNode:
 
 
 @dataclass(frozen=True, slots=True)
+class ScrubNode:
+    """Have a pod of this name empty a folder of a node, and find it empty."""
+
+    cluster: str
+    node: str
+    path: str
+    pod: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarkScratch:
+    """Say on a Node what is known of its scratch path, in annotation `stoker.dev/scratch`, if it still says `former`."""
+
+    cluster: str
+    node: str
+    former: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class TaintPreempted:
     """End the pods of a node that its provider takes back, each with its own grace, while there is time: a NoExecute taint
     `stoker.dev/preempted`."""
@@ -492,6 +512,8 @@ Action = (
     | MarkForDeletion
     | TaintLeaving
     | TaintPreempted
+    | ScrubNode
+    | MarkScratch
     | KeepNode
     | AdoptNode
     | LaunchMachines

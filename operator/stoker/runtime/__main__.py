@@ -1,5 +1,5 @@
-"""`python -m stoker.runtime fetch|ship|launch|salvage|nodeproxy`: the three parts of a run's pod, what saves its remains, and a
-node's way to a Service."""
+"""`python -m stoker.runtime fetch|ship|launch|salvage|nodeproxy|scrub`: the three parts of a run's pod, what saves its remains, a
+node's way to a Service, and what empties a node's scratch folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stoker.runtime import held
 
 _USAGE = (
     "usage: stoker-agent fetch | ship | launch [--dir DIR] [--no-wait] -- COMMAND [ARGUMENT...] | "
-    "salvage --lost-as REASON [--lost-message TEXT] | nodeproxy --listen IP:PORT --to HOST:PORT"
+    "salvage --lost-as REASON [--lost-message TEXT] | nodeproxy --listen IP:PORT --to HOST:PORT | scrub --path FOLDER"
 )
 
 
@@ -43,6 +43,10 @@ def main(arguments: list[str]) -> int:
         from stoker.runtime import nodeproxy
 
         return nodeproxy.main(rest)
+    if part == "scrub":
+        from stoker.runtime import scrub
+
+        return scrub.main(rest)
     if part == "check-packages":
         from stoker.runtime import packages
 

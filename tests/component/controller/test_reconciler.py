@@ -7,11 +7,13 @@ from typing import Any, cast
 import pytest
 
 from stoker.api.kube import BatchJob
+from stoker.api.names import ANNOTATION_SCRATCH
 from stoker.controller import reconciler as reconciler_module
 from stoker.controller.executor import Outcome
 from stoker.controller.gate import AlwaysOpen
 from stoker.controller.metrics import Metrics
 from stoker.controller.reconciler import Reconciler
+from stoker.core.cluster.view import ClusterView, Demand
 from stoker.core.plan import Plan
 from stoker.kube.errors import Unavailable
 from stoker.kube.store import Key, Store
@@ -89,3 +91,41 @@ async def test_a_defect_in_a_plan_ends_no_worker(monkeypatch: pytest.MonkeyPatch
 )
 def test_a_job_may_want_nodes_while_no_attempt_is_open(children: tuple[BatchJob, ...], expected: bool) -> None:
     assert reconciler_module.may_want(build.view(children=children)) == expected
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_job_hears_of_its_node_only_once_the_node_says_that_it_is_used(written: bool) -> None:
+    """Otherwise the operator could die between the two, and the next job would find what this one left."""
+    done, over = list[str](), asyncio.Event()
+
+    async def do(key: Key, target: Any, plan: Plan[Any]) -> Outcome:
+        done.extend(type(action).__name__ for action in plan.actions)
+        if plan.actions and not written:
+            over.set()
+            raise Unavailable("the API server is away")
+        return Outcome()
+
+    async def view(name: str) -> ClusterView:
+        clean = build.node("n0", annotations={ANNOTATION_SCRATCH: "clean /mnt/fast"})
+        pool = build.cluster(provider="Static", storage={"scratchPath": "/mnt/fast"})
+        return ClusterView(pool, {"n0": clean}, (Demand("uid-a", "team", "a", 1, 1, 0.0),), scrubs=())
+
+    def planned(name: str, plan: Any) -> None:
+        done.append(f"told of {plan.assignments['uid-a', 1]}")
+        over.set()
+
+    ledger = SimpleNamespace(planned=planned)
+    nobody, queue = cast(Any, None), WorkQueue()
+    pools = SimpleNamespace(view=view, due=lambda name: None)
+    working = Reconciler(
+        Store(), queue, nobody, cast(Any, pools), cast(Any, ledger), nobody, cast(Any, SimpleNamespace(do=do)), nobody,
+        nobody, AlwaysOpen(), Metrics(),
+    )  # fmt: skip
+    worker = asyncio.create_task(working.work())
+    queue.add(Key("ComputeCluster", "", "cpu"))
+    async with asyncio.timeout(10):
+        await over.wait()
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+
+    assert done[:2] == (["MarkScratch", "told of ('n0',)"] if written else ["MarkScratch"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stoker.api.trainingjob import Priority
-from stoker.core.cluster import backoff, handover, quota, usage
+from stoker.core.cluster import backoff, handover, quota, scrub, usage
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.stock import Kind, Stock, kinds_for, preference, stock_of
 from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
@@ -258,7 +258,7 @@ class _Server:
         waited = self.now - self.view.kept_since.get(key, self.now)
         kinds = [self.stock.kinds[kind.name] for kind in kinds_for(self.view.cluster, demand, waited)]
         impossible = _impossible(self.view, demand)
-        if impossible is None and kinds:
+        if impossible is None and kinds and demand.namespace in self.view.quotas:
             beyond = [quota.exceeded(self.view, demand, self.taken, kind.type.name) for kind in kinds]
             impossible = beyond[0] if None not in beyond else None
             kinds = [kind for kind, wait in zip(kinds, beyond, strict=True) if wait is None]
@@ -350,6 +350,12 @@ class _Server:
 
 def _booting(view: ClusterView, demand: Demand, free: int) -> Wait:
     name = view.cluster.metadata.name
+    if scrub.path_of(view.cluster):
+        return Wait(
+            "NodesBooting",
+            f"waiting for {_nodes(demand.count)} of {name}: {free} free, {demand.count - free} booting or being scrubbed",
+            f"wait; `stoker compute explain {name}` tells what each node does",
+        )
     return Wait(
         "NodesBooting",
         f"waiting for {_nodes(demand.count)} of {name}: {free} free, {demand.count - free} being brought",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from stoker.api.computecluster import Member
 from stoker.core import times
-from stoker.core.cluster import pace
+from stoker.core.cluster import pace, scrub
 from stoker.core.cluster.assign import Key
 from stoker.core.cluster.decide import Decision
 from stoker.core.cluster.pool import Pool, PoolNode
@@ -95,6 +95,15 @@ def _has_job(facts: Facts, node: PoolNode) -> Why | None:
     if uid is None or node.state in ("Unusable", "Preparing"):
         return None
     return Why("HasJob", "a job has it; it falls free when the job's pods have gone", job=uid)
+
+
+def _scrubbed(facts: Facts, node: PoolNode) -> Why | None:
+    if node.state != "Preparing" or node.dirty is None:
+        return None
+    words = (
+        f"what its last job left in {scrub.path_of(facts.view.cluster)} is removed; it gets a job once that is empty"
+    )
+    return Why("Scrubbing", words)
 
 
 def _booting(facts: Facts, node: PoolNode) -> Why | None:
@@ -207,6 +216,7 @@ _QUESTIONS: Iterable[Question] = (
     _going,
     _preempted,
     _has_job,
+    _scrubbed,
     _booting,
     _promised,
     _saved,

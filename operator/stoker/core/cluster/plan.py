@@ -4,8 +4,10 @@ The only place that assigns nodes. One pass: see the nodes, keep what was given 
 size the pool for what they miss.
 """
 
+from collections.abc import Mapping
+
 from stoker.api import names
-from stoker.core.cluster import assign, handover, status
+from stoker.core.cluster import assign, handover, scrub, status
 from stoker.core.cluster.decide import Decision, decide
 from stoker.core.cluster.pool import Pool, see
 from stoker.core.cluster.view import ClusterPlan, ClusterView
@@ -27,10 +29,19 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
     shown = status.status_of(view, bare, made, now)
     booting = [node.ready_by for node in bare.nodes.values() if node.ready_by is not None]
     rooms, again = _rooms(view, made, now)
-    wakes = [moment for moment in (made.wake_at, again, *booting) if moment is not None and moment > now]
+    dirty = {node.name: node.dirty for node in bare.nodes.values() if node.dirty is not None}
+    looks = [look.again for look in dirty.values() if look.again is not None]
+    wakes = [moment for moment in (made.wake_at, again, *booting, *looks) if moment is not None and moment > now]
     return ClusterPlan(
         plan=Plan(
-            (*_hold(view, made), *_preempted(view, bare), *_adopt(view, bare), *made.sizing.actions, *rooms),
+            (
+                *_hold(view, made),
+                *_preempted(view, bare),
+                *_adopt(view, bare),
+                *made.sizing.actions,
+                *rooms,
+                *_scrub(view, dirty),
+            ),
             None if shown == view.cluster.status else shown,
             min(wakes, default=None),
         ),
@@ -43,7 +54,21 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
         meter=made.meter,
         past=made.orders.past if made.orders is not None else view.past,
         ready={node.name: node.kind for node in bare.of("Idle", "Running")},
+        before=scrub.spoiled(view, _uses(view, made)),
     )
+
+
+def _uses(view: ClusterView, made: Decision) -> Mapping[str, str]:
+    """Who has or gets which node, by its name."""
+    held = [((one.uid, one.attempt), one.nodes) for one in view.holdings]
+    uses = (*held, *made.assigned.nodes.items())
+    return {name: f"{names.uid8(uid)}-{attempt}" for (uid, attempt), nodes in uses for name in nodes}
+
+
+def _scrub(view: ClusterView, dirty: Mapping[str, scrub.Look]) -> tuple[Action, ...]:
+    """What is to be done for nodes whose scratch path is not known to be clean."""
+    due = tuple(look.action for look in dirty.values() if look.action is not None)
+    return (*due, *scrub.leftovers(view, [view.nodes[name] for name in dirty]))
 
 
 def _hold(view: ClusterView, made: Decision) -> tuple[Action, ...]:

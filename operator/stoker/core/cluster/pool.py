@@ -10,6 +10,7 @@ from stoker.api import names
 from stoker.api.computecluster import ComputeCluster, InstanceType
 from stoker.api.kube import KubeCondition, Node
 from stoker.core import times, units
+from stoker.core.cluster import scrub
 from stoker.core.cluster.machines import Machine
 from stoker.core.cluster.view import ClusterView
 from stoker.core.nodes import is_taken_back
@@ -32,7 +33,8 @@ class PoolNode:
     None for a node with a job or without readiness. leaving_since: when it was tainted to go. marked: the replicas that
     its deletion mark names. counted_out: the pool's replicas no longer count it; it goes, whatever we do. problem: what
     is wrong with it: a reason and a message. ready_by: when a node that boots counts as unusable. machine: what it is at
-    a provider of single machines, by id; empty where it is none.
+    a provider of single machines, by id; empty where it is none. dirty: what it needs before its scratch
+    path is known to be clean.
     """
 
     name: str
@@ -46,6 +48,7 @@ class PoolNode:
     problem: tuple[str, str] | None = None
     ready_by: float | None = None
     machine: str = ""
+    dirty: scrub.Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +81,15 @@ def see(view: ClusterView, in_use: frozenset[str], held: frozenset[str], now: fl
     scale = view.scale if view.cluster.spec.provider.type == "Scale" else None
     replicas = scale.replicas if scale is not None and scale.problem is None else None
     machines, going = machines_by_node(view), terminating(view.cluster)
+    # A node that was given away and has no child yet says that it is used, and is not to be scrubbed under its job.
+    taken = frozenset(name for holding in view.holdings for name in holding.nodes)
     nodes = {
         name: _node(
-            view, node, _held(node, name in in_use, name in held), replicas, _at(machines.get(name), going), now
+            view, node, _held(node, name in in_use, name in held), replicas, _at(machines.get(name), going),
+            name in taken, now,
         )
         for name, node in sorted(view.nodes.items())
-    }
+    }  # fmt: skip
     if view.machines is not None:
         return _of_machines(view, nodes, frozenset(one.id for one in machines.values()), now)
     counted = sum(1 for node in nodes.values() if not node.counted_out)
@@ -163,7 +169,7 @@ def _at(machine: Machine | None, going: frozenset[str]) -> Machine | None:
 
 
 def _node(
-    view: ClusterView, node: Node, held: bool, replicas: int | None, machine: Machine | None, now: float
+    view: ClusterView, node: Node, held: bool, replicas: int | None, machine: Machine | None, taken: bool, now: float
 ) -> PoolNode:
     name = node.metadata.name
     kind = _type_of(view, node, machine)
@@ -183,11 +189,14 @@ def _node(
         state = "Idle"
     else:
         state = "Preparing" if ready_by is not None else "Unusable"
+    dirty = scrub.look(view, node, now) if state == "Idle" and not taken else None
+    if dirty is not None:
+        state, trouble = ("Preparing" if dirty.problem is None else "Unusable"), dirty.problem
     free_since = view.freed_at.get(name, now) if state in ("Idle", "Unusable") else None
     return PoolNode(
         name, node, kind.name if kind else "", state, free_since, since, marked, counted_out,
         trouble if state in ("Unusable", "Running") else None, ready_by if state == "Preparing" else None,
-        machine.id if machine is not None else "",
+        machine.id if machine is not None else "", dirty,
     )  # fmt: skip
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from stoker.api.computecluster import ComputeCluster, ComputeClusterStatus
-from stoker.api.kube import Node
+from stoker.api.kube import Node, Pod
 from stoker.api.trainingjob import Priority
 from stoker.core.cluster.learned import Rhythm
 from stoker.core.cluster.machines import LaunchFailure, MachinesView, Past
-from stoker.core.plan import Plan
+from stoker.core.plan import Action, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class ClusterView:
     of single machines lists; None on a pool of another kind. launch_failures: the last answer to each launch that
     failed, by its token, until its intent has gone from the status. rooms: the requests of a pool for which somebody
     else makes room. past: what the last pass over such a pool left. meter: what the pool has used; None: read from the
-    status what it keeps.
+    status what it keeps. scrubs: the pods that scrub nodes of this pool; None: the operator may make none.
     """
 
     cluster: ComputeCluster
@@ -163,6 +163,7 @@ class ClusterView:
     launch_failures: tuple[LaunchFailure, ...] = ()
     past: Past = field(default_factory=Past)
     meter: Meter | None = None
+    scrubs: tuple[Pod, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ class ClusterPlan:
 
     assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
     gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm, past, meter: to be kept for the
-    next view. ready: nodes that have a job or could take one, by name: their instance types.
+    next view. before: what is to be done
+    before anybody is told of the assignments. ready: nodes that have a job or could take one, by name: their instance types.
     """
 
     plan: Plan[ComputeClusterStatus]
@@ -193,3 +195,4 @@ class ClusterPlan:
     past: Past = field(default_factory=Past)
     meter: Meter | None = None
     ready: Mapping[str, str] = field(default_factory=dict)
+    before: tuple[Action, ...] = ()
