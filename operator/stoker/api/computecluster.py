@@ -136,7 +136,16 @@ class ScaleUp(Spec):
 
 
 class ScaleDown(Spec):
-    """How fast nodes go, once their idle time is over."""
+    """How fast nodes go, once their idle time is over, and what becomes of jobs on more nodes than the pool may have."""
+
+    mode: Annotated[
+        Literal["TaskCompletion", "Requeue"],
+        field(
+            "When jobs have more nodes than maxInstances, as after it was lowered. TaskCompletion: they run to their end. "
+            "Requeue: those that began last are interrupted as if their nodes were taken back, with their grace, and wait for "
+            "nodes again with their checkpoints."
+        ),
+    ] = "TaskCompletion"
 
     max_parallel: Annotated[
         int | None, field("Most nodes that leave at a time; missing: no limit.", ge=1, le=10000)
@@ -242,7 +251,10 @@ class ComputeClusterSpec(Spec):
     """Who brings the nodes, how many, of which kind, and when they go."""
 
     provider: Annotated[Provider, field("Who brings and removes the nodes.")]
-    max_instances: Annotated[int, field("Most nodes at a time; never enforced by ending a job.", ge=0, le=10000)]
+    max_instances: Annotated[
+        int,
+        field("Most nodes at a time; not enforced by ending a job unless scaleDown.mode says so.", ge=0, le=10000),
+    ]
     allowed_namespaces: Annotated[NamespaceSelector, field("Who may use the pool; `{}` means every namespace.")]
     instance_types: Annotated[
         tuple[InstanceType, ...],

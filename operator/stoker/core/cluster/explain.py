@@ -87,7 +87,11 @@ def _going(facts: Facts, node: PoolNode) -> Why | None:
 def _preempted(facts: Facts, node: PoolNode) -> Why | None:
     if node.state != "Preempted":
         return None
-    return Why("Preempted", "the provider takes it back; it gets no job", job=facts.holders.get(node.name, ""))
+    return Why(
+        "Preempted",
+        "it is taken back, by its provider or for spec.maxInstances; it gets no job",
+        job=facts.holders.get(node.name, ""),
+    )
 
 
 def _has_job(facts: Facts, node: PoolNode) -> Why | None:

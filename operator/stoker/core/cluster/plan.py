@@ -7,7 +7,7 @@ size the pool for what they miss.
 from collections.abc import Mapping
 
 from stoker.api import names
-from stoker.core.cluster import assign, handover, scrub, status
+from stoker.core.cluster import assign, handover, requeue, scrub, status
 from stoker.core.cluster.decide import Decision, decide
 from stoker.core.cluster.pool import Pool, see
 from stoker.core.cluster.view import ClusterPlan, ClusterView
@@ -37,6 +37,7 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
             (
                 *_hold(view, made),
                 *_preempted(view, bare),
+                *requeue.taken_back(view, bare),
                 *_adopt(view, bare),
                 *made.sizing.actions,
                 *rooms,

@@ -144,10 +144,16 @@ def free_nodes(view: ClusterView, pool: Pool, needed: frozenset[str]) -> list[Po
     """Nodes that nobody has, is promised, or has pods on.
 
     One that is taken back counts to the replicas: were it not let go, another would come in its place for nobody. Where
-    the provider knows single machines it does not count.
+    the provider knows single machines it does not count, and goes by itself unless it was not the provider who takes it.
     """
     held = {name for holding in view.holdings for name in holding.nodes}
-    taken_back = [node for node in pool.of("Preempted") if view.machines is None and node.name not in held]
+    machines = view.machines.machines if view.machines is not None else ()
+    staying = {one.id for one in machines if one.state == "Running"}
+    taken_back = [
+        node
+        for node in pool.of("Preempted")
+        if node.name not in held and (view.machines is None or node.machine in staying)
+    ]
     return [
         node
         for node in (*pool.of("Idle", "Unusable"), *taken_back)

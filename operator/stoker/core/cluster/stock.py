@@ -38,8 +38,12 @@ def stock_of(view: ClusterView, pool: Pool, taken: frozenset[str], now: float) -
     """taken: nodes that are promised already, by name."""
     spec, stands = view.cluster.spec, view.cluster.status.backoff
     kinds = {kind.name: Kind(kind, backoff=backoff.standing(stands, kind, now)) for kind in spec.instance_types}
+    excess = _excess(view, pool)
     for node in sorted(pool.nodes.values(), key=preference):
         if (kind := kinds.get(node.kind)) is None or node.name in taken:
+            continue
+        if excess > 0 and node.state == "Idle":
+            excess -= 1
             continue
         if node.state == "Idle":
             kind.free.append(node)
@@ -49,6 +53,15 @@ def stock_of(view: ClusterView, pool: Pool, taken: frozenset[str], now: float) -
         if name in kinds:
             kinds[name].unseen = count
     return Stock(kinds, max(0, spec.max_instances - pool.replicas) if pool.replicas is not None else 0)
+
+
+def _excess(view: ClusterView, pool: Pool) -> int:
+    """Nodes that are there beyond maxInstances: so many idle ones go and are given to nobody, or a pool whose jobs come one
+    after the other would never get down to it."""
+    if pool.replicas is None:
+        return 0
+    there = sum(1 for node in pool.nodes.values() if not node.counted_out and node.state != "Preempted")
+    return there - view.cluster.spec.max_instances
 
 
 def preference(node: PoolNode) -> tuple[bool, float, str]:

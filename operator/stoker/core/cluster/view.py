@@ -38,7 +38,7 @@ class Holding:
     nodes: by name. bound: False while no child exists (the assignment lives in memory only). count: nodes that the
     attempt takes in all, where a pool that owns no nodes has not placed each pod yet. ending: no unfinished child, and
     every pod is being deleted: what is left on a dead node, whose kubelet cannot confirm that the pods are gone.
-    namespace: whose share of the pool it counts to.
+    namespace: whose share of the pool it counts to. since: when the attempt began (seconds since the epoch).
     """
 
     uid: str
@@ -48,6 +48,7 @@ class Holding:
     count: int = 0
     ending: bool = False
     namespace: str = ""
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,7 +286,7 @@ def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
         "TimedOut": f"not ended {times.duration(timeout_seconds(seen.view))} after its start "
         "(limits.timeoutSeconds) and the grace period",
         "NodeLost": "a node was lost",
-        PREEMPTED: "a node was taken back by its provider",
+        PREEMPTED: "a node was taken back by its provider, or by its pool (scaleDown.mode Requeue)",
         "Suspended": "suspended by spec.suspend",
         "SchedulerDisagrees": "the scheduler would not place its pods on the nodes that it was given",
         QUEUE_TIMED_OUT: queue_words(seen),

@@ -8,6 +8,7 @@ import msgspec
 from stoker.api import names
 from stoker.api.kube import BatchJob, Pod
 from stoker.api.trainingjob import TrainingJobStatus, Waiting
+from stoker.core import times
 from stoker.core.cluster.view import Demand, Holding
 from stoker.core.plan import Plan
 from stoker.core.times import earliest
@@ -89,6 +90,7 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
     ended: dict[tuple[str, int], int] = {}
     live: set[tuple[str, int]] = set()
     namespaces: dict[tuple[str, int], str] = {}
+    began: dict[tuple[str, int], float] = {}
     for pod in pods:
         key = _attempt_key(pod.metadata.labels)
         if key is None:
@@ -97,6 +99,7 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
             ended[key] = ended.get(key, 0) + 1
             continue
         pools[key] = pod.metadata.labels.get(names.LABEL_COMPUTE, "")
+        began[key] = times.seconds(pod.metadata.creation_timestamp) or 0.0
         namespaces[key] = pod.metadata.namespace
         counts[key] = counts.get(key, 0) + 1
         if pod.metadata.deletion_timestamp is None:
@@ -110,6 +113,7 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
         if key is None or attempts.finished(child) or ended.get(key, 0) >= child.spec.completions:
             continue
         pools[key] = child.metadata.labels.get(names.LABEL_COMPUTE, "")
+        began[key] = times.seconds(child.metadata.creation_timestamp) or 0.0
         namespaces[key] = child.metadata.namespace
         live.add(key)
         counts[key] = max(counts.get(key, 0), child.spec.completions)
@@ -119,9 +123,10 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
         nodes = tuple(sorted(running[uid, attempt]))
         found.setdefault(pool, []).append(
             Holding(
-                uid, attempt, nodes, True, counts[uid, attempt], (uid, attempt) not in live, namespaces[uid, attempt]
+                uid, attempt, nodes, True, counts[uid, attempt], (uid, attempt) not in live, namespaces[uid, attempt],
+                began[uid, attempt],
             )
-        )
+        )  # fmt: skip
     return {pool: tuple(held) for pool, held in found.items()}
 
 

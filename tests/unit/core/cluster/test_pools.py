@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stoker.core import cluster as pools
 from stoker.core.cluster.view import ClusterView, Demand, Holding, ScaleView
-from stoker.core.plan import MarkForDeletion, ScaleTo, TaintLeaving
+from stoker.core.plan import MarkForDeletion, ScaleTo, TaintLeaving, TaintPreempted
 from tests.support import build
 from tests.support.world import Script, World
 
@@ -36,7 +36,16 @@ def views(draw: st.DrawFn) -> ClusterView:
         for n in range(draw(st.integers(0, 3)))
     )
     least = draw(st.integers(0, 2))
-    paced = draw(st.sampled_from([{}, {"scaleDown": {"maxParallel": 1}}, {"scaleDown": {"delayAfterAddSeconds": 500}}]))
+    paced = draw(
+        st.sampled_from(
+            [
+                {},
+                {"scaleDown": {"maxParallel": 1}},
+                {"scaleDown": {"delayAfterAddSeconds": 500}},
+                {"scaleDown": {"mode": "Requeue"}},
+            ]
+        )
+    )
     return ClusterView(
         cluster=build.cluster(**paced, provider=draw(st.sampled_from(["Scale", "Scale", "Static", "External"])), least=least, most=draw(st.integers(least, 5))),
         nodes=nodes, demands=demands, holdings=holdings,
@@ -60,6 +69,11 @@ def test_no_plan_breaks_a_promise(view: ClusterView) -> None:
         assert len(nodes) in ((0,) if view.cluster.spec.provider.type == "External" else (counts[key],))
     going = {a.node for a in made.plan.actions if isinstance(a, TaintLeaving | MarkForDeletion)}
     assert not going & (bound | set(given_away) | view.occupied), "what is in use stays"
+    taken_back = {a.node for a in made.plan.actions if isinstance(a, TaintPreempted)}
+    assert taken_back <= bound, "only who has a job is asked for it"
+    allowed = max(0, len(bound & view.nodes.keys()) - view.cluster.spec.max_instances)
+    requeues = view.cluster.spec.scale_down is not None and view.cluster.spec.scale_down.mode == "Requeue"
+    assert len(taken_back) <= (allowed if requeues else 0), "and no more than exceed the pool"
     most = view.cluster.spec.scale_down.max_parallel if view.cluster.spec.scale_down is not None else None
     assert most is None or len(going) <= most, "no more leave at a time than may"
     scales = [action for action in made.plan.actions if isinstance(action, ScaleTo)]

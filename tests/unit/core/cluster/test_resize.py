@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from stoker.api.kube import Node
 from stoker.core import cluster as pools
 from stoker.core.cluster.view import ClusterPlan, ClusterView, Demand, Holding, ScaleView
-from stoker.core.plan import AdoptNode, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving
+from stoker.core.nodes import is_taken_back
+from stoker.core.plan import AdoptNode, KeepNode, MarkForDeletion, ScaleTo, TaintLeaving, TaintPreempted
 from tests.support import build
 from tests.support.cloud import cloud
 
@@ -278,3 +280,68 @@ def test_a_pool_that_is_deleted_waits_for_no_delay() -> None:
     world.settle(100)
 
     assert world.gone
+
+
+# -- Jobs on more nodes than the pool may have.
+
+
+def lowered(most: int, mode: str, *demands: Demand) -> ClusterPlan:
+    """A pool of three nodes, where gang `old` has one and gang `young` two, once it may have fewer."""
+    held = (
+        Holding("young", 1, ("n1", "n2"), namespace="team", since=T0 - 50),
+        Holding("old", 1, ("n0",), namespace="team", since=T0 - 90),
+    )
+    nodes = [build.node(name) for name in ("n0", "n1", "n2")]
+    return plan(*nodes, now=0, holdings=held, demands=demands, most=most, scaleDown={"mode": mode})
+
+
+def test_jobs_run_to_their_end_on_a_pool_that_may_have_fewer_nodes() -> None:
+    assert lowered(0, "TaskCompletion").plan.actions == ()
+
+
+@pytest.mark.parametrize(("most", "expected"), [(3, []), (2, ["n1"]), (1, ["n1", "n2"]), (0, ["n1", "n2", "n0"])])
+def test_the_youngest_are_interrupted_where_the_pool_says_so(most: int, expected: list[str]) -> None:
+    assert lowered(most, "Requeue").plan.actions == tuple(TaintPreempted("cpu", name) for name in expected)
+
+
+def test_idle_nodes_go_before_anybody_is_interrupted() -> None:
+    nodes = [build.node(name) for name in ("n0", "n1")]
+    held = (Holding("a", 1, ("n0",), namespace="team"),)
+    made = plan(*nodes, now=0, holdings=held, most=1, scaleDown={"mode": "Requeue"})
+
+    assert made.plan.actions == (TaintLeaving("cpu", "n1", int(T0)),)
+
+
+def test_a_node_beyond_the_pool_is_given_to_nobody() -> None:
+    """Or a pool whose jobs come one after the other would never get down to what it may have."""
+    nodes = [build.node(name) for name in ("n0", "n1")]
+    held = (Holding("a", 1, ("n0",), namespace="team"),)
+    made = plan(*nodes, now=0, holdings=held, demands=(Demand("b", "team", "b", 1, 1, 0.0),), most=1)
+
+    assert made.assignments == {}
+    assert made.waits["b", 1].reason == "PoolFull"
+    assert made.plan.actions == (TaintLeaving("cpu", "n1", int(T0)),)
+
+
+def test_a_pool_of_machines_gets_down_to_what_it_may_have_and_who_was_interrupted_comes_again() -> None:
+    world = cloud(most=3, idle=600, scaleDown={"mode": "Requeue"})
+    jobs = [world.submit(1) for _ in range(3)]
+    world.settle(100)
+    assert set(world.holdings) == set(jobs)
+    spec = msgspec.structs.replace(world.pool.spec, max_instances=1)
+    world.pool = msgspec.structs.replace(world.pool, spec=spec)
+    world.operate()
+    taken = {name for name, node in world.nodes.items() if is_taken_back(node)}
+    assert len(taken) == 2
+    # Their pods end within their grace, and each job wants its next attempt.
+    for uid, holding in list(world.holdings.items()):
+        if set(holding.nodes) & taken:
+            world.end(uid)
+            world.waiting[uid] = Demand(uid, "team", uid, 2, 1, world.now)
+    world.settle(100)
+
+    assert len(world.machines) == len(world.holdings) == 1
+    assert all(world.plan is not None and world.plan.waits[uid, 2].reason for uid in world.waiting)
+    world.end(next(iter(world.holdings)))
+    world.settle(100)
+    assert len(world.waiting) == 1, "the next has the node that is left"

@@ -249,6 +249,7 @@ def test_holdings_are_rebuilt_from_objects_alone() -> None:
     waiting = child(gang, nodes=("n0", "n1"))
 
     assert trainingjob.holdings([waiting], [])["cpu"][0].nodes == ("n0", "n1")
+    assert trainingjob.holdings([waiting], [])["cpu"][0].since == build.T0 + 1
     done = [pod(rank, gang, on=f"n{rank}", started=3, exit_code=0) for rank in range(2)]
     assert trainingjob.holdings([waiting], done) == {}
     still = [pod(0, gang, on="n0", started=3), done[1]]
