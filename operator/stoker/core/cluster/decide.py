@@ -153,7 +153,7 @@ def _by_level(pool: Pool, rhythm: learned.Rhythm, given: frozenset[str]) -> Pool
 
 
 def _rhythm(view: ClusterView, pool: Pool, assigned: assign.Assigned, now: float) -> learned.Rhythm:
-    coming = pool.unseen + len(pool.of("Preparing"))
+    coming = pool.booting
     busy = min(assigned.wanted, view.cluster.spec.max_instances)
     before = view.rhythm or remembered(view.cluster)
     return learned.booted(learned.demanded(before, busy, now), coming, now)

@@ -71,6 +71,11 @@ class Pool:
         """Nodes that are wanted and have no Node yet."""
         return sum(self.coming.values())
 
+    @property
+    def booting(self) -> int:
+        """Nodes that were asked for and cannot take a job yet; one that is being scrubbed was there before."""
+        return self.unseen + sum(1 for node in self.of("Preparing") if node.dirty is None)
+
     def of(self, *states: State) -> list[PoolNode]:
         return [node for node in self.nodes.values() if node.state in states]
 

@@ -41,7 +41,7 @@ def status_of(view: ClusterView, pool: Pool, made: Decision, now: float) -> Comp
     status = ComputeClusterStatus(
         observed_generation=metadata.generation,
         conditions=stamped(_facts(view), view.cluster.status.conditions, metadata.generation, now),
-        allocation_state="Resizing" if replicas != counted or counts.preparing or counts.leaving else "Steady",
+        allocation_state="Resizing" if replicas != counted or pool.booting or counts.leaving else "Steady",
         current_nodes=running if external else len(pool.nodes),
         target_nodes=running if external else replicas,
         nodes=counts,

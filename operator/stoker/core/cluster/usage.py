@@ -73,7 +73,7 @@ def rates_of(view: ClusterView, pool: Pool, assigned: Mapping[tuple[str, int], t
         nodes=len(alive) + pool.unseen,
         idle=sum(1 for node in alive if node.state == "Idle" and node.name not in given),
         busy=sum(1 for node in alive if node.state == "Running" or node.name in given),
-        booting=pool.unseen + sum(1 for node in alive if node.state == "Preparing"),
+        booting=pool.booting,
         price=price,
         prices=by_namespace,
     )

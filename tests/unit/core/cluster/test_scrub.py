@@ -68,6 +68,10 @@ def test_a_node_that_says_nothing_is_scrubbed_before_its_first_job() -> None:
     assert (made.assignments, made.before) == ({}, ())
     assert made.plan.actions == (ScrubNode("cpu", "n0", PATH, pod_of(node())),)
     assert told(made) == ("Preparing", "Scrubbing")
+    assert made.plan.status is not None
+    assert made.plan.status.allocation_state == "Steady", "no node comes or goes"
+    assert made.meter is not None
+    assert (made.meter.rates.nodes, made.meter.rates.booting, made.meter.rates.idle) == (1, 0, 0)
     assert "being scrubbed" in made.waits["00000000-x", 1].message
 
 
