@@ -14,6 +14,7 @@ from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_USAGE, StokerError
 COMMANDS = {
     "init": ("start", "Write a commented job.yaml and .amlignore."),
     "run": ("run", "Train: on this machine, or on a cluster with --compute."),
+    "convert": ("convert", "Print an Azure ML file as a manifest, for Git."),
     "ls": ("jobs", "List runs, local ones and the cluster's."),
     "show": ("jobs", "Show one run: phase, times, outputs."),
     "logs": ("logs", "Print a run's log; also after its pods are gone."),

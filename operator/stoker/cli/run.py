@@ -21,6 +21,7 @@ from stoker.sdk.prepare import Prepared, prepare
 if TYPE_CHECKING:
     from stoker.local.containers import Container
     from stoker.local.environments.wanted import Wanted
+    from stoker.sdk.convert import Converted
 
 _FLAGS = (
     click.option("--compute", metavar="NAME", help="local, or a ComputeCluster; else the file's, the project's, local."),
@@ -58,6 +59,7 @@ Examples:
   stoker run examples/iris --compute cpu        the same job on the pool cpu
   stoker run job.yaml --set inputs.lr=0.01      another value for an input
   stoker run train.py -- --lr 0.1               a script; its arguments stand behind --
+  stoker run .azureml/train.runconfig           a run configuration of version 1
   stoker run --dry-run -o yaml                  the TrainingJob, for kubectl apply
 """
 )
@@ -67,7 +69,8 @@ Examples:
 @click.option("--detach", is_flag=True, help="Submit and return; follow later with stoker logs NAME --wait.")
 @common
 def run(common: Common, target: Path | None, arguments: tuple[str, ...], detach: bool, **given: Any) -> int:
-    """Train TARGET: a folder with a job.yaml, a job file, a TrainingJob manifest, or a script."""
+    """Train TARGET: a folder with a job.yaml, a job file, a TrainingJob manifest, or a script. Azure ML's files are taken as
+    they are: command jobs and run configurations train, environments and compute are created in the cluster."""
     return start(common, target, arguments, detach=detach, **given)
 
 
@@ -78,6 +81,7 @@ def job() -> None:
 
 @job.command(
     epilog="\b\nExamples:\n  stoker job create -f job.yaml --compute cpu\n  stoker job create -f job.yaml --stream"
+    "\n  stoker job create -f environment.yml"
 )
 @click.option(
     "-f", "--file", "target", type=click.Path(path_type=Path), required=True, help="Job file, manifest, or folder."
@@ -86,7 +90,7 @@ def job() -> None:
 @_flags
 @common
 def create(common: Common, target: Path, stream: bool, **given: Any) -> int:
-    """Create a run from a file and print its name."""
+    """Create a run from a file, or the Environment or ComputeCluster that a file of Azure ML's describes; print its name."""
     return start(common, target, (), detach=not stream, **given)
 
 
@@ -103,6 +107,10 @@ def start(
     )  # fmt: skip
     if name is not None and target is not None and not target.exists() and arguments:
         raise BadInput("TARGET", f"{target} does not exist", "name a script in front of --")
+    if target is not None and target.is_file() and (found := _object(common, target)) is not None:
+        from stoker.cli import objects
+
+        return objects.create(common, found, dry_run=dry_run)
     draft = ask.ask(target, arguments, flags, common.here)
     project = settings.read([_folder_of(target, common.here), common.here])
     common._settings = project
@@ -123,6 +131,15 @@ def start(
     from stoker.cli.cluster_run import run_in_cluster
 
     return run_in_cluster(common, draft, where, dry_run=dry_run, detach=detach, yes=yes, ignore=ignore, allow=allow)
+
+
+def _object(common: Common, target: Path) -> "Converted | None":
+    """What the file of an environment or a compute creates; None for a job's."""
+    if target.suffix not in ask.JOB_SUFFIXES:
+        return None
+    from stoker.sdk.convert import of_object
+
+    return of_object(target, common.here)
 
 
 def _with_meaning(common: Common, draft: Draft, *, asks_cluster: bool) -> Draft:
@@ -335,8 +352,12 @@ def _dry(common: Common, prepared: Prepared, name: str, namespace: str | None) -
 def emit_dry(common: Common, prepared: Prepared, document: dict[str, Any], name: str) -> None:
     """The TrainingJob of a dry run as data, and what is to be done before it can run."""
     common.output.emit(document, lambda: common.output.note("dry run: nothing was sent"), [name])
-    if common.output.is_table:
-        return
+    if not common.output.is_table:
+        tell_pushes(common, prepared)
+
+
+def tell_pushes(common: Common, prepared: Prepared) -> None:
+    """What has to be sent before a manifest with these digests can run."""
     for what, tree in prepared.trees:
         words = f"nothing was sent: before kubectl apply, stoker snapshot {shlex.quote(str(tree.root))} --push"
         common.output.note(words if what == "snapshot" else f"{words} ({what})")

@@ -15,11 +15,13 @@ from stoker.core.yaml12 import Document, dotted, parse, plain, text_of, text_pro
 from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput, BadInputs, did_you_mean
 from stoker.sdk import environments, manifest
-from stoker.sdk.azureml import command, kinds
+from stoker.sdk.azureml import command, kinds, runconfig
 from stoker.sdk.definitions import defined, settled
 from stoker.sdk.draft import LOCAL, Draft, EnvironmentAsked, check_name, seconds, shown
 
 JOB_FILES = ("job.yaml", "job.yml")
+#: Ends of the names of job files; anything else is a script.
+JOB_SUFFIXES = (".yaml", ".yml", ".json", ".runconfig")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def ask(target: Path | None, arguments: Sequence[str], flags: Flags, here: Path)
         raise BadInput("TARGET", f"{shown(str(target))} does not exist", fix)
     if target.is_dir():
         draft = _from_file(_job_file_in(target), flags, here)
-    elif target.suffix in (".yaml", ".yml", ".json"):
+    elif target.suffix in JOB_SUFFIXES:
         draft = _from_file(target, flags, here)
     else:
         draft = from_script(target, arguments, flags, here)
@@ -83,7 +85,8 @@ def _from_file(path: Path, flags: Flags, here: Path) -> Draft:
 def job_of(document: Document, path: Path) -> Draft:
     """The draft of a job file of Azure ML's, or of Stoker's own in that shape. Raises BadInput and BadInputs."""
     kind = kinds.kind_of(document, path.name)
-    folder = path.resolve().parent
+    if kind == "runconfig":
+        return runconfig.read(document, path)
     if kind in ("environment", "compute"):
         article = "an" if kind == "environment" else "a"
         fix = f"create it: stoker job create -f {path}; or write its manifest: stoker convert {path}"
@@ -91,7 +94,7 @@ def job_of(document: Document, path: Path) -> Draft:
     if kind == "component":
         fix = f"write a job beside it with component: {path.name} and its inputs"
         raise BadInput("", "is a component, and no job", fix, document.source)
-    return command.read(document, folder)
+    return command.read(document, path.resolve().parent)
 
 
 def load_one(path: Path, here: Path) -> Document:
@@ -234,7 +237,7 @@ def _with_flags(draft: Draft, flags: Flags, here: Path) -> Draft:
         spec["command"]["resources"] = {**spec["command"].get("resources", {}), "instanceCount": flags.instance_count}
     if flags.timeout is not None:
         spec["limits"] = {**spec.get("limits", {}), "timeoutSeconds": seconds(flags.timeout, "--timeout")}
-    if flags.code is not None and draft.source.endswith((".yaml", ".yml", ".json")):
+    if flags.code is not None and draft.source.endswith(JOB_SUFFIXES):
         code = flags.code.resolve()
         check_code(code)
         draft = replace(draft, code=code, inline=None, snapshot=None)

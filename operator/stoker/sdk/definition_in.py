@@ -10,7 +10,7 @@ from stoker.core.environment.definition import Definition
 from stoker.core.yaml12 import parse
 from stoker.errors import BadInput
 from stoker.sdk import environments
-from stoker.sdk.ask import JOB_FILES, Flags, ask
+from stoker.sdk.ask import JOB_FILES, JOB_SUFFIXES, Flags, ask
 from stoker.sdk.azureml import labels
 from stoker.sdk.definitions import defined, of_file, spec_of, with_entries
 from stoker.sdk.draft import Draft
@@ -39,14 +39,16 @@ def _file_in(folder: Path) -> Path:
 
 
 def _is_job(file: Path) -> bool:
-    if file.suffix not in (".yaml", ".yml", ".json"):
+    if file.suffix not in JOB_SUFFIXES:
         return False
     try:
         documents = parse(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError, BadInput):
         return False  # told by whoever reads it as an environment
     root = documents[0].value if documents else None
-    return isinstance(root, dict) and ("command" in root or root.get("kind") == "TrainingJob")
+    return isinstance(root, dict) and (
+        bool({"command", "component", "script"} & root.keys()) or root.get("kind") == "TrainingJob"
+    )
 
 
 def _of_job(draft: Draft, image: str, only_if_missing: bool) -> Definition:

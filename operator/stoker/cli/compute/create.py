@@ -15,6 +15,7 @@ from stoker.cli.options import Common, common
 def create(common: Common, file: Path, replace: bool) -> None:
     """Create the ComputeCluster in FILE. It is checked before anything is sent."""
     from stoker.cli.compute.pools import line_of, path
+    from stoker.cli.objects import replace_spec
     from stoker.errors import BadInput
     from stoker.sdk.kube import Refused
 
@@ -30,10 +31,7 @@ def create(common: Common, file: Path, replace: bool) -> None:
             raise BadInput(
                 "FILE", f"ComputeCluster {name} is there already", "use --replace to change its spec"
             ) from None
-        there = cluster.kube.get(path(name))
-        # A merge patch keeps members that the file does not have: they are taken out by name.
-        gone = {member: None for member in there["spec"] if member not in document["spec"]}
-        made = cluster.kube.patch(path(name), {"spec": {**gone, **document["spec"]}})
+        made = replace_spec(cluster, path(name), cluster.kube.get(path(name)), document["spec"])
         said = "changed"
     common.output.step("compute", name, said)
     line = line_of(made)

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stoker.core.environment import definition
 from stoker.core.yaml12 import Document, text_of
 from stoker.sdk import environments
 from stoker.sdk.azureml import component, placement
 from stoker.sdk.azureml.data import Data
+from stoker.sdk.azureml.environment import copies
 from stoker.sdk.azureml.fields import COMMAND, ENVIRONMENTS
 from stoker.sdk.azureml.reading import Reader
 from stoker.sdk.draft import Draft, EnvironmentAsked, check_name, shown
@@ -136,9 +136,9 @@ class _CommandJob:
 
     def _context_as_code(self, asked: EnvironmentAsked | None) -> Path | None:
         """A Dockerfile's folder is the code of a job that names none: COPY has no other place to take files from."""
-        if asked is None or asked.context is None or (asked.definition is not None and not _copies(asked)):
+        if asked is None or asked.context is None or not copies(asked):
             return None
-        words = f"COPY takes files from the job's code, and there is none: {asked.context} is sent as the code"
+        words = f"COPY takes files from the job's code, and there is none: the folder {asked.context.name} is sent as the code"
         self.reader.warn(("environment", "build"), words)
         return asked.context
 
@@ -153,13 +153,6 @@ class _CommandJob:
             else:
                 found.append({"name": key, "value": text})
         return found
-
-
-def _copies(asked: EnvironmentAsked) -> bool:
-    from stoker.sdk.definitions import spec_of
-
-    spec = spec_of(EnvironmentAsked("packages", spec={**asked.spec, "context": "."}))
-    return definition.reads_context(spec)
 
 
 def _warn_of_environment(reader: Reader, value: dict[str, Any]) -> None:

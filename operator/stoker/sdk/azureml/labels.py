@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from stoker.api.names import slug
 from stoker.errors import BadInput
 from stoker.sdk.definitions import defined
 from stoker.sdk.draft import EnvironmentAsked, shown
@@ -35,21 +34,31 @@ class Label:
 
 
 @dataclass(frozen=True)
-class _Family:
-    """Environments of one framework. pattern: of the name in small letters; group 1 is the version, as 1.5."""
+class Family:
+    """Environments of one framework. words: what its names begin with. beside: what comes with the package itself."""
 
-    pattern: re.Pattern[str]
+    words: tuple[str, ...]
     package: str
     beside: tuple[str, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names that it has, with X.Y for the version."""
+        return tuple(f"{front}{word}-X.Y…" for word in self.words for front in ("", "AzureML-"))
+
+    def version(self, name: str) -> str | None:
+        """The version in a name, None for a name of another family."""
+        word = "|".join(map(re.escape, self.words))
+        found = re.match(rf"(?:azureml-)?(?:{word})-(\d+\.\d+)", name.lower())
+        return found[1] if found else None
+
 
 _CURATED = ("AzureML-", "azureml-")
-_FRONT = r"(?:azureml-)?(?:acpt-)?"
 _USUAL = ("pandas", "scipy", "matplotlib", "mlflow-skinny", "psutil", "tqdm")
 FAMILIES = (
-    _Family(re.compile(rf"{_FRONT}(?:sklearn|scikit-learn)-(\d+\.\d+)"), "scikit-learn", ("joblib", *_USUAL)),
-    _Family(re.compile(rf"{_FRONT}pytorch-(\d+\.\d+)"), "torch", ("torchvision", *_USUAL)),
-    _Family(re.compile(rf"{_FRONT}lightgbm-(\d+\.\d+)"), "lightgbm", ("scikit-learn", "joblib", *_USUAL)),
+    Family(("sklearn", "scikit-learn"), "scikit-learn", ("joblib", *_USUAL)),
+    Family(("pytorch", "acpt-pytorch"), "torch", ("torchvision", *_USUAL)),
+    Family(("lightgbm",), "lightgbm", ("scikit-learn", "joblib", *_USUAL)),
 )
 _PYTHON = re.compile(r"py(3)(\d{1,2})(?!\d)")
 _DEFAULT_PYTHON = "3.10"
@@ -114,7 +123,12 @@ def resolved(asked: EnvironmentAsked | None, known: Known) -> tuple[EnvironmentA
 
 def environment_name(name: str, version: str) -> str:
     """The Environment that `azureml:name:version` means; without a version the one of the name alone."""
-    return f"{slug(name)}-v{slug(version)}" if version else slug(name)
+    return f"{_plain(name)}-v{_plain(version)}" if version else _plain(name)
+
+
+def _plain(text: str) -> str:
+    """A part of an object's name; without a hash for what is lost, since people write it too."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
 
 
 def _of_namespace(
@@ -132,15 +146,15 @@ def _of_namespace(
 
 def _of_family(asked: EnvironmentAsked, label: Label) -> tuple[EnvironmentAsked, tuple[str, ...]]:
     text = label.name.lower()
-    found = next(((family, match) for family in FAMILIES if (match := family.pattern.match(text))), None)
+    found = next(((family, version) for family in FAMILIES if (version := family.version(text))), None)
     front, where = asked.front or "environment", asked.where.get((), asked.source)
     if found is None or label.registry not in ("", "azureml"):
         fix = f"name another with --environment, or add {label.keys[-1]} to spec.environmentAliases of the Workspace"
         raise BadInput(front, f"{shown(asked.name)} has no counterpart here", fix, where)
-    family, match = found
+    family, version = found
     python = _PYTHON.search(text)
     image = f"python:{f'{python[1]}.{python[2]}' if python else _DEFAULT_PYTHON}-slim"
-    spec = {"image": image, "pip": [f"{family.package}=={match[1]}.*", *family.beside]}
+    spec = {"image": image, "pip": [f"{family.package}=={version}.*", *family.beside]}
     words = f"{asked.name} is taken as {image} with {spec['pip'][0]} and {', '.join(family.beside)}"
     made = replace(asked, kind="packages", name="", spec=spec, source=label.name)
     return defined(made), (_told(asked, words),)

@@ -5,6 +5,7 @@ from typing import Any
 
 from stoker.core.yaml12 import Path as FieldPath
 from stoker.core.yaml12 import text_of
+from stoker.sdk.azureml import sizes
 from stoker.sdk.azureml.fields import COMMAND, DISTRIBUTION, RESOURCES
 from stoker.sdk.azureml.reading import Reader
 from stoker.sdk.draft import seconds, shown
@@ -49,7 +50,7 @@ def resources(reader: Reader, value: Any) -> dict[str, Any]:
     if count is not None:
         found["instanceCount"] = count
     if (kind := reader.text((*at, "instance_type"), given.get("instance_type"))) is not None:
-        found["instanceType"] = kind
+        found["instanceType"] = sizes.canonical(kind)
     if (size := given.get("shm_size")) is not None and (quantity := _shm(reader, text_of(size))):
         found["shmSize"] = quantity
     requests = reader.texts((*at, "requests"), given.get("requests"))

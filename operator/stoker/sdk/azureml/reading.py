@@ -84,7 +84,8 @@ class Reader:
         text = value.lower() if isinstance(value, str) else None
         if text not in choices:
             good = [name for name, field in choices.items() if field.state != "refused"]
-            self.bad(path, f"{shown(value)} is not one of {', '.join(choices)}", f"write {' or '.join(good[:2])}")
+            said = "is missing" if value is None else f"{shown(value)} is not one of {', '.join(choices)}"
+            self.bad(path, said, f"write {' or '.join(good[:2])}")
             return None
         return text if self.field(path, choices[text], f"{shown(value)}: ") else None
 

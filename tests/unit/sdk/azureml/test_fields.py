@@ -1,6 +1,7 @@
 """Every key that the tables know does what its table says: it works without a word, gives one warning that names it, or is
 refused by name."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 
 from stoker.errors import BadInput, BadInputs
 from stoker.sdk import ask
-from stoker.sdk.azureml.fields import COMMAND, COMPONENT, Field, Table
-from stoker.sdk.draft import Draft
+from stoker.sdk.azureml.fields import COMMAND, COMPONENT, COMPUTE, ENVIRONMENT, RUNCONFIG, Field, Table
+from stoker.sdk.azureml.labels import NOBODY_ASKED
+from stoker.sdk.convert import convert
 
 COMPONENT_FILE = "command: python train.py\ncode: .\nenvironment: azureml:base:1\n"
 #: Keys of the table -> lines that use them, on top of a job with a command and its code. `{}` around keys: flow style.
@@ -154,6 +156,126 @@ COMPONENT_LINES = {
 }
 
 
+ENVIRONMENT_LINES = {
+    "$schema": "$schema: https://azuremlschemas.azureedge.net/latest/environment.schema.json",
+    "name": "name: base",
+    "version": "version: 3",
+    "description": "description: the base",
+    "tags": "tags: {a: b}",
+    "image": "image: ubuntu:22.04",
+    "conda_file": "conda_file: conda.yml",
+    "build.path": "build: {path: docker}",
+    "build.dockerfile_path": "build: {path: docker, dockerfile_path: Dockerfile}",
+    "build.dockerfile": "build: {path: docker, dockerfile: Dockerfile}",
+    "build.bytecode": "image: ubuntu:22.04\nbuild: {bytecode: false}",
+    "os_type": "os_type: linux",
+    "inference_config": "inference_config: {scoring_route: {port: 1, path: /}}",
+    "datastore": "datastore: azureml:d",
+    "conda": "conda: {dependencies: [python=3.11]}",
+    "pip": "pip: [six]",
+    "pip_file": "pip_file: requirements.txt",
+    "docker_steps": "docker_steps: [RUN true]",
+    "context": "docker_steps: [RUN true]\ncontext: docker",
+    "platforms": "platforms: [linux/amd64]",
+    "secrets": "docker_steps: [RUN true]\nsecrets: [{id: a, secret_ref: {name: s, key: k}}]",
+    "base_policy": "base_policy: Always",
+    "refresh": "refresh: today",
+    "cache_epoch": "cache_epoch: 2",
+    "image_pull_secrets": "image_pull_secrets: [mine]",
+}
+COMPUTE_LINES = {
+    "$schema": "$schema: https://azuremlschemas.azureedge.net/latest/amlCompute.schema.json",
+    "type": "",
+    "name": "",
+    "size": "",
+    "description": "description: cheap",
+    "tags": "tags: {a: b}",
+    "tier": "tier: low_priority",
+    "max_instances": "max_instances: 8",
+    "min_instances": "min_instances: 1",
+    "idle_time_before_scale_down": "idle_time_before_scale_down: 60",
+    "location": "location: westeurope",
+    "ssh_public_access_enabled": "ssh_public_access_enabled: true",
+    "ssh_settings": "ssh_settings: {admin_username: me}",
+    "network_settings": "network_settings: {vnet_name: a}",
+    "enable_node_public_ip": "enable_node_public_ip: false",
+    "identity": "identity: {type: system_assigned}",
+}
+RUNCONFIG_LINES = {
+    "script": "",
+    "arguments": "arguments: [--lr, 0.10]",
+    "command": "command: python train.py",
+    "framework": "framework: python",
+    "framework: Python": "framework: Python",
+    "framework: PyTorch": "framework: PyTorch",
+    "framework: TensorFlow": "framework: TensorFlow",
+    "framework: PySpark": "framework: PySpark",
+    "framework: Cntk": "framework: CNTK",
+    "communicator": "communicator: none",
+    "communicator: None": "communicator: None",
+    "communicator: OpenMpi": "communicator: OpenMpi",
+    "communicator: IntelMpi": "communicator: IntelMpi",
+    "communicator: Mpi": "communicator: Mpi\nmpi: {processCountPerNode: 1}",
+    "communicator: ParameterServer": "communicator: ParameterServer",
+    "communicator: Nccl": "communicator: Nccl",
+    "communicator: Gloo": "communicator: Gloo",
+    "target": "target: cpu-cluster",
+    "target: amlcompute": "target: amlcompute\namlcompute: {name: cpu}",
+    "autoPrepareEnvironment": "autoPrepareEnvironment: true",
+    "autoPrepareEnvironment: false": "autoPrepareEnvironment: false",
+    "maxRunDurationSeconds": "maxRunDurationSeconds: 60",
+    "nodeCount": "nodeCount: 2",
+    "jobName": "jobName: first",
+    "environment.name": "environment: {name: base, version: 1}",
+    "environment.version": "environment: {name: base, version: 1}",
+    "environment.environmentVariables": "environment: {environmentVariables: {A: b}}",
+    "environment.python.userManagedDependencies": "environment: {python: {userManagedDependencies: true}}",
+    "environment.python.interpreterPath": "environment: {python: {userManagedDependencies: true, interpreterPath: python3}}",
+    "environment.python.condaDependenciesFile": "environment: {python: {condaDependenciesFile: conda.yml}}",
+    "environment.python.condaDependencies": "environment: {python: {condaDependencies: {dependencies: [python=3.11]}}}",
+    "environment.python.baseCondaEnvironment": "environment: {python: {baseCondaEnvironment: base}}",
+    "environment.docker.enabled": "environment: {docker: {enabled: true}}",
+    "environment.docker.baseImage": "environment: {docker: {baseImage: 'ubuntu:22.04'}}",
+    "environment.docker.baseDockerfile": "environment: {docker: {baseDockerfile: FROM ubuntu}}",
+    "environment.docker.sharedVolumes": "environment: {docker: {sharedVolumes: false}}",
+    "environment.docker.gpuSupport": "environment: {docker: {gpuSupport: true}}",
+    "environment.docker.shmSize": "environment: {docker: {shmSize: 1g}}",
+    "environment.docker.arguments": "environment: {docker: {arguments: [--ipc=host]}}",
+    "environment.docker.baseImageRegistry.address": "environment: {docker: {baseImage: 'a:1', baseImageRegistry: {address: example.com}}}",
+    "environment.docker.baseImageRegistry.username": "environment: {docker: {baseImageRegistry: {username: me}}}",
+    "environment.docker.baseImageRegistry.password": "environment: {docker: {baseImageRegistry: {password: x}}}",
+    "environment.spark": "environment: {spark: {repositories: [], precachePackages: true}}",
+    "environment.databricks": "environment: {databricks: {mavenLibraries: []}}",
+    "environment.inferencingStackVersion": "environment: {inferencingStackVersion: latest}",
+    "docker.useDocker": "docker: {useDocker: true}",
+    "docker.sharedVolumes": "docker: {sharedVolumes: true}",
+    "docker.shmSize": "docker: {shmSize: 2g}",
+    "docker.arguments": "docker: {arguments: [--ipc=host]}",
+    "history.outputCollection": "history: {outputCollection: true}",
+    "history.outputCollection: false": "history: {outputCollection: false}",
+    "history.snapshotProject": "history: {snapshotProject: true}",
+    "history.snapshotProject: false": "history: {snapshotProject: false}",
+    "history.directoriesToWatch": "history: {directoriesToWatch: [logs]}",
+    "history.directoriesToWatch: others": "history: {directoriesToWatch: [logs, runs]}",
+    "spark": "spark: {configuration: {a: b}}",
+    "hdi": "hdi: {yarnDeployMode: cluster}",
+    "tensorflow.workerCount": "communicator: ParameterServer\ntensorflow: {workerCount: 1, parameterServerCount: 0}",
+    "tensorflow.parameterServerCount": "communicator: ParameterServer\ntensorflow: {workerCount: 1, parameterServerCount: 0}",
+    "mpi.processCountPerNode": "communicator: OpenMpi\nmpi: {processCountPerNode: 1}",
+    "pytorch.communicationBackend": "framework: PyTorch\npytorch: {communicationBackend: nccl}",
+    "pytorch.processCount": "framework: PyTorch\nnodeCount: 2\npytorch: {processCount: 2}",
+    "dataReferences": "dataReferences: {d: {dataStoreName: blob}}",
+    "data": "data: {d: {dataLocation: {}}}",
+    "outputData": "outputData: {d: {}}",
+    "sourceDirectoryDataStore": "sourceDirectoryDataStore: blob",
+    "amlcompute.name": "target: amlcompute\namlcompute: {name: cpu}",
+    "amlcompute.vmSize": "target: amlcompute\namlcompute: {name: cpu, vmSize: STANDARD_D2}",
+    "amlcompute.vmPriority": "target: amlcompute\namlcompute: {name: cpu, vmPriority: lowpriority}",
+    "amlcompute.retainCluster": "target: amlcompute\namlcompute: {name: cpu, retainCluster: true}",
+    "amlcompute.clusterMaxNodeCount": "target: amlcompute\namlcompute: {name: cpu, clusterMaxNodeCount: 3}",
+}
+
+
 def cases(table: Table, lines: dict[str, str]) -> list[Any]:
     return [pytest.param(key, field, lines[key], id=key) for key, field in table.items() if key in lines]
 
@@ -162,7 +284,7 @@ def cases(table: Table, lines: dict[str, str]) -> list[Any]:
 def project(tmp_path: Path) -> Path:
     files = {
         "train.py": "print(1)\n", "data/x.csv": "1\n", "conda.yml": "dependencies: [python=3.11]\n",
-        "docker/Dockerfile": "FROM ubuntu:22.04\nRUN true\n", "component.yml": COMPONENT_FILE,
+        "docker/Dockerfile": "FROM ubuntu:22.04\nRUN true\n", "component.yml": COMPONENT_FILE, "requirements.txt": "six\n",
     }  # fmt: skip
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -174,6 +296,9 @@ def test_every_key_of_the_tables_is_tried() -> None:
     assert COMMAND.keys() == JOB_LINES.keys()
     assert COMPONENT_LINES.keys() | COMMAND.keys() >= COMPONENT.keys()
     assert COMPONENT_LINES.keys() <= COMPONENT.keys()
+    assert ENVIRONMENT.keys() == ENVIRONMENT_LINES.keys()
+    assert COMPUTE.keys() == COMPUTE_LINES.keys()
+    assert RUNCONFIG.keys() == RUNCONFIG_LINES.keys()
 
 
 @pytest.mark.parametrize(("key", "field", "lines"), cases(COMMAND, JOB_LINES))
@@ -192,19 +317,53 @@ def test_a_key_of_a_component_does_what_its_table_says(project: Path, key: str, 
     check(key, field, project)
 
 
-def check(key: str, field: Field, project: Path) -> None:
+@pytest.mark.parametrize(("key", "field", "lines"), cases(ENVIRONMENT, ENVIRONMENT_LINES))
+def test_a_key_of_an_environment_does_what_its_table_says(project: Path, key: str, field: Field, lines: str) -> None:
+    has_base = lines.startswith(("image:", "build: {path"))
+    image = "" if has_base else "image: ubuntu:22.04\n"
+    (project / "env.yml").write_text(image + lines + "\n")
+
+    check(key, field, project, lambda: converted(project / "env.yml"))
+
+
+@pytest.mark.parametrize(("key", "field", "lines"), cases(COMPUTE, COMPUTE_LINES))
+def test_a_key_of_a_compute_does_what_its_table_says(project: Path, key: str, field: Field, lines: str) -> None:
+    (project / "cpu.yml").write_text(f"type: amlcompute\nname: cpu\nsize: Standard_DS3_v2\n{lines}\n")
+    always = "size: provider External is written"
+
+    def warnings() -> list[str]:
+        found = converted(project / "cpu.yml")
+        assert always in found[-1]
+        return found[:-1]
+
+    check(key, field, project, warnings)
+
+
+@pytest.mark.parametrize(("key", "field", "lines"), cases(RUNCONFIG, RUNCONFIG_LINES))
+def test_a_key_of_version_1_does_what_its_table_says(project: Path, key: str, field: Field, lines: str) -> None:
+    script = "" if lines.startswith("command:") else "script: train.py\n"
+    (project / "train.runconfig").write_text(script + lines + "\n")
+    if "environment:" not in lines:
+        (project / "train.runconfig").write_text(f"{script}{lines}\nenvironment: {{docker: {{baseImage: 'a:1'}}}}\n")
+
+    check(key, field, project, lambda: warnings_of(project / "train.runconfig"))
+
+
+def check(key: str, field: Field, project: Path, warnings: Callable[[], Sequence[str]] | None = None) -> None:
+    """warnings: reads the file; job.yml when missing."""
     named = last_name(key)
+    warnings = warnings or (lambda: warnings_of(project / "job.yml"))
     if field.state == "refused":
         with pytest.raises((BadInput, BadInputs)) as refused:
-            read(project)
+            warnings()
         problems = refused.value.problems if isinstance(refused.value, BadInputs) else (refused.value,)
         assert [named] == [one.field.rpartition(".")[2] for one in problems]
         assert field.says in str(problems[0])
         assert problems[0].fix
     else:
-        draft = read(project)
-        assert (1 if field.state == "warns" else 0) == len(draft.warnings), draft.warnings
-        for line in draft.warnings:
+        told = warnings()
+        assert (1 if field.state == "warns" else 0) == len(told), told
+        for line in told:
             assert f"{named}: " in line
             assert field.says in line
 
@@ -214,11 +373,15 @@ def last_name(key: str) -> str:
     return key.partition(": ")[0].rpartition(".")[2]
 
 
-def read(project: Path) -> Draft:
-    return ask.ask(project / "job.yml", (), ask.Flags(), project)
+def warnings_of(job: Path) -> Sequence[str]:
+    return ask.ask(job, (), ask.Flags(), job.parent).warnings
+
+
+def converted(path: Path) -> list[str]:
+    return list(convert(path, path.parent, "snapshot", NOBODY_ASKED).warnings)
 
 
 def test_every_field_says_what_becomes_of_it() -> None:
-    for field in (*COMMAND.values(), *COMPONENT.values()):
+    for field in (one for table in (COMMAND, COMPONENT, ENVIRONMENT, COMPUTE, RUNCONFIG) for one in table.values()):
         assert field.says
         assert bool(field.fix) == (field.state == "refused")

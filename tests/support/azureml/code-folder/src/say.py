@@ -1,0 +1,4 @@
+import pathlib
+
+pathlib.Path("outputs/said.txt").write_text("said by say.py\n")
+print("said")
