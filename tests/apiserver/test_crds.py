@@ -12,7 +12,8 @@ import yaml
 from lab import Lab, LabError
 from stoker.api import resources
 from stoker.api.common import Kind
-from tests.support import labs
+from tests.support import azure_goldens, labs
+from tests.support.cli import Cli
 from tests.support.manifests import BadManifest, bad_manifests, training_job
 
 pytestmark = pytest.mark.lab
@@ -164,6 +165,32 @@ def test_the_largest_inline_code_is_taken(cluster: Lab) -> None:
 
     send(cluster, "create", job)
     send(cluster, "replace", {**job, "spec": {**job["spec"], "cancel": True}})
+
+
+@pytest.mark.parametrize("name", azure_goldens.names())
+def test_what_is_made_of_azure_mls_files_is_taken(cluster: Lab, name: str) -> None:
+    cluster.kubectl("create", "-n", NAMESPACE, "--dry-run=server", "-f", "-", input=azure_goldens.expected(name))
+
+
+def test_an_environments_file_is_created_and_a_version_keeps_its_content(cluster: Lab, tmp_path: Path) -> None:
+    cli = Cli(tmp_path, tmp_path, {"KUBECONFIG": str(cluster.kubeconfig)})
+    create = ("job", "create", "-n", NAMESPACE, "-f", "env.yml")
+
+    def result(text: str) -> str:
+        cli.write(env__yml=text)
+        return str(cli.json(*create)["result"])
+
+    conda = "conda_file: {channels: [conda-forge], dependencies: [python=3.11]}\n"
+    assert "created" == result("name: base\nversion: 1\nimage: 'a:1'\n" + conda)
+    assert "is there already, the same" == result("name: base\nversion: 1\nimage: 'a:1'\n" + conda)
+    cli.write(env__yml="name: base\nversion: 1\nimage: 'a:2'\n")
+    refused = cli(*create, code=2)
+    assert "Environment base-v1 is there with another content" in refused.stderr
+    assert "created" == result("name: free\nimage: 'a:1'\n" + conda)
+    assert "changed" == result("name: free\nimage: 'a:2'\npip: [six]\n")
+    found = cluster.kubectl("get", "environments.stoker.dev", "free", "-n", NAMESPACE, "-o", "json")
+    assert {"image": "a:2", "pip": ["six"]}.items() <= json.loads(found)["spec"].items()
+    assert "conda" not in json.loads(found)["spec"]
 
 
 def _named(document: dict[str, Any], name: str) -> dict[str, Any]:

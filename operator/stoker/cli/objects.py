@@ -45,7 +45,7 @@ def _again(cluster: Cluster, path: str, document: Mapping[str, Any], versioned: 
         message = f"Environment {name} is there with another content, and a version has one content"
         raise BadInput("version", message, "write another version into the file")
     found = replace_spec(cluster, path, there, document["spec"])
-    same = found["metadata"]["generation"] == there["metadata"]["generation"]
+    same = found["metadata"].get("generation") == there["metadata"].get("generation")
     return found, "is there already, the same" if same else "changed"
 
 

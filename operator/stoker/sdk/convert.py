@@ -31,11 +31,12 @@ def convert(path: Path, here: Path, how: How, known: labels.Known) -> Converted:
     if how == "git":
         fix = "use --code snapshot, or --code inline for small files"
         raise BadInput("--code", "git is not supported yet: a TrainingJob has no code.git", fix)
-    if path.is_file() and (found := of_object(path, here)) is not None:
-        return found
+    if path.is_file() and path.suffix in ask.JOB_SUFFIXES:
+        if manifest.is_resource((document := ask.load_one(path, here)).value):
+            raise BadInput("", "is a manifest already", "apply it: kubectl apply -f", document.source)
+        if (found := of_object(path, here)) is not None:
+            return found
     draft = ask.ask(path, (), ask.Flags(), here)
-    if draft.metadata or draft.inline is not None or draft.snapshot is not None:
-        raise BadInput("", "is a manifest already", "apply it: kubectl apply -f", draft.source)
     meant, told = labels.resolved(draft.environment, known)
     draft = replace(draft, environment=meant)
     ask.check_for_cluster(draft)

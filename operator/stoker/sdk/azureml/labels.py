@@ -140,7 +140,8 @@ def _of_namespace(
     if there is None:
         words = f"{asked.name}: nobody was asked which version is the newest; Environment {plain} is named"
         return replace(asked, kind="name", name=plain), (_told(asked, words),)
-    versions = [name for name in there if name.startswith(f"{plain}-v")]
+    # A digit behind it: `base-vision` is another environment.
+    versions = [name for name in there if re.match(rf"{re.escape(plain)}-v\d", name)]
     return replace(asked, kind="name", name=versions[-1] if versions else plain), ()
 
 
