@@ -32,8 +32,9 @@ def convert(path: Path, here: Path, how: How, known: labels.Known) -> Converted:
         fix = "use --code snapshot, or --code inline for small files"
         raise BadInput("--code", "git is not supported yet: a TrainingJob has no code.git", fix)
     if path.is_file() and path.suffix in ask.JOB_SUFFIXES:
-        if manifest.is_resource((document := ask.load_one(path, here)).value):
-            raise BadInput("", "is a manifest already", "apply it: kubectl apply -f", document.source)
+        read = ask.load_one(path, here)
+        if manifest.is_resource(read.value):
+            raise BadInput("", "is a manifest already", "apply it: kubectl apply -f", read.source)
         if (found := of_object(path, here)) is not None:
             return found
     draft = ask.ask(path, (), ask.Flags(), here)
