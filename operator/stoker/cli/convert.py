@@ -51,6 +51,8 @@ def convert(common: Common, file: Path, code: Any, workspace: Path | None) -> No
     for line in made.warnings:
         common.output.warn(line)
     document = made.document
+    if common.namespace and document["kind"] != "ComputeCluster":
+        document["metadata"]["namespace"] = common.namespace
     name = f"{document['kind']}/{document['metadata']['name']}"
     common.output.emit(document, lambda: print(as_yaml(document), end=""), [name])
     if made.prepared is not None:

@@ -87,7 +87,10 @@ class Cluster:
             log.seek(since)
             for line in log:
                 event = json.loads(line)
-                if not event.get("userAgent", "").startswith("stoker-operator/") or event["stage"] != "ResponseComplete":
+                if (
+                    not event.get("userAgent", "").startswith("stoker-operator/")
+                    or event["stage"] != "ResponseComplete"
+                ):
                     continue
                 if event["verb"] in ("create", "update", "patch", "delete") and about in _names(event):
                     found.append(event)

@@ -62,6 +62,7 @@ def test_convert_says_the_same_in_every_form(examples: Cli) -> None:
     assert yaml.safe_load(as_yaml) == examples.json("convert", "examples/compute/cluster.yml")
     assert "ComputeCluster/cpu-cluster\n" == examples("convert", "examples/compute/cluster.yml", "-o", "name").stdout
     assert as_yaml == examples("convert", "examples/compute/cluster.yml").stdout
+    assert "team" == examples.json("convert", "examples/literal/job.yml", "-n", "team")["metadata"]["namespace"]
 
 
 def test_code_stands_in_the_manifest_when_asked(examples: Cli) -> None:

@@ -85,15 +85,15 @@ DISTRIBUTION: Table = {
     "distribution.type: ray": _refused(
         "ray is not supported yet", "start ray in `command`: STOKER_HOSTS has the nodes"
     ),
-    "distribution.process_count_per_instance": _works("1; more is refused"),
+    "distribution.process_count_per_instance": _works("of pytorch and mpi, which needs it: 1; more is refused"),
     "distribution.process_count_per_instance: more than 1": _refused(
         _NO_PROCESSES, "leave it out and start them in `command`, such as torchrun --nproc-per-node=N"
     ),
-    "distribution.worker_count": _works("1; more is refused"),
+    "distribution.worker_count": _works("of tensorflow: 1; more is refused"),
     "distribution.worker_count: more than 1": _refused(
         "TF_CONFIG is not written yet", "make it in the script, from STOKER_HOSTS and STOKER_RANK"
     ),
-    "distribution.parameter_server_count": _works("0; more is refused"),
+    "distribution.parameter_server_count": _works("of tensorflow: 0; more is refused"),
     "distribution.parameter_server_count: more than 0": _refused(
         "TF_CONFIG is not written yet", "make it in the script, from STOKER_HOSTS and STOKER_RANK"
     ),
@@ -152,7 +152,7 @@ OUTPUTS: Table = {
 ENVIRONMENTS: Table = {
     "environment": _works("missing: conda.yaml, environment.yml or requirements.txt of the code folder, if there is one"),
     "environment: azureml:NAME:VERSION": _works("the Environment NAME-vVERSION of the namespace; with an alias of the Workspace what that names"),
-    "environment: azureml:NAME@latest": _works("the newest Environment NAME-v… of the namespace, else NAME"),
+    "environment: azureml:NAME@latest": _works("the newest Environment NAME-v… of the namespace whose version begins with a digit, else NAME"),
     "environment: azureml://registries/R/environments/N": _works("by the Workspace's environmentAliases, else by the table below; any label or version"),
     "environment: AzureML-NAME": _works("a curated name: by the Workspace's environmentAliases, else by the table below"),
     "environment: file:PATH": _works("an environment's file, a conda file, requirements.txt or a Dockerfile beside the file; `file:` may be missing"),

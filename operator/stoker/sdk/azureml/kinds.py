@@ -64,7 +64,7 @@ def _front(value: Mapping[str, Any], at: str) -> str:
 
 def _found(value: Mapping[str, Any], name: str) -> tuple[str, str]:
     """The kind, and the key that tells it."""
-    if name.endswith(".runconfig") or (_V1 & value.keys() and "command" not in value) or "runconfig" in value:
+    if name.endswith(".runconfig") or (_V1 & value.keys() and "command" not in value):
         return "runconfig", "script"
     told = str(value.get("type", "")).lower()
     hint = _schema(value.get("$schema"))
@@ -76,7 +76,7 @@ def _found(value: Mapping[str, Any], name: str) -> tuple[str, str]:
         return told, "type"
     if "command" not in value:
         for key, kind in (
-            ("jobs", "pipeline"), ("trial", "sweep"), ("create_job", "schedule"), ("import_data", "schedule"),
+            ("jobs", "pipeline"), ("pipeline", "pipeline"), ("trial", "sweep"), ("create_job", "schedule"), ("import_data", "schedule"),
             ("training_data", "automl"), ("task", "automl"), ("entry", "spark"),
         ):  # fmt: skip
             if key in value:

@@ -14,6 +14,12 @@ _SHM = re.compile(r"(\d+(?:\.\d+)?)([bkmg])\Z", re.IGNORECASE)
 _QUANTITY = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]+)?\Z")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 MOST_NODES = 10000
+#: Keys of each type, and the most that its processes may be.
+_COUNTS = {
+    "pytorch": {"process_count_per_instance": 1},
+    "mpi": {"process_count_per_instance": 1},
+    "tensorflow": {"worker_count": 1, "parameter_server_count": 0},
+}
 #: What a process of PyTorch's asks for beside what every run has.
 _RANK = 'export RANK="$NODE_RANK" LOCAL_RANK=0 WORLD_SIZE="$STOKER_NODE_COUNT"; '
 
@@ -82,8 +88,14 @@ def distribution(reader: Reader, value: Any, nodes: int) -> str:
     kind = reader.choice((*at, "type"), given.get("type"), DISTRIBUTION, "distribution.type")
     if kind is None:
         return ""
+    counts = _COUNTS[kind]
+    every = {key for one in _COUNTS.values() for key in one}
+    for key in given.keys() & (every - counts.keys()):
+        reader.bad((*at, key), f"does not belong to {kind}", f"{kind} has {' and '.join(counts)}")
     reader.keys(at, given, DISTRIBUTION)
-    for key, most in (("process_count_per_instance", 1), ("worker_count", 1), ("parameter_server_count", 0)):
+    if kind == "mpi" and given.get("process_count_per_instance") is None:
+        reader.bad(at, "mpi needs process_count_per_instance", "write process_count_per_instance: 1")
+    for key, most in counts.items():
         count = reader.number((*at, key), given.get(key), 0, MOST_NODES, "a number of processes")
         if count is not None and count > most:
             reader.field((*at, key), DISTRIBUTION[f"distribution.{key}: more than {most}"], f"{count}: ")

@@ -205,7 +205,7 @@ class _Said:
         if communicator in _MPI:
             self._processes("mpi", ("communicator",))
             path = ("mpi", "processCountPerNode")
-            self.put(("distribution", "process_count_per_instance"), self.get(*path), path)
+            self.put(("distribution", "process_count_per_instance"), self.get(*path) or 1, path)
         elif communicator == "ParameterServer":
             self._processes("tensorflow", ("communicator",))
             for new, old in (("worker_count", "workerCount"), ("parameter_server_count", "parameterServerCount")):

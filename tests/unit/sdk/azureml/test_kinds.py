@@ -13,6 +13,7 @@ SCHEMA = "$schema: https://azuremlschemas.azureedge.net/latest/{}.schema.json\n"
 REFUSED = [
     ("pipeline", "type: pipeline\njobs: {a: {command: x}}\n", "type"),
     ("pipeline", "jobs: {a: {command: x}}\n", "jobs"),
+    ("pipeline", "pipeline: {name: version-1, steps: {}}\n", "pipeline"),
     ("pipeline", SCHEMA.format("pipelineComponent") + "name: a\njobs: {}\n", "jobs"),
     ("sweep", "type: Sweep\ntrial: {command: x}\n", "type"),
     ("sweep", "trial: {command: x}\nsearch_space: {}\n", "trial"),
