@@ -29,7 +29,7 @@ def run_in_cluster(
     digests = {key: tree.digest for key, tree in prepared.inputs.items()}
     namespace = common.namespace or draft.metadata.get("namespace")
     document = manifest.plain_data(manifest.write(draft, name, namespace, prepared.snapshot, digests))
-    run.validate(document, draft.source)
+    manifest.check("TrainingJob", document, draft.source)
     if dry_run:
         # A dry run needs no cluster: what it prints may be meant for one that is not reachable from here.
         print_plan(common.output, prepared, compute, "")

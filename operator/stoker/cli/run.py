@@ -13,7 +13,7 @@ import click
 
 from stoker.cli.options import Common, common
 from stoker.cli.plan import confirm_size, print_plan
-from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_TIME, BadInput, BadInputs
+from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_TIME, BadInput
 from stoker.sdk import ask, manifest, settings
 from stoker.sdk.draft import LOCAL, Draft
 from stoker.sdk.prepare import Prepared, prepare
@@ -164,15 +164,6 @@ def _folder_of(target: Path | None, here: Path) -> Path:
     if target is None:
         return here
     return target if target.is_dir() else target.parent
-
-
-def validate(document: dict[str, Any], source: str) -> None:
-    """Raises BadInputs with what the API server would refuse, in front of anything sent."""
-    from stoker.api.validate import problems
-
-    found = problems("TrainingJob", document)
-    if found:
-        raise BadInputs(tuple(BadInput(one.path, one.message, one.fix, source) for one in found))
 
 
 # -- On this machine.

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from stoker.api.names import API_VERSION, slug
 from stoker.core.yaml12 import Document
-from stoker.errors import BadInput, BadInputs
+from stoker.errors import BadInput
 from stoker.sdk import ask, manifest
 from stoker.sdk.azureml import compute, environment, kinds, labels
 from stoker.sdk.draft import LOCAL, Draft
@@ -46,7 +46,7 @@ def convert(path: Path, here: Path, how: How, known: labels.Known) -> Converted:
     digests = {key: tree.digest for key, tree in prepared.inputs.items()}
     written = manifest.write(sent, _name(draft, path), None, prepared.snapshot, digests)
     document: dict[str, Any] = manifest.plain_data(written)
-    check("TrainingJob", document, draft.source)
+    manifest.check("TrainingJob", document, draft.source)
     if how == "inline":
         prepared = replace(prepared, code=None)
     return Converted(document, (*draft.warnings, *told, *_of_compute(draft)), prepared)
@@ -67,7 +67,7 @@ def of_object(path: Path, here: Path) -> Converted | None:
         made, warnings = compute.read(document, folder)
     else:
         return None
-    check(made["kind"], made, document.source)
+    manifest.check(made["kind"], made, document.source)
     return Converted(made, warnings, versioned=document.value.get("version") is not None)
 
 
@@ -77,17 +77,8 @@ def aliases_of(document: Document) -> labels.Known:
     if not isinstance(value, dict) or value.get("kind") != "Workspace":
         fix = f"name a manifest with apiVersion: {API_VERSION} and kind: Workspace"
         raise BadInput("--workspace", "is no Workspace", fix, document.source)
-    check("Workspace", manifest.plain_data(value), document.source)
+    manifest.check("Workspace", manifest.plain_data(value), document.source)
     return labels.Known((value.get("spec") or {}).get("environmentAliases") or {})
-
-
-def check(kind: str, document: dict[str, Any], source: str) -> None:
-    """Raises BadInputs with what the API server would refuse."""
-    from stoker.api.validate import problems
-
-    found = problems(kind, document)
-    if found:
-        raise BadInputs(tuple(BadInput(one.path, one.message, one.fix, source) for one in found))
 
 
 def _name(draft: Draft, path: Path) -> str:

@@ -90,6 +90,15 @@ def plain_data(value: Any) -> Any:
     return float(value) if isinstance(value, WrittenFloat) else value
 
 
+def check(kind: str, document: dict[str, Any], source: str) -> None:
+    """Raises BadInputs with what the API server would refuse."""
+    from stoker.api.validate import problems
+
+    found = problems(kind, document)
+    if found:
+        raise BadInputs(tuple(BadInput(one.path, one.message, one.fix, source) for one in found))
+
+
 def generated_name(base: str) -> str:
     """`<base>-<4 letters>`, fit for a TrainingJob."""
     return f"{slug(base, 50)}-{''.join(secrets.choice(_LETTERS) for _ in range(4))}"
@@ -133,4 +142,4 @@ def _sent_inputs(local: Mapping[str, LocalInput], digests: Mapping[str, str]) ->
     }
 
 
-__all__ = ["dotted", "environment_block", "generated_name", "is_resource", "plain_data", "read", "write"]
+__all__ = ["check", "dotted", "environment_block", "generated_name", "is_resource", "plain_data", "read", "write"]
