@@ -23,12 +23,13 @@ from stoker.api.names import (
 )
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
+from stoker.controller.looks import Looks
 from stoker.controller.machines import Machines
 from stoker.controller.rooms import Rooms
 from stoker.core.cluster import scrub, usage
 from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import Machine, MachinesView
-from stoker.core.cluster.pool import kind_of
+from stoker.core.cluster.pool import kind_of, leaving_since
 from stoker.core.cluster.quota import gpus_of
 from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, Quota, RoomsView, ScaleView
 from stoker.core.plan import (
@@ -112,6 +113,7 @@ class Pools:
         self._scales: dict[str, tuple[ScaleView | None, float]] = {}
         self._machines = Machines(clock)
         self._rooms = Rooms(clock)
+        self._looks = Looks(self._is_occupied, clock)
 
     def pool(self, cluster: ComputeCluster) -> NodePool:
         """The provider of a cluster, made anew when its spec changes."""
@@ -266,11 +268,12 @@ class Pools:
         freed = last.freed_at if last is not None else {}
         soon = self._clock() - idle_seconds(cluster, last.rhythm if last is not None else None) + 2.0
         candidates = [
-            node.metadata.name
+            node
             for node in self._nodes(pool).values()
-            if node.metadata.name not in taken and (freed.get(node.metadata.name, soon) <= soon or _leaves(node))
+            if node.metadata.name not in taken
+            and (freed.get(node.metadata.name, soon) <= soon or leaving_since(node) is not None)
         ]
-        return frozenset([name for name in candidates if await self._is_occupied(name)])
+        return await self._looks.occupied(candidates)
 
     async def _is_occupied(self, node: str) -> bool:
         selector = f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"
@@ -289,6 +292,8 @@ class Pools:
                 if (mark := self._delete_annotation(cluster)) is not None:
                     await self._edit(node, partial(_annotated, annotation=mark, value=str(from_replicas)))
             case TaintLeaving(_, node, since):
+                # Before it many others may have had their turn: the last look counts from when nothing lands there.
+                since = max(since, int(self._clock()))
                 taint = {"key": TAINT_LEAVING, "value": str(since), "effect": "NoSchedule"}
                 await self._edit(node, partial(_tainted, taint=taint))
             case TaintPreempted(_, node):
@@ -423,10 +428,6 @@ def _with_nodes(machines: Sequence[Machine], nodes: Mapping[str, Node]) -> tuple
 
 def _taken(holdings: tuple[Holding, ...]) -> frozenset[str]:
     return frozenset(node for holding in holdings for node in holding.nodes)
-
-
-def _leaves(node: Node) -> bool:
-    return any(taint.key == TAINT_LEAVING for taint in node.spec.taints)
 
 
 def _taints(found: Mapping[str, Any]) -> list[dict[str, Any]]:

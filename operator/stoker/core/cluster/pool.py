@@ -178,7 +178,7 @@ def _node(
 ) -> PoolNode:
     name = node.metadata.name
     kind = _type_of(view, node, machine)
-    since, marked = _leaving_since(node), _marked(view, node)
+    since, marked = leaving_since(node), _marked(view, node)
     counted_out = marked is not None and replicas is not None and marked > replicas
     counted_out = counted_out or node.metadata.deletion_timestamp is not None
     counted_out = counted_out or (machine is not None and machine.state == "Terminating")
@@ -279,7 +279,8 @@ def _never_ready(ready: KubeCondition | None, created: float | None) -> bool:
     return ready.status == "False" and changed - created <= BOOT_SETTLES
 
 
-def _leaving_since(node: Node) -> float | None:
+def leaving_since(node: Node) -> float | None:
+    """When a node was tainted to go, in seconds since the epoch; None if it was not."""
     taint = next((taint for taint in node.spec.taints if taint.key == names.TAINT_LEAVING), None)
     if taint is None:
         return None
