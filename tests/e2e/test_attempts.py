@@ -111,6 +111,26 @@ def test_a_node_short_of_disk_gives_its_run_to_another_attempt_elsewhere(stoker:
     print(f"from the full disk to the end of the next attempt on another node: {took:.1f} s")
 
 
+def test_a_node_that_is_taken_back_gives_its_run_to_another_attempt_before_it_goes(stoker: Stoker) -> None:
+    """As a spot machine's end is told: the command has its grace, what it wrote is saved, and no failure is counted."""
+    stoker.pool("spot", most=2, idle=5)
+    pod = running(stoker, "taken-back", "spot", retry={"limit": 0})
+    node = pod["spec"]["nodeName"]
+
+    stoker.lab.take_back(node, notice_seconds=20, taint="stoker.dev/preempted:NoExecute")
+    told = stoker.until("computecluster", "spot", lambda pool: pool["status"]["nodes"]["preempted"] == 1, seconds=15)
+    status = goes_on(stoker, "taken-back", "Preempted")
+
+    first, second = status["attempts"]
+    assert [("Preempted", "Preempted")] == [
+        (one["state"], one["reason"]) for one in told["status"]["members"] if one["name"] == node
+    ]
+    assert ([node], False) == (first["nodes"], node in second["nodes"])
+    # Told to stop, the command left in good order: sealed by its own pod, and the pool is at zero in the end.
+    assert 143 == stoker.seal(status, attempt=1)["exit"]["code"]
+    stoker.until_empty("spot")
+
+
 def test_a_node_without_power_costs_ninety_seconds_at_most(stoker: Stoker) -> None:
     stoker.pool("dark", most=2, idle=30)
     pod = running(stoker, "in-the-dark", "dark")

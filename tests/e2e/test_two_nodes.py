@@ -19,6 +19,7 @@ def test_two_ranks_on_two_nodes_talk_to_each_other(stoker: Stoker, tmp_path: Pat
     assert (record["phase"], record["exitCode"]) == ("Completed", 0), record
     status = stoker.get("trainingjob", record["name"])["status"]
     assert len(set(status["attempts"][0]["nodes"])) == 2
+    assert stoker.ever_booted("pair") == 2
     stoker.cli("pull", record["name"], str(tmp_path))
     assert json.loads((tmp_path / "ranks.json").read_text())["ranks"] == 2
     stoker.until_empty("pair")
