@@ -1,6 +1,6 @@
 """Thousands of scale-downs while jobs and pods of others race for the very nodes that are about to go.
 
-    python tools/scale_downs.py [--scale-downs 10000] [--pools 3] [--nodes 100] [--seed 0] [--lab stoker-tide] [-o json]
+    python tools/scale_downs.py [--scale-downs 10000] [--seconds 3600] [--pools 3] [--nodes 100] [--seed 0] [--lab stoker-tide] [-o json]
 
 Root, Linux. A real control plane and the operator as a process of its own; kwok plays machines and pods. `minInstances` of
 each pool goes up and down like a tide, so that all its nodes are let go again and again. At moments drawn from the seed,
@@ -86,7 +86,7 @@ class Tides:
 
     def __init__(self, kube: KubeClient, lab: "Lab", namespace: str, seed: int) -> None:
         self._kube, self._image, self._namespace = kube, lab.images["base"], namespace
-        self._seed = seed
+        self._seed, self._last = seed, 0.0
         self.witness = Witness()
         self.outcome = Outcome(seed)
         self._live: dict[str, set[str]] = {}
@@ -95,9 +95,11 @@ class Tides:
         self._tidying: set[asyncio.Task[None]] = set()
         self._news = asyncio.Condition()
 
-    async def run(self, pools: list[str], nodes: int, wanted: int) -> Outcome:
-        """Tides in all pools until so many nodes were removed; then everything ends and is judged."""
+    async def run(self, pools: list[str], nodes: int, wanted: int, seconds: float) -> Outcome:
+        """Tides in all pools until so many nodes were removed, none new after so many seconds; then everything ends and is
+        judged."""
         started = time.monotonic()
+        self._last = started + seconds
         notes = (
             ("/api/v1/nodes", self._note_node, POOL),
             (f"/api/v1/namespaces/{self._namespace}/pods", self._note_pod, ""),
@@ -120,7 +122,7 @@ class Tides:
 
     async def _tide(self, name: str, nodes: int, wanted: int) -> None:
         chance = random.Random(f"{self._seed} {name}")
-        while self.witness.removed < wanted:
+        while self.witness.removed < wanted and time.monotonic() < self._last:
             await self._least(name, nodes)
             await self._until(f"{name} has {nodes} nodes", lambda: len(self._live[name]) >= nodes)
             moments = sorted((chance.uniform(*WINDOW), chance.randint(*RUNS)) for _ in range(int(nodes * RACERS)))
@@ -241,7 +243,9 @@ class Tides:
         task.add_done_callback(self._tidying.discard)
 
 
-async def race(lab: "Lab", namespace: str, *, pools: int, nodes: int, wanted: int, seed: int) -> Outcome:
+async def race(
+    lab: "Lab", namespace: str, *, pools: int, nodes: int, wanted: int, seed: int, seconds: float = 3600.0
+) -> Outcome:
     """Race in a namespace that exists. The pools are made for it and are at zero afterwards, and stay."""
     names = [f"tide-{number}" for number in range(pools)]
     async with KubeClient.from_kubeconfig(lab.kubeconfig, user_agent="stoker-tide") as kube:
@@ -250,7 +254,7 @@ async def race(lab: "Lab", namespace: str, *, pools: int, nodes: int, wanted: in
                 await kube.get(f"{CLUSTERS}/{name}")
             except NotFound:
                 await kube.create(CLUSTERS, pool(name, nodes))
-        return await Tides(kube, lab, namespace, seed).run(names, nodes, wanted)
+        return await Tides(kube, lab, namespace, seed).run(names, nodes, wanted, seconds)
 
 
 @contextmanager
@@ -278,6 +282,7 @@ def main() -> int:
     parser.add_argument("--scale-downs", type=int, default=10_000)
     parser.add_argument("--pools", type=int, default=3)
     parser.add_argument("--nodes", type=int, default=100, help="of each pool")
+    parser.add_argument("--seconds", type=float, default=3600, help="no new tide comes in after so long")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lab", default="stoker-tide")
     parser.add_argument("-o", "--output", choices=["text", "json"], default="text")
@@ -297,14 +302,10 @@ def main() -> int:
                 until("the operator leads", lambda: operator.leads)
                 found = asyncio.run(
                     race(
-                        lab,
-                        "tide",
-                        pools=options.pools,
-                        nodes=options.nodes,
-                        wanted=options.scale_downs,
-                        seed=options.seed,
+                        lab, "tide", pools=options.pools, nodes=options.nodes, wanted=options.scale_downs,
+                        seed=options.seed, seconds=options.seconds,
                     )
-                )
+                )  # fmt: skip
             except BaseException:
                 print(operator.log[-6000:], file=sys.stderr)
                 raise
