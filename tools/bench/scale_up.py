@@ -47,8 +47,9 @@ MACHINE, RESOURCES = "c-16x-amd64-linux", {"cpu": "16", "memory": "32Gi"}
 IN_FLIGHT = 32
 #: Between two jobs submitted one by one, in seconds.
 PAUSE = (0.2, 0.8)
-#: A job of the first part lasts until all have been submitted, so that none finds an idle node; one of the burst a second.
-LONG, SHORT = 60, 1
+#: How much longer a job of the first part runs than it takes to submit all, so that none finds an idle node; and how long
+#: one of the burst runs, in seconds.
+BEYOND, SHORT = 10, 1
 GOALS = {"p50": 1.0, "p99": 3.0, "cores": 0.25, "megabytes": 200.0}
 PATIENCE = 600.0
 
@@ -266,7 +267,7 @@ async def part(
     had, began, process.peak = process.processor_seconds, time.monotonic(), 0.0
     watching = asyncio.create_task(process.watch())
     places = asyncio.Semaphore(IN_FLIGHT)
-    image, seconds = lab.images["base"], SHORT if seed is None else LONG
+    image, seconds = lab.images["base"], SHORT if seed is None else int(len(names) * max(PAUSE)) + BEYOND
 
     async def submit(name: str) -> None:
         async with places:

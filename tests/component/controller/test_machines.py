@@ -23,6 +23,7 @@ from stoker.core.plan import (
     Plan,
     ReleaseCluster,
     ScaleTo,
+    TaintLeaving,
     TaintPreempted,
     TakeBack,
     TerminateMachines,
@@ -337,3 +338,13 @@ async def test_a_node_that_is_taken_back_ends_its_pods(bench: Bench) -> None:
     assert [{"key": "stoker.dev/preempted", "effect": "NoExecute"}] == [
         taint for taint in taints if taint["effect"] == "NoExecute"
     ]
+
+
+async def test_the_time_of_a_node_that_leaves_counts_from_its_taint(bench: Bench) -> None:
+    """However long others had their turn before it: until then pods may land there."""
+    await bench.do(LAUNCH)
+    bench.now += 9.0
+    await bench.do(TaintLeaving("cpu", "cpu-1-0", int(bench.now) - 9))
+
+    taints = bench.api.objects[f"{NODES}/cpu-1-0"]["spec"]["taints"]
+    assert [str(int(bench.now))] == [taint["value"] for taint in taints if taint["key"] == "stoker.dev/leaving"]
