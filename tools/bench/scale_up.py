@@ -10,8 +10,9 @@ lab/sealer.py seals.
 
 single: jobs are submitted one by one, each of which needs a machine. Launch latency of a job: from its POST to the launch
 call (for Stoker the POST of the Node, for Karpenter that of the NodeClaim, from which its kwok provider launches at once),
-by the audit log's own times, oldest job to oldest launch. burst: jobs at once; processor time, memory and requests of the
-contender's process until the last has ended, node-seconds from each launch until its machine has gone.
+by the audit log's own times, oldest job to oldest launch. burst: jobs at once; processor time and memory of the
+contender's process until the last has ended, its requests until the pool is at zero again (not the watches that stay open),
+node-seconds from each launch until its machine has gone.
 """
 
 import argparse
@@ -281,12 +282,12 @@ async def part(
             if seed is not None:
                 await asyncio.sleep(chance.uniform(*PAUSE))
     lasted, spent, peak = time.monotonic() - began, process.processor_seconds - had, process.peak
-    asked = requests(list(events(lab.audit_log, since)), contender)
     await until_none(machines)
     for task in (following, watching):
         task.cancel()
     await asyncio.gather(following, watching, return_exceptions=True)
     found = list(events(lab.audit_log, since))
+    asked = requests(found, contender)
     row: Json = {
         "jobs": len(names), "seconds": round(lasted, 1), "processorSeconds": round(spent, 2),
         "cores": round(spent / lasted, 3), "peakMegabytes": round(peak, 1), "requests": asked,
