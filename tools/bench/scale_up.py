@@ -311,9 +311,17 @@ async def measure(lab: embedded.Lab, contender: Contender, pid: int, single: int
             "single": await part(lab, kube, contender, process, [f"one-{n}" for n in range(single)], seed=seed),
             "burst": await part(lab, kube, contender, process, [f"many-{n}" for n in range(burst)], seed=None),
         }
-    resource = contender.jobs.rpartition("/")[2]
-    lab.kubectl("delete", resource, "--all", "-n", NAMESPACE, "--cascade=foreground", "--timeout=300s")
+        await emptied(kube, contender)
     return parts
+
+
+async def emptied(kube: KubeClient, contender: Contender) -> None:
+    """All jobs and their pods are deleted and gone: the next contender finds an empty namespace."""
+    await kube.delete(contender.jobs)
+    async with asyncio.timeout(PATIENCE):
+        for path in (contender.jobs, f"/api/v1/namespaces/{NAMESPACE}/pods"):
+            while (await kube.list(path)).items:
+                await asyncio.sleep(1)
 
 
 def run(lab: embedded.Lab, options: argparse.Namespace) -> Json:
