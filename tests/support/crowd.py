@@ -25,8 +25,15 @@ def views(gangs: int, nodes: int) -> dict[str, ClusterView]:
     listed = tuple(Machine(f"m{n}", "m", "Dedicated", "Running", build.T0 - 500, node=f"n{n}") for n in range(nodes))
     machines = MachinesView(listed, Capabilities(atomic=True), at=NOW)
     grown = replace(free, cluster=build.cluster(provider="Kwok", most=3 * nodes), scale=None, machines=machines)
+    # The first in line waits for all of them: whoever comes next may go ahead on every second node.
+    limited = tuple(replace(one, seconds=600.0) for one in demands)
+    whole = Demand("uid-whole", "team-0", "whole", 1, nodes, 0.0, priority="High")
+    ending = tuple(replace(one, ends_at=NOW + 3600.0) for one in busy[::2])
     return {
         "every node free": free,
         "every node has a job": replace(free, holdings=busy),
+        "every second node free, kept for one": replace(
+            free, demands=(whole, *limited), holdings=ending, first=(("uid-whole", 1),)
+        ),
         "machines, to be grown to three times": grown,
     }

@@ -34,6 +34,10 @@ TAINT_PREEMPTED = "stoker.dev/preempted"
 #: On children: the digest of the code that they run, and their image pinned by digest.
 ANNOTATION_SNAPSHOT = "stoker.dev/snapshot"
 ANNOTATION_IMAGE = "stoker.dev/image"
+#: On children and their pods: for how many seconds after the start of its command an attempt has its nodes at most; missing: no limit.
+ANNOTATION_LIMIT = "stoker.dev/limit-seconds"
+#: On children that were given nodes ahead of the gang that was first in line: why they could be.
+ANNOTATION_AHEAD = "stoker.dev/backfilled"
 #: On children whose image was found or built by content: the definition's key, and where the image came from.
 ANNOTATION_DEFINITION = "stoker.dev/definition-key"
 ANNOTATION_SOURCE = "stoker.dev/image-source"

@@ -88,7 +88,8 @@ def _needs(facts: Plain) -> Iterator[str]:
         kind = f" of type {wants['instanceType']}" if wants["instanceType"] else ""
         yield f"wants {plural(wants['nodes'], 'node')}{kind} for attempt {wants['attempt']}"
     if placement:
-        given = f"gives {', '.join(placement['nodes']) or 'leave'}" if placement["granted"] else placement["message"]
+        given = f"gives {', '.join(placement['nodes']) or 'leave'}; " if placement["granted"] else ""
+        given = (given + placement["message"]).removesuffix("; ")
         yield f"the pool's plan: {given}"
 
 

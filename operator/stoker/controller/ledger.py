@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from stoker.api.kube import BatchJob, Pod
 from stoker.core.cluster import quota, usage
-from stoker.core.cluster.assign import TURN
+from stoker.core.cluster.assign import AHEAD, TURN
 from stoker.core.cluster.view import ClusterPlan, Demand, Holding
 from stoker.core.trainingjob import holdings
 from stoker.core.trainingjob.attempts import attempt_of
@@ -101,7 +101,15 @@ class Ledger:
             if not any(holding.attempt == attempt for holding in held.get(uid, ())):
                 demand = self._demands[cluster][uid]
                 found.append(
-                    Holding(uid, attempt, placement.nodes, bound=False, count=demand.count, namespace=demand.namespace)
+                    Holding(
+                        uid,
+                        attempt,
+                        placement.nodes,
+                        bound=False,
+                        count=demand.count,
+                        namespace=demand.namespace,
+                        ahead=placement.message,
+                    )
                 )
         return tuple(found)
 
@@ -161,6 +169,7 @@ def _used(attempt: int, children: Iterable[BatchJob]) -> bool:
 def _placement(plan: ClusterPlan, uid: str, attempt: int) -> Placement | None:
     nodes = plan.assignments.get((uid, attempt))
     if nodes is not None:
-        return Placement(granted=True, nodes=nodes)
+        ahead = plan.ahead.get((uid, attempt), "")
+        return Placement(granted=True, nodes=nodes, reason=AHEAD if ahead else "", message=ahead)
     wait = plan.waits.get((uid, attempt))
     return Placement(reason=wait.reason, message=wait.message, fix=wait.fix) if wait is not None else None

@@ -38,6 +38,8 @@ class ChildPlan:
 
     record: job.json as stored. nodes: one per rank, empty on a pool that owns no nodes. agent_image, server_url:
     the operator's settings. pods_after_seconds: how long pods stay once they have ended. pull_secrets: of the environment, the workspace and the operator.
+    limit_seconds: for how long it has its nodes at most, once its command has started. ahead: why it was given nodes before
+    others whose turn it was.
     """
 
     job: TrainingJob
@@ -49,6 +51,8 @@ class ChildPlan:
     pods_after_seconds: int = 3600
     nodes: tuple[str, ...] = ()
     pull_secrets: tuple[str, ...] = ()
+    limit_seconds: int | None = None
+    ahead: str = ""
 
     @property
     def name(self) -> str:
@@ -95,6 +99,8 @@ def make_child(child: ChildPlan) -> dict[str, Any]:
                 names.ANNOTATION_IMAGE: child.image,
                 names.ANNOTATION_SNAPSHOT: str(child.record.get("snapshot") or ""),
                 **_found_by(child),
+                **_limit(child),
+                **({names.ANNOTATION_AHEAD: child.ahead} if child.ahead else {}),
             },
         },
         "spec": {
@@ -117,11 +123,15 @@ def make_child(child: ChildPlan) -> dict[str, Any]:
 
 
 def _annotations(child: ChildPlan, shape: PodShape) -> dict[str, str]:
-    """What the pods carry: the user's and the pool's, and whose room they use, where that was asked for."""
+    """What the pods carry: the user's and the pool's, how long they may run, and whose room they use, where that was
+    asked for."""
     room = child.cluster.spec.provider.provisioning_request
-    if room is None:
-        return shape.annotations
-    return {**shape.annotations, names.ANNOTATION_ROOM: child.name, names.ANNOTATION_ROOM_CLASS: room.class_name}
+    asked = {} if room is None else {names.ANNOTATION_ROOM: child.name, names.ANNOTATION_ROOM_CLASS: room.class_name}
+    return {**shape.annotations, **_limit(child), **asked}
+
+
+def _limit(child: ChildPlan) -> dict[str, str]:
+    return {} if child.limit_seconds is None else {names.ANNOTATION_LIMIT: str(child.limit_seconds)}
 
 
 def _found_by(child: ChildPlan) -> dict[str, str]:

@@ -98,6 +98,17 @@ def test_assigned_nodes_are_held_before_and_after_the_child_is_there() -> None:
     assert [(one.nodes, one.bound) for one in world.ledger.holdings("cpu")] == [(("n0",), True)]
 
 
+def test_why_a_job_went_ahead_of_others_is_kept_until_its_child_tells_it() -> None:
+    world = World()
+    world.want()
+    words = "it goes ahead of team/first"
+    plan = ClusterPlan(Plan(), assignments={(build.UID, 1): ("n0",)}, ahead={(build.UID, 1): words})
+    world.ledger.planned("cpu", plan)
+
+    assert world.placement() == Placement(granted=True, nodes=("n0",), reason="Backfilled", message=words)
+    assert [one.ahead for one in world.ledger.holdings("cpu")] == [words]
+
+
 def test_nodes_of_one_attempt_are_not_lent_to_the_next() -> None:
     world = World()
     world.want()

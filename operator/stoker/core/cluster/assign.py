@@ -1,13 +1,15 @@
 """Which jobs get which nodes: whole gangs or nothing, in order; what the first in line needs is kept for it."""
 
 import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from stoker.api.trainingjob import Priority
-from stoker.core.cluster import backoff, handover, quota, scrub, usage
+from stoker.core import times
+from stoker.core.cluster import backfill, backoff, handover, quota, scrub, usage
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.stock import Kind, Stock, kinds_for, preference, stock_of
 from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
@@ -16,6 +18,8 @@ Key = tuple[str, int]
 
 #: The reason of whoever waits only because others come before.
 TURN = "WaitingForTurn"
+#: The reason of whoever is given nodes before others whose turn it was.
+AHEAD = "Backfilled"
 
 _HIGHEST_FIRST: tuple[Priority, ...] = ("High", "Medium", "Low")
 
@@ -31,13 +35,15 @@ class Growth:
 
 @dataclass(slots=True)
 class Assigned:
-    """What came out. nodes: of each gang that is whole. waits: of each that is not. needed: nodes promised to gangs whose
+    """What came out. nodes: of each gang that is whole. ahead: of those that were served though others come before, why.
+    waits: of each that is not whole. needed: nodes promised to gangs whose
     other nodes are being brought, by name. saved: nodes kept for a gang whose other nodes have jobs or cannot be had.
     growth: nodes to be added. first: the gangs that wait and have nodes kept, in order. behind: of the gangs that wait for their turn, whom
     they wait behind. wanted: nodes that jobs have, are given, or come next to. unclaimed: nodes on their way that are
     promised to nobody, by type. handed_over: gangs for which somebody else is to make room."""
 
     nodes: dict[Key, tuple[str, ...]] = field(default_factory=dict)
+    ahead: dict[Key, str] = field(default_factory=dict)
     waits: dict[Key, Wait] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
     saved: dict[Key, frozenset[str]] = field(default_factory=dict)
@@ -52,11 +58,12 @@ class Assigned:
 @dataclass(frozen=True, slots=True, eq=False)
 class _First:
     """The gang that others wait behind. nodes: what its namespace had when its turn came. kept: its turn came because
-    the last plan kept nodes for it."""
+    the last plan kept nodes for it. until: words for when it has its nodes at the latest, as far as limits tell."""
 
     demand: Demand
     nodes: int
     kept: bool
+    until: str = ""
 
 
 def in_order(
@@ -133,7 +140,8 @@ def assign(
 ) -> Assigned:  # fmt: skip
     """Serve every demand that has no nodes yet. shut: why none is served. spent: what each namespace's jobs cost here this
     month."""
-    assigned = Assigned(nodes=dict(kept))
+    told = {(one.uid, one.attempt): one.ahead for one in view.holdings if one.ahead and not one.bound}
+    assigned = Assigned(nodes=dict(kept), ahead={key: told[key] for key in kept if key in told})
     bound = {(holding.uid, holding.attempt) for holding in view.holdings if holding.bound}
     running = Counter[str]()
     for holding in view.holdings:
@@ -159,12 +167,13 @@ def assign(
     if not view.cluster.spec.provider.owns_nodes:
         _grant(view, waiting, assigned, running, taken)
     else:
-        server = _Server(view, _stock(view, pool, kept, now), assigned, running, taken, now)
+        server = _Server(view, pool, kept, _stock(view, pool, kept, now), assigned, running, taken, now)
         for demand in waiting:
             server.serve(demand)
             key = (demand.uid, demand.attempt)
             if key in assigned.nodes or (assigned.first and assigned.first[-1] == key):
                 running[demand.namespace] += demand.count
+        server.close()
         assigned.unclaimed = {name: kind.coming for name, kind in server.stock.kinds.items() if kind.coming}
     assigned.wanted = sum(running.values())
     _line_up(view, wanting, assigned, running)
@@ -243,15 +252,21 @@ def _grant(
 
 @dataclass(slots=True)
 class _Server:
-    """Serves gangs one after the other from what is left. firsts: the gang behind which everyone waits, by type."""
+    """Serves gangs one after the other from what is left. firsts: the gang behind which everyone waits, by type. reserved:
+    what is kept for it. held, ends: nodes that this pass gives or brings, and when they fall free."""
 
     view: ClusterView
+    pool: Pool
+    kept: Mapping[Key, tuple[str, ...]]
     stock: Stock
     assigned: Assigned
     running: Counter[str]
     taken: quota.Taken
     now: float
     firsts: dict[str, _First] = field(default_factory=dict)
+    reserved: dict[str, backfill.Reservation] = field(default_factory=dict)
+    held: int = 0
+    ends: list[backfill.End] = field(default_factory=list)
 
     def serve(self, demand: Demand) -> None:
         key = (demand.uid, demand.attempt)
@@ -265,13 +280,38 @@ class _Server:
         if impossible is not None or not kinds:
             self.assigned.waits[key] = impossible or _no_such_nodes(self.view, demand, demand.instance_type or "")
         elif kinds[0].type.name in self.firsts:
-            self.assigned.behind[key] = self.firsts[kinds[0].type.name]
+            if not self.reserved or not self._go_ahead(demand, kinds):
+                self.assigned.behind[key] = self.firsts[kinds[0].type.name]
         else:
             open_kinds = [kind for kind in kinds if kind.type.name not in self.firsts]
             aside = self._set_aside(open_kinds, demand)
             self._give(demand, open_kinds, waited)
             for kind, nodes in aside:
                 kind.free = sorted((*nodes, *kind.free), key=preference)
+
+    def close(self) -> None:
+        """Once all are served: what is still kept for those that are first."""
+        for kept in self.reserved.values():
+            key = (kept.first.uid, kept.first.attempt)
+            self.assigned.saved[key] |= {node.name for node in kept.free}
+
+    def _go_ahead(self, demand: Demand, kinds: list[Kind]) -> bool:
+        """Nodes for a gang that comes later, of those that are kept for the first, where that one loses nothing by it."""
+        between = scrub.DEADLINE_SECONDS if scrub.path_of(self.view.cluster) else 0.0
+        for kind in kinds:
+            kept = self.reserved.get(kind.type.name)
+            if kept is not None and (admitted := kept.admit(demand, self.now, between)) is not None:
+                key = (demand.uid, demand.attempt)
+                self.assigned.nodes[key], self.assigned.ahead[key] = admitted
+                self._begin(demand, kind, sound=demand.count)
+                return True
+        return False
+
+    def _begin(self, demand: Demand, kind: Kind, sound: int) -> None:
+        self.taken.take(demand.namespace, demand.count, kind.type.name)
+        self.held += demand.count
+        if demand.seconds is not None:
+            self.ends.append(backfill.End(self.now + demand.seconds, kind.type.name, demand.count, sound))
 
     def _set_aside(self, kinds: list[Kind], demand: Demand) -> list[tuple[Kind, list[PoolNode]]]:
         """Take away the nodes that a gang could not use, of each kind of which there are or can be others."""
@@ -292,7 +332,7 @@ class _Server:
         for kind in kinds:
             if len(kind.free) >= demand.count:
                 self.assigned.nodes[key] = tuple(kind.free.pop().name for _ in range(demand.count))
-                self.taken.take(demand.namespace, demand.count, kind.type.name)
+                self._begin(demand, kind, sound=demand.count)
                 return
         for kind in kinds:
             room = 0 if kind.backoff is not None else self.stock.room
@@ -313,7 +353,7 @@ class _Server:
         if growth := missing - unseen:
             self.stock.room -= growth
             self.assigned.growth.append(Growth(key, kind.type.name, growth))
-        self.taken.take(demand.namespace, count, kind.type.name)
+        self._begin(demand, kind, sound=0)
         self.assigned.waits[key] = _problem(self.view) or _booting(self.view, demand, len(free))
         self.assigned.first.append(key)
 
@@ -332,14 +372,33 @@ class _Server:
             if waited < view.cluster.spec.scale_up.partial_hold_seconds:
                 self._save(key, [max(kinds, key=lambda kind: len(kind.free))])
             return
-        self.assigned.waits[key] = _problem(view) or _full(view, demand)
         # Where more may be added, whatever is there takes the room of what is wanted.
         every = list(self.stock.kinds.values()) if view.machines is not None else [own]
-        first = _First(demand, self.running[demand.namespace], key in view.first)
+        until = ""
+        # One that may have several types has no node of its own: which of them it gets depends on who ends first.
+        if view.machines is None or len(tuple(kinds_for(view.cluster, demand, math.inf))) == 1:
+            reserved = self._reservation(demand, own)
+            until = _until(reserved.by, self.now)
+            if reserved.by is not None and own.free:
+                self.reserved[own.type.name], own.free = reserved, []
+        self.assigned.waits[key] = _problem(view) or _full(view, demand, until)
+        first = _First(demand, self.running[demand.namespace], key in view.first, until)
         self.firsts.update({kind.type.name: first for kind in every})
         self._save(key, kinds if view.machines is not None else [own])
         self.stock.room = 0
         self.assigned.first.append(key)
+
+    def _reservation(self, demand: Demand, kind: Kind) -> backfill.Reservation:
+        """What a gang has that waits until others have ended."""
+        view = self.view
+        ends = backfill.ends_of(view, self.pool, self.kept, self.now) + self.ends
+        if view.cluster.spec.provider.type == "Static":
+            ends = [end for end in ends if end.kind in (kind.type.name, "")]
+            return backfill.reserve(demand, kind.type.name, kind.free, len(kind.free) + kind.coming, ends)
+        # A node that nobody has can be ended, of whatever type, for one that the gang wants: only those held count.
+        held = sum(_count(one) for one in view.holdings if one.bound and not one.ending)
+        held += sum(len(nodes) for nodes in self.kept.values()) + self.held
+        return backfill.reserve(demand, kind.type.name, kind.free, view.cluster.spec.max_instances - held, ends)
 
     def _save(self, key: Key, kinds: list[Kind]) -> None:
         kept = [node.name for kind in kinds for node in (*kind.free, *kind.preparing)]
@@ -402,13 +461,17 @@ def _no_such_nodes(view: ClusterView, demand: Demand, kind: str) -> Wait:
     )
 
 
-def _full(view: ClusterView, demand: Demand) -> Wait:
+def _full(view: ClusterView, demand: Demand, until: str = "") -> Wait:
     name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
     return Wait(
         "PoolFull",
-        f"waiting for {_nodes(demand.count)} of {name}: it may have {most}, and other jobs have them",
+        f"waiting for {_nodes(demand.count)} of {name}: it may have {most}, and other jobs have them{until}",
         f"wait, or raise spec.maxInstances of ComputeCluster/{name}",
     )
+
+
+def _until(by: float | None, now: float) -> str:
+    return f" until {times.rfc3339(by)} at the latest, by their limits" if by is not None and by > now else ""
 
 
 def _turn(view: ClusterView, line: str, first: _First, demand: Demand, nodes: int) -> Wait:
@@ -417,7 +480,7 @@ def _turn(view: ClusterView, line: str, first: _First, demand: Demand, nodes: in
     return Wait(
         TURN,
         f"{line} in line of {view.cluster.metadata.name}; first is {one.namespace}/{one.name}, which waits for "
-        f"{_nodes(one.count)}: {_precedence(view, first, demand, nodes)}",
+        f"{_nodes(one.count)}{first.until}: {_precedence(view, first, demand, nodes)}",
         f"wait, or raise spec.maxInstances of ComputeCluster/{view.cluster.metadata.name}",
     )
 

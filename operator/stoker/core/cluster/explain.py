@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from stoker.api.computecluster import Member
 from stoker.core import times
 from stoker.core.cluster import pace, scrub
-from stoker.core.cluster.assign import Key
+from stoker.core.cluster.assign import AHEAD, Key
 from stoker.core.cluster.decide import Decision
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.resize import LAST_LOOK_AFTER, going_nodes
@@ -19,13 +19,14 @@ MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the questions below look at. holders: who has or is given which node. saved: for whom nodes are kept. spared:
-    idle nodes that minInstances keeps."""
+    """What the questions below look at. holders: who has or is given which node. ahead: why
+    jobs were given theirs before others. saved: for whom nodes are kept. spared: idle nodes that minInstances keeps."""
 
     view: ClusterView
     pool: Pool
     made: Decision
     holders: Mapping[str, str]
+    ahead: Mapping[str, str]
     saved: Mapping[str, Key]
     spared: frozenset[str]
 
@@ -71,11 +72,13 @@ def why_kept(facts: Facts, node: PoolNode) -> Why:
 def _facts(view: ClusterView, pool: Pool, made: Decision) -> Facts:
     holders = {name: one.uid for one in view.holdings for name in one.nodes}
     holders |= {name: uid for (uid, _), nodes in made.assigned.nodes.items() for name in nodes}
+    ahead = {one.uid: one.ahead for one in view.holdings if one.ahead}
+    ahead |= {uid: words for (uid, _), words in made.assigned.ahead.items()}
     saved = {name: key for key, nodes in made.assigned.saved.items() for name in nodes}
     # Those that would go if their time were over: of the others, minInstances keeps some.
     free = [node for node in pool.nodes.values() if node.state == "Idle" and not node.counted_out]
     forever = going_nodes(view, pool, free, float("-inf"), made.meter.at)
-    return Facts(view, pool, made, holders, saved, frozenset(node.name for node in free) - frozenset(forever))
+    return Facts(view, pool, made, holders, ahead, saved, frozenset(node.name for node in free) - frozenset(forever))
 
 
 def _going(facts: Facts, node: PoolNode) -> Why | None:
@@ -98,6 +101,8 @@ def _has_job(facts: Facts, node: PoolNode) -> Why | None:
     uid = facts.holders.get(node.name)
     if uid is None or node.state in ("Unusable", "Preparing"):
         return None
+    if (ahead := facts.ahead.get(uid)) is not None:
+        return Why(AHEAD, f"a job has it: {ahead}", job=uid)
     return Why("HasJob", "a job has it; it falls free when the job's pods have gone", job=uid)
 
 

@@ -47,6 +47,7 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
             min(wakes, default=None),
         ),
         assignments=made.assigned.nodes,
+        ahead=made.assigned.ahead,
         waits=made.assigned.waits,
         first=tuple(made.assigned.first),
         freed_at=made.freed_at,

@@ -16,7 +16,8 @@ from stoker.core.plan import Action, Plan
 class Demand:
     """A job whose snapshot and image are ready and that wants nodes for its next attempt. avoid: nodes that its former
     attempts had and could not use; it gets others where others can be had. requests: what each of its pods asks for; empty:
-    a whole node."""
+    a whole node. seconds: for how long it has its nodes at most, by its limit and what it takes to start; None: it has no
+    limit."""
 
     uid: str
     namespace: str
@@ -28,6 +29,7 @@ class Demand:
     priority: Priority = "Medium"
     avoid: frozenset[str] = frozenset()
     requests: tuple[tuple[str, str], ...] = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,9 @@ class Holding:
     nodes: by name. bound: False while no child exists (the assignment lives in memory only). count: nodes that the
     attempt takes in all, where a pool that owns no nodes has not placed each pod yet. ending: no unfinished child, and
     every pod is being deleted: what is left on a dead node, whose kubelet cannot confirm that the pods are gone.
-    namespace: whose share of the pool it counts to. since: when the attempt began (seconds since the epoch).
+    namespace: whose share of the pool it counts to. since: when the attempt began (seconds since the epoch). ends_at: when
+    it has ended at the latest, by its job's limit; None: it has none. ahead: why it started before the gang that was first
+    in line; empty where it did not.
     """
 
     uid: str
@@ -49,6 +53,8 @@ class Holding:
     ending: bool = False
     namespace: str = ""
     since: float = 0.0
+    ends_at: float | None = None
+    ahead: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +187,14 @@ class ClusterPlan:
     """What to do with the pool, and which jobs get which nodes.
 
     assignments: (job uid, attempt) -> nodes in rank order (empty tuple: granted on a pool that owns no nodes); whole
-    gangs only. waits: the same keys -> why not yet. freed_at, first, kept_since, rhythm, past, meter: to be kept for the
-    next view. before: what is to be done
+    gangs only. ahead: of those that start before the gang that is first in line, why they may. waits: the same keys ->
+    why not yet. freed_at, first, kept_since, rhythm, past, meter: to be kept for the next view. before: what is to be done
     before anybody is told of the assignments. ready: nodes that have a job or could take one, by name: their instance types.
     """
 
     plan: Plan[ComputeClusterStatus]
     assignments: Mapping[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
+    ahead: Mapping[tuple[str, int], str] = field(default_factory=dict)
     waits: Mapping[tuple[str, int], Wait] = field(default_factory=dict)
     freed_at: Mapping[str, float] = field(default_factory=dict)
     first: tuple[tuple[str, int], ...] = ()

@@ -250,6 +250,13 @@ def _earliest(ranks: list[Rank], entry: AttemptStatus | None) -> float | None:
     return min(known) if known else times.seconds(entry.started_at if entry else None)
 
 
+def started(pod: Pod) -> float | None:
+    """When a pod's command started; None before."""
+    main = container(pod.status.container_statuses, "main")
+    begun = (main.state.running or main.state.terminated) if main else None
+    return times.seconds(begun.started_at) if begun else None
+
+
 def _rank(view: JobView, child: BatchJob | None, pod: Pod | None, number: int, now: float) -> Rank:
     if pod is None:
         gone = child is None or finished(child) or child.metadata.deletion_timestamp is not None
@@ -257,14 +264,12 @@ def _rank(view: JobView, child: BatchJob | None, pod: Pod | None, number: int, n
         return Rank(number, done=gone, over=gone, close_as=POD_LOST if gone else "", close_message=message)
     main = container(pod.status.container_statuses, "main")
     terminated = main.state.terminated if main else None
-    running = main.state.running if main else None
-    begun = (running or terminated) if main else None
-    started = times.seconds(begun.started_at) if begun else None
+    begun = started(pod)
     ended = times.seconds(terminated.finished_at) if terminated else None
     if terminated is not None and ended is None:
-        ended = started
+        ended = begun
     rank = Rank(
-        number, pod, started, ended, saving=_saving(pod, started), done=terminated is not None,
+        number, pod, begun, ended, saving=_saving(pod, begun), done=terminated is not None,
         preempted=(node := view.nodes.get(pod.spec.node_name)) is not None and is_taken_back(node),
     )  # fmt: skip
     if terminal(pod):

@@ -1,7 +1,7 @@
 """The plan of one TrainingJob: look, say where it stands, take that stand's step, show it if it is worth a write."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -14,8 +14,9 @@ from stoker.core.plan import Plan
 from stoker.core.times import earliest
 from stoker.core.trainingjob import attempts, leftovers, status, waits
 from stoker.core.trainingjob.attempts import Attempt
+from stoker.core.trainingjob.preparation import limit_seconds
 from stoker.core.trainingjob.retry import Verdict
-from stoker.core.trainingjob.seen import Seen, look
+from stoker.core.trainingjob.seen import PULL_PATIENCE, Seen, look
 from stoker.core.trainingjob.stands import where
 from stoker.core.trainingjob.steps import Step
 from stoker.core.trainingjob.view import JobView
@@ -65,11 +66,13 @@ def demand(view: JobView, now: float) -> Demand | None:
     spec = view.job.spec.command
     if spec is None or not _wants_nodes(seen):
         return None
+    limit = limit_seconds(view)
     return Demand(
         uid=view.job.metadata.uid, namespace=view.job.metadata.namespace, name=view.job.metadata.name,
         attempt=seen.next_attempt, count=seen.ranks, since=seen.created,
         instance_type=spec.resources.instance_type, priority=view.job.spec.queue.priority,
         avoid=seen.avoid, requests=tuple(sorted(spec.resources.requests.items())),
+        seconds=None if limit is None else limit + PULL_PATIENCE,
     )  # fmt: skip
 
 
@@ -79,55 +82,81 @@ def why(view: JobView, now: float) -> Waiting | None:
     return status.waiting(seen, waits.why(seen))
 
 
+@dataclass(slots=True)
+class _Held:
+    """What is seen of an attempt that has nodes. pods: those that have not ended. over: how many have."""
+
+    child: BatchJob | None = None
+    pods: list[Pod] = field(default_factory=list)
+    over: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether its child is unfinished. Once all its pods have ended the Job controller says so itself a moment later,
+        and makes no others."""
+        return self.child is not None and not attempts.finished(self.child) and self.over < self.child.spec.completions
+
+
 def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tuple[Holding, ...]]:
     """Which nodes attempts have, by pool: what unfinished children were given, and where pods still run.
 
     Rebuilt from objects alone, so it is right after a restart. A finished pod holds nothing, though its object stays.
     """
-    running: dict[tuple[str, int], set[str]] = {}
-    pools: dict[tuple[str, int], str] = {}
-    counts: dict[tuple[str, int], int] = {}
-    ended: dict[tuple[str, int], int] = {}
-    live: set[tuple[str, int]] = set()
-    namespaces: dict[tuple[str, int], str] = {}
-    began: dict[tuple[str, int], float] = {}
+    seen: dict[tuple[str, int], _Held] = {}
     for pod in pods:
-        key = _attempt_key(pod.metadata.labels)
-        if key is None:
-            continue
-        if attempts.terminal(pod):
-            ended[key] = ended.get(key, 0) + 1
-            continue
-        pools[key] = pod.metadata.labels.get(names.LABEL_COMPUTE, "")
-        began[key] = times.seconds(pod.metadata.creation_timestamp) or 0.0
-        namespaces[key] = pod.metadata.namespace
-        counts[key] = counts.get(key, 0) + 1
-        if pod.metadata.deletion_timestamp is None:
-            live.add(key)
-        placed = running.setdefault(key, set())
-        if pod.spec.node_name:
-            placed.add(pod.spec.node_name)
+        if (key := _attempt_key(pod.metadata.labels)) is not None:
+            held = seen.setdefault(key, _Held())
+            if attempts.terminal(pod):
+                held.over += 1
+            else:
+                held.pods.append(pod)
     for child in children:
-        key = _attempt_key(child.metadata.labels)
-        # All its pods have ended: the Job controller says so itself a moment later, and makes no others.
-        if key is None or attempts.finished(child) or ended.get(key, 0) >= child.spec.completions:
-            continue
-        pools[key] = child.metadata.labels.get(names.LABEL_COMPUTE, "")
-        began[key] = times.seconds(child.metadata.creation_timestamp) or 0.0
-        namespaces[key] = child.metadata.namespace
-        live.add(key)
-        counts[key] = max(counts.get(key, 0), child.spec.completions)
-        running.setdefault(key, set()).update(attempts.planned_nodes(child))
+        if (key := _attempt_key(child.metadata.labels)) is not None:
+            seen.setdefault(key, _Held()).child = child
     found: dict[str, list[Holding]] = {}
-    for (uid, attempt), pool in sorted(pools.items()):
-        nodes = tuple(sorted(running[uid, attempt]))
-        found.setdefault(pool, []).append(
-            Holding(
-                uid, attempt, nodes, True, counts[uid, attempt], (uid, attempt) not in live, namespaces[uid, attempt],
-                began[uid, attempt],
-            )
-        )  # fmt: skip
+    for key, held in sorted(seen.items(), key=lambda one: one[0]):
+        if held.pods or held.open:
+            pool, holding = _holding(key, held)
+            found.setdefault(pool, []).append(holding)
     return {pool: tuple(held) for pool, held in found.items()}
+
+
+def _holding(key: tuple[str, int], held: _Held) -> tuple[str, Holding]:
+    """A pool and what an attempt has of it."""
+    child = held.child if held.open else None
+    metadata = child.metadata if child is not None else held.pods[-1].metadata
+    nodes = {pod.spec.node_name for pod in held.pods if pod.spec.node_name}
+    nodes |= set(attempts.planned_nodes(child)) if child is not None else set()
+    going = all(pod.metadata.deletion_timestamp is not None for pod in held.pods)
+    return metadata.labels.get(names.LABEL_COMPUTE, ""), Holding(
+        *key, tuple(sorted(nodes)), True,
+        count=max(len(held.pods), child.spec.completions if child is not None else 0),
+        ending=child is None and going,
+        namespace=metadata.namespace,
+        since=times.seconds(metadata.creation_timestamp) or 0.0,
+        ends_at=_ends_at(held, child),
+        ahead=child.metadata.annotations.get(names.ANNOTATION_AHEAD, "") if child is not None else "",
+    )  # fmt: skip
+
+
+def _ends_at(held: _Held, child: BatchJob | None) -> float | None:
+    """When an attempt has no nodes any more, by its limit or by the grace of pods that are being deleted; None where
+    there is neither."""
+    if child is None:
+        gone = [times.seconds(pod.metadata.deletion_timestamp) for pod in held.pods]
+        if None not in gone:
+            return max((moment for moment in gone if moment is not None), default=None)
+    objects = [child.metadata] if child is not None else []
+    objects += [pod.metadata for pod in held.pods]
+    limit = next((text for one in objects if (text := one.annotations.get(names.ANNOTATION_LIMIT))), "")
+    if not (limit.isascii() and limit.isdigit()):
+        return None
+    begun = [attempts.started(pod) for pod in held.pods]
+    whole = child is None or len(begun) + held.over >= child.spec.completions
+    if begun and whole and None not in begun:
+        return max(moment for moment in begun if moment is not None) + int(limit)
+    created = times.seconds(objects[0].creation_timestamp)
+    return created + PULL_PATIENCE + int(limit) if created is not None else None
 
 
 def _queue_wake(seen: Seen) -> float | None:

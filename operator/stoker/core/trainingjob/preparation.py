@@ -162,6 +162,14 @@ def timeout_seconds(view: JobView) -> int:
     return view.job.spec.limits.timeout_seconds or view.workspace.defaults.timeout_seconds or DEFAULT_TIMEOUT
 
 
+def limit_seconds(view: JobView) -> int | None:
+    """For how long an attempt has its nodes at most, once its command has started; None where nobody set a timeout: the
+    product's own is there so that nothing runs for ever, and says nothing of this job."""
+    limits = view.job.spec.limits
+    told = limits.timeout_seconds or view.workspace.defaults.timeout_seconds
+    return told + limits.grace_seconds if told else None
+
+
 def job_json(
     view: JobView, key: str, compute: str, snapshot: str | None, image: str | None, inputs: Mapping[str, Need],
     resolution: Resolution | None = None,

@@ -211,6 +211,7 @@ def create_child(seen: Seen) -> Step:
         agent_image=view.settings.agent_image, server_url=view.settings.server_url,
         pods_after_seconds=view.job.spec.cleanup.pods_after_seconds or view.settings.pods_after_seconds, nodes=seen.placement.nodes,
         pull_secrets=(*preparation.pull_secrets(view), *view.settings.image_pull_secrets),
+        limit_seconds=preparation.limit_seconds(view), ahead=seen.placement.message if seen.placement.granted else "",
     )  # fmt: skip
     service = (Create(podspec.make_service(child)),) if child.ranks > 1 else ()
     return Step((*service, Create(podspec.make_child(child))))

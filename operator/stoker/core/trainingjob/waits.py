@@ -165,7 +165,7 @@ def nodes_granted(seen: Seen) -> Wait | None:
 def waiting_for_nodes(seen: Seen) -> Wait:
     """The pool's own reason, or that it has not been asked yet."""
     placement = seen.placement
-    if placement.reason:
+    if placement.reason and not placement.granted:
         return Wait(placement.reason, placement.message, placement.fix or _pool(seen))
     nodes = "a node" if seen.ranks == 1 else f"{seen.ranks} nodes"
     return Wait("WaitingForNodes", f"asking {seen.compute} for {nodes}", _pool(seen))
