@@ -98,7 +98,7 @@ def drift(root: Path) -> list[str]:
     differing = [
         str(path) for path, text in wanted.items() if not (root / path).exists() or (root / path).read_text() != text
     ]
-    owned = {path.parent for path in wanted} - {Path("docs/reference"), VALUES_SCHEMA.parent}
+    owned = {path.parent for path in wanted} - {Path("docs"), Path("docs/reference"), VALUES_SCHEMA.parent}
     stale = [
         str(found.relative_to(root))
         for folder in sorted(owned)
