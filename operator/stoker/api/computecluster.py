@@ -241,6 +241,18 @@ class NamespaceSelector(Spec):
         at=".scaleDown",
     ),
     Rule(
+        "self.sharing == 'WholeNode' || !(self.provider.type in ['External', 'ProvisioningRequest'])",
+        "a pool of this provider.type owns no nodes, so the scheduler alone says which jobs share one",
+        "remove sharing",
+        at=".sharing",
+    ),
+    Rule(
+        "self.sharing == 'WholeNode' || !has(self.storage) || self.storage.scrub != 'OnJobEnd'",
+        "a node that jobs share is not free between them, so its scratch path cannot be scrubbed after each",
+        "remove sharing or storage",
+        at=".sharing",
+    ),
+    Rule(
         "self.provider.type != 'Scale' || size(self.instanceTypes) == 1",
         "provider type Scale has exactly one instance type, for one object scales one kind of node",
         "make one ComputeCluster per instance type",
@@ -287,6 +299,13 @@ class ComputeClusterSpec(Spec):
     budget: Annotated[Budget | None, field("What the pool may use in a day; missing: no limit but maxInstances.")] = (
         None
     )
+    sharing: Annotated[
+        Literal["WholeNode", "Requests"],
+        field(
+            "WholeNode: a node has one job. Requests: a job with resources.requests takes only that much of each of its nodes, "
+            "and others may have the rest; one without requests takes whole nodes, alone."
+        ),
+    ] = "WholeNode"
     ready_resources: Annotated[
         tuple[str, ...],
         field(

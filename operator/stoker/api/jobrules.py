@@ -44,9 +44,9 @@ SPEC_RULES = (
         at=".command",
     ),
     Rule(
-        "!has(self.compute) || !(self.compute in ['local', 'serverless'])",
-        "compute names no ComputeCluster: `local` and `serverless` are reserved",
-        "name a ComputeCluster (`kubectl get computeclusters`); for your own machine use `stoker run`",
+        "!has(self.compute) || self.compute != 'local'",
+        "compute names no ComputeCluster: `local` is reserved",
+        "name a ComputeCluster (`kubectl get computeclusters`), or write serverless; for your own machine use `stoker run`",
         at=".compute",
         value="self.compute",
     ),

@@ -58,7 +58,8 @@ LABEL_RANK = "batch.kubernetes.io/job-completion-index"
 ANNOTATION_SUBMITTED_BY = "stoker.dev/submitted-by"
 
 #: Reserved names of ComputeClusters: the CLI's own machine, and the pool that Stoker picks.
-RESERVED_COMPUTE = frozenset({"local", "serverless"})
+SERVERLESS = "serverless"
+RESERVED_COMPUTE = frozenset({"local", SERVERLESS})
 
 AGENT_DIRECTORY = "/stoker"
 

@@ -467,7 +467,13 @@ class TrainingJobSpec(Spec):
         ),
     ] = msgspec.field(default_factory=dict)
     compute: Annotated[
-        str | None, field("Name of a ComputeCluster; missing: the Workspace's default.", min_length=1, max_length=63)
+        str | None,
+        field(
+            "Name of a ComputeCluster, or `serverless`: the cheapest that the namespace may use and that fits. Missing: the "
+            "Workspace's default.",
+            min_length=1,
+            max_length=63,
+        ),
     ] = None
     suspend: Annotated[
         bool,
@@ -559,6 +565,13 @@ class SavedOutput(Spec):
     size: Annotated[int, field("Bytes.")] = 0
 
 
+class ComputeChoice(Spec):
+    """What `compute: serverless` came to."""
+
+    instance_type: Annotated[str, field("Type of the nodes.", max_length=63)] = ""
+    message: Annotated[str, field("Why this pool.", max_length=1024)] = ""
+
+
 class TrainingJobStatus(Spec):
     """What is seen of the run. Computed anew from what exists; only ends and times are kept."""
 
@@ -575,6 +588,9 @@ class TrainingJobStatus(Spec):
     snapshot: Annotated[str, field("Digest of the code.", max_length=71)] = ""
     environment: Annotated[ImageStatus | None, field("The image of the run.")] = None
     compute: Annotated[str, field("The ComputeCluster in use.", max_length=63)] = ""
+    compute_choice: Annotated[
+        ComputeChoice | None, field("With `compute: serverless`: the type of the nodes, and why this ComputeCluster.")
+    ] = None
     attempts: Annotated[
         tuple[AttemptStatus, ...],
         field("Tries, newest last; the oldest are dropped.", max_length=32, list_map_key="number"),

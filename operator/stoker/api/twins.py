@@ -127,6 +127,16 @@ _TWINS: dict[str, Twin] = {
         if "scaleDown" in spec and spec["provider"]["type"] in ("Static", "External", "ProvisioningRequest")
         else None
     ),
+    "a pool of this provider.type owns no nodes, so the scheduler alone says which jobs share one": lambda spec: (
+        spec["sharing"]
+        if spec["sharing"] != "WholeNode" and spec["provider"]["type"] in ("External", "ProvisioningRequest")
+        else None
+    ),
+    "a node that jobs share is not free between them, so its scratch path cannot be scrubbed after each": lambda spec: (
+        spec["sharing"]
+        if spec["sharing"] != "WholeNode" and spec.get("storage", {}).get("scrub") == "OnJobEnd"
+        else None
+    ),
     "provider type Scale has exactly one instance type, for one object scales one kind of node": _several_types,
     "a ComputeCluster's name has at most 63 characters, for it becomes a label": _name_if(lambda name: len(name) > 63),
     "the names `local` and `serverless` are reserved": _name_if(lambda name: name in ("local", "serverless")),
@@ -199,8 +209,8 @@ _TWINS: dict[str, Twin] = {
     "type command needs the block spec.command": lambda spec: (
         spec["type"] if spec["type"] == "command" and "command" not in spec else None
     ),
-    "compute names no ComputeCluster: `local` and `serverless` are reserved": lambda spec: (
-        spec["compute"] if spec.get("compute") in ("local", "serverless") else None
+    "compute names no ComputeCluster: `local` is reserved": lambda spec: (
+        spec["compute"] if spec.get("compute") == "local" else None
     ),
     "the command has a placeholder ${{...}} that names no declared input or output": _undeclared,
     "an exit code is not from 1 to 255": lambda codes: next((code for code in codes if not 1 <= code <= 255), None),

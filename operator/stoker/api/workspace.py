@@ -131,7 +131,9 @@ class Signing(Spec):
 class Defaults(Spec):
     """What a job gets that does not say."""
 
-    compute: Annotated[str | None, field("ComputeCluster of jobs without spec.compute.", max_length=63)] = None
+    compute: Annotated[
+        str | None, field("ComputeCluster of jobs without spec.compute, or `serverless`.", max_length=63)
+    ] = None
     image: Annotated[str | None, field("Image of jobs whose environment names none.", max_length=1024)] = None
     timeout_seconds: Annotated[int | None, field("limits.timeoutSeconds of jobs without one.", ge=1, le=31536000)] = (
         None

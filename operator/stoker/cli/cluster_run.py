@@ -4,14 +4,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stoker.api.names import SERVERLESS
 from stoker.cli.options import Common
 from stoker.cli.plan import confirm_size, print_plan, tree_words
-from stoker.errors import StokerError
+from stoker.errors import BadInput, StokerError
 from stoker.sdk import ask, manifest, settings
 from stoker.sdk.draft import Draft
 from stoker.sdk.prepare import Prepared, prepare
 
 if TYPE_CHECKING:
+    from stoker.core.serverless import Choice
     from stoker.sdk.client import Cluster
 
 
@@ -56,7 +58,7 @@ def run_in_cluster(
 
 def _look_up(common: Common, cluster: "Cluster", prepared: Prepared, compute: str) -> None:
     """What the run names must be there before anything is sent; then the plan is printed."""
-    pool = cluster.compute(compute)
+    pool = cluster.compute(compute) if compute != SERVERLESS else None
     asked = prepared.draft.environment
     if asked is not None and asked.kind == "name":
         cluster.environment(asked.name)
@@ -64,7 +66,37 @@ def _look_up(common: Common, cluster: "Cluster", prepared: Prepared, compute: st
     if pool is not None:
         now = (pool.get("status") or {}).get("currentNodes", 0)
         detail = f"{now} of {pool['spec'].get('maxInstances', 0)} nodes now; {detail}"
+    if compute == SERVERLESS and (chosen := _chosen(cluster, prepared)) is not None:
+        compute, detail = f"{SERVERLESS}: {chosen.compute}", f"{chosen.message}; {detail}"
     print_plan(common.output, prepared, compute, detail)
+
+
+def _chosen(cluster: "Cluster", prepared: Prepared) -> "Choice | None":
+    """What serverless comes to as things are, None when we may not look. Raises BadInput when no pool fits."""
+    import msgspec
+
+    from stoker.api.computecluster import ComputeCluster
+    from stoker.api.trainingjob import CommandJob
+    from stoker.core.serverless import choose
+
+    found = cluster.computes()
+    if found is None:
+        return None
+    block = prepared.draft.spec["command"]
+    asks = {name: block[name] for name in ("resources", "pod") if name in block}
+    command = msgspec.convert({"command": prepared.draft.command, "environment": {}, **asks}, CommandJob)
+    asked = prepared.draft.environment
+    platforms = (
+        cluster.environment(asked.name).get("platforms", ()) if asked is not None and asked.kind == "name" else ()
+    )
+    choice = choose(command, cluster.namespace, [msgspec.convert(one, ComputeCluster) for one in found], platforms)
+    if not choice.compute:
+        raise BadInput(
+            "compute",
+            f"serverless finds no pool for this run: {choice.why_none()}",
+            "ask for less, or name a ComputeCluster",
+        )
+    return choice
 
 
 def _send(common: Common, cluster: "Cluster", prepared: Prepared) -> None:

@@ -72,6 +72,10 @@ def _answer(one: Plain) -> str:
 
 def _needs(facts: Plain) -> Iterator[str]:
     pool, wants, placement = facts["pool"], facts["wants"], facts["placement"]
+    # An operator of before there were any tells of none.
+    if choice := facts.get("choice"):
+        yield f"serverless: {choice['message'] or 'no pool fits'}"
+        yield from (f"serverless: not {name}: {why}" for name, why in choice["rejected"].items())
     if pool is None:
         yield "pool: none is named"
     elif not pool["exists"]:

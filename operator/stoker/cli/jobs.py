@@ -195,7 +195,9 @@ def why(common: Common, run: str, planned: bool, compute: str | None, storage: s
         told = plan_of(found)
         common.output.emit(told, lambda: show_plan(told), [found.name])
         return
-    value = reason_of(found)
+    job = found.job if isinstance(found, ClusterRun) else None
+    choice = ((job or {}).get("status") or {}).get("computeChoice") or {}
+    value = {**reason_of(found), "compute": choice.get("message", "")}
 
     def shown() -> None:
         print(
@@ -205,6 +207,8 @@ def why(common: Common, run: str, planned: bool, compute: str | None, storage: s
             print(value["message"])
         if value["fix"]:
             print(f"fix: {value['fix']}")
+        if value["compute"]:
+            print(f"serverless: {value['compute']}")
         if value["phase"] not in FINISHED and (since := moment(value["since"])) is not None:
             print(f"waits for {duration(time.time() - since)}, since {value['since']}")
 

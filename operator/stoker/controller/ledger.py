@@ -5,8 +5,10 @@ from children and pods, and from planning each job once.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from stoker.api.kube import BatchJob, Pod
+from stoker.api.trainingjob import TrainingJob
 from stoker.core.cluster import quota, usage
 from stoker.core.cluster.assign import AHEAD, TURN
 from stoker.core.cluster.view import ClusterPlan, Demand, Holding
@@ -37,6 +39,7 @@ class Ledger:
         self._placements: dict[str, tuple[int, str, Placement]] = {}  # uid -> attempt, cluster, placement
         self._held: dict[str, dict[str, tuple[Holding, ...]]] = {}  # cluster -> uid -> holdings
         self._held_of: dict[str, tuple[str, ...]] = {}  # uid -> clusters
+        self._asked: dict[str, tuple[tuple[str, str], ...]] = {}  # uid -> requests, of jobs that have nodes
         self._stale: set[str] = set()
         self._last: dict[str, ClusterPlan] = {}
 
@@ -94,7 +97,7 @@ class Ledger:
         """Nodes that attempts have: by children, by pods, and by assignments that have no child yet."""
         self._refresh()
         held = self._held.get(cluster, {})
-        found = [holding for one in held.values() for holding in one]
+        found = [replace(holding, requests=self._requests(uid)) for uid, one in held.items() for holding in one]
         for uid, (attempt, of, placement) in self._placements.items():
             if of != cluster or not placement.granted:
                 continue
@@ -109,6 +112,7 @@ class Ledger:
                         count=demand.count,
                         namespace=demand.namespace,
                         ahead=placement.message,
+                        requests=demand.requests,
                     )
                 )
         return tuple(found)
@@ -143,10 +147,20 @@ class Ledger:
             found = holdings(children, pods)
             if found:
                 self._held_of[uid] = tuple(found)
+            else:
+                self._asked.pop(uid, None)
             for cluster, held in found.items():
                 self._held.setdefault(cluster, {})[uid] = held
             self._drop_used(uid, children)
         self._stale.clear()
+
+    def _requests(self, uid: str) -> tuple[tuple[str, str], ...]:
+        """What a job with nodes asks for; a job that has gone may still have pods."""
+        job: TrainingJob | None = self._store.by_uid(uid)
+        if job is None or job.spec.command is None:
+            return self._asked.get(uid, ())
+        self._asked[uid] = asked = tuple(sorted(job.spec.command.resources.requests.items()))
+        return asked
 
     def _drop_used(self, uid: str, children: list[BatchJob]) -> None:
         """An assignment whose child is there has done its work: the child says it from now on."""

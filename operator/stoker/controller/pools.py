@@ -25,8 +25,9 @@ from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
 from stoker.controller.looks import Looks
 from stoker.controller.machines import Machines
+from stoker.controller.neighbours import Neighbours, Requests
 from stoker.controller.rooms import Rooms
-from stoker.core.cluster import scrub, usage
+from stoker.core.cluster import scrub, share, usage
 from stoker.core.cluster.decide import idle_seconds
 from stoker.core.cluster.machines import Machine, MachinesView
 from stoker.core.cluster.pool import kind_of, leaving_since
@@ -114,6 +115,7 @@ class Pools:
         self._machines = Machines(clock)
         self._rooms = Rooms(clock)
         self._looks = Looks(self._is_occupied, clock)
+        self._neighbours: dict[str, Neighbours] = {}
 
     def pool(self, cluster: ComputeCluster) -> NodePool:
         """The provider of a cluster, made anew when its spec changes."""
@@ -139,6 +141,7 @@ class Pools:
         # What came of orders that are done stands in the status by now.
         self._machines.keep_failures(name, [intent.token for intent in cluster.status.intents])
         foreign = await self._foreign(cluster, pool)
+        others = await self._others(cluster, pool)
         # From here on nothing waits: the rest is of one moment, and newer than what was waited for.
         nodes = self._nodes(pool)
         holdings = self._ledger.holdings(name)
@@ -154,6 +157,7 @@ class Pools:
             machines=machines,
             rooms=rooms,
             scrubs=self._scrubs(name),
+            others=others,
             launch_failures=self._machines.failures(name),
             **_remembered(self._ledger.last(name)),
         )
@@ -175,6 +179,7 @@ class Pools:
         self._scales.pop(name, None)
         self._machines.forget(name)
         self._rooms.forget(name)
+        self._neighbours.pop(name, None)
 
     async def _seen_by_provider(
         self, name: str, pool: NodePool
@@ -191,6 +196,17 @@ class Pools:
         if trouble is not None:
             machines = replace(machines, warnings=(*machines.warnings, trouble))
         return machines, None, None
+
+    async def _others(self, cluster: ComputeCluster, pool: NodePool) -> Mapping[str, Requests]:
+        """What pods of others ask for on the nodes of a pool that jobs share, while one wants a part of a node."""
+        name = cluster.metadata.name
+        if not share.is_allowed(cluster):
+            self._neighbours.pop(name, None)
+            return {}
+        neighbours = self._neighbours.setdefault(name, Neighbours(self._client, self._clock))
+        nodes = self._nodes(pool).keys()
+        neighbours.keep(nodes)
+        return await neighbours.on(nodes) if any(demand.requests for demand in self._ledger.demands(name)) else {}
 
     def _weights(self) -> dict[str, int]:
         """What Workspaces say of their namespaces' parts."""
@@ -210,7 +226,7 @@ class Pools:
         nodes, gpus, costs = Counter[str](), Counter[str](), dict[str, float]()
         others: list[ComputeCluster] = [one for one in self._store.all("ComputeCluster") if one.metadata.name != name]
         for cluster in others:
-            of, first = gpus_of(cluster), cluster.spec.instance_types[0].name
+            first = cluster.spec.instance_types[0].name
             last = self._ledger.last(cluster.metadata.name)
             spent = usage.of_month(cluster, last.meter if last is not None else None, self._clock())
             for namespace in found.keys() & spent.keys():
@@ -221,7 +237,7 @@ class Pools:
                 kinds = [self._kind(cluster, node) or first for node in holding.nodes]
                 kinds += [first] * (holding.count - len(kinds))
                 nodes[holding.namespace] += len(kinds)
-                gpus[holding.namespace] += sum(of.get(kind, 0) for kind in kinds)
+                gpus[holding.namespace] += sum(gpus_of(cluster, kind, holding.requests) for kind in kinds)
         return {
             namespace: Quota(
                 quota.max_nodes, quota.max_gpus, nodes[namespace], gpus[namespace], usage.amount(quota.cost_per_month),

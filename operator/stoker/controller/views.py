@@ -1,11 +1,12 @@
 """Gathers what a plan rests on: everything comes out of the store and the answers, at one moment."""
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import Environment
 from stoker.api.kube import BatchJob, Claim, Event, Node, Pod
-from stoker.api.names import LABEL_SALVAGE
+from stoker.api.names import LABEL_COMPUTE, LABEL_SALVAGE, SERVERLESS, job_key
 from stoker.api.trainingjob import TrainingJob
 from stoker.controller.answers import Answers
 from stoker.controller.builds import Builds
@@ -14,6 +15,10 @@ from stoker.controller.ledger import Ledger
 from stoker.controller.workspaces import Workspaces
 from stoker.core import times
 from stoker.core.environment.view import EnvironmentView
+from stoker.core.plan import Answers as Known
+from stoker.core.plan import Found, Recorded
+from stoker.core.serverless import settled
+from stoker.core.trainingjob.attempts import attempt_of, planned_nodes
 from stoker.core.trainingjob.view import JobView, Settings
 from stoker.kube.store import Key, Store
 
@@ -57,21 +62,29 @@ class Views:
         claims: list[Claim] = self._store.of_job("PersistentVolumeClaim", uid)
         compute = job.spec.compute or workspace.defaults.compute
         command = job.spec.command
-        environment = command.environment.name if command is not None else None
+        named = command.environment.name if command is not None else None
+        environment: Environment | None = self._store.get("Environment", key.namespace, named) if named else None
+        answers = self._answers.known_to(key)
+        choice = None
+        if compute == SERVERLESS:
+            begun = _begun(job, answers, (*children, *pods))
+            choice = settled(job, self._store.all("ComputeCluster"), _platforms(job, environment), begun)
+            compute = choice.compute
         return JobView(
             job=job,
             settings=self._settings,
             workspace=workspace,
             cluster=self._store.get("ComputeCluster", "", compute) if compute else None,
-            environment=self._store.get("Environment", key.namespace, environment) if environment else None,
+            choice=choice,
+            environment=environment,
             clusters=self._cluster_names(key.namespace),
             environments=self._environment_names(key.namespace),
             placement=self._ledger.placement(uid, children),
             children=tuple(children),
             pods=tuple(pods),
-            nodes=self._nodes(pods),
+            nodes=self._nodes(pods, children),
             events=self._events(children, pods),
-            answers=self._answers.known_to(key),
+            answers=answers,
             claims=tuple(claims),
             salvages=tuple(salvages),
             salvage_pods=tuple(salvage_pods),
@@ -103,8 +116,13 @@ class Views:
         moments = (times.seconds(job.status.started_at) for job in named)
         return max((moment for moment in moments if moment is not None), default=None)
 
-    def _nodes(self, pods: list[Pod]) -> dict[str, Node]:
+    def _nodes(self, pods: list[Pod], children: list[BatchJob]) -> dict[str, Node]:
+        """The nodes of these pods, and while one has none yet those that its attempt was given."""
         names = {pod.spec.node_name for pod in pods if pod.spec.node_name}
+        unplaced = {attempt_of(pod.metadata.labels) for pod in pods if not pod.spec.node_name}
+        names |= {
+            name for child in children if attempt_of(child.metadata.labels) in unplaced for name in planned_nodes(child)
+        }
         found = ((name, self._store.get("Node", "", name)) for name in names)
         return {name: node for name, node in found if node is not None}
 
@@ -138,6 +156,24 @@ class Views:
     def _platforms(self, namespace: str) -> tuple[str, ...]:
         kinds = (kind for cluster in self._allowed(namespace) for kind in cluster.spec.instance_types)
         return tuple(sorted({f"linux/{kind.architecture}" for kind in kinds})) or ("linux/amd64",)
+
+
+def _begun(job: TrainingJob, answers: Known, parts: Iterable[BatchJob | Pod]) -> str:
+    """The pool in which a job has an attempt, or for which its record was written; empty before."""
+    newest = max(parts, key=lambda part: attempt_of(part.metadata.labels), default=None)
+    if newest is not None:
+        return newest.metadata.labels.get(LABEL_COMPUTE, "")
+    if job.status.attempts:
+        return job.status.compute
+    recorded = answers.get(Recorded(job.metadata.namespace, job_key(job.metadata.name, job.metadata.uid)))
+    return str(recorded.value.get("compute") or "") if isinstance(recorded, Found) else ""
+
+
+def _platforms(job: TrainingJob, environment: Environment | None) -> tuple[str, ...]:
+    """What the environment of a job says it is for; empty where it does not say."""
+    own = job.spec.command.environment.spec if job.spec.command is not None else None
+    spec = own or (environment.spec if environment is not None else None)
+    return tuple(spec.platforms) if spec is not None else ()
 
 
 def _apart(items: list[T]) -> tuple[list[T], list[T]]:

@@ -15,7 +15,7 @@ from stoker.api import names
 from stoker.api.common import PodShape, Toleration
 from stoker.api.computecluster import ComputeCluster, InstanceType
 from stoker.api.trainingjob import CommandJob, TrainingJob
-from stoker.core import podshape, record, units
+from stoker.core import podrequests, podshape, record, units
 from stoker.runtime import wire
 
 SCRATCH, TOKEN, SHM = "stoker-scratch", "stoker-token", "stoker-shm"
@@ -36,10 +36,10 @@ EVICTED_ABOVE = Fraction(11, 10)
 class ChildPlan:
     """What one attempt is made from.
 
-    record: job.json as stored. nodes: one per rank, empty on a pool that owns no nodes. agent_image, server_url:
-    the operator's settings. pods_after_seconds: how long pods stay once they have ended. pull_secrets: of the environment, the workspace and the operator.
-    limit_seconds: for how long it has its nodes at most, once its command has started. ahead: why it was given nodes before
-    others whose turn it was.
+    record: job.json as stored. instance_type: of the nodes, by name; None: the pool's first. nodes: one per rank, empty on
+    a pool that owns no nodes. agent_image, server_url: the operator's settings. pods_after_seconds: how long pods stay once
+    they have ended. pull_secrets: of the environment, the workspace and the operator. limit_seconds: for how long it has its
+    nodes at most, once its command has started. ahead: why it was given nodes before others whose turn it was.
     """
 
     job: TrainingJob
@@ -49,6 +49,7 @@ class ChildPlan:
     agent_image: str
     server_url: str
     pods_after_seconds: int = 3600
+    instance_type: str | None = None
     nodes: tuple[str, ...] = ()
     pull_secrets: tuple[str, ...] = ()
     limit_seconds: int | None = None
@@ -178,12 +179,28 @@ def instance_type(cluster: ComputeCluster, name: str | None) -> InstanceType | N
 
 
 def requests(child: ChildPlan) -> dict[str, str]:
-    """What `main` asks for and is limited to: what the user said, else the whole node less what others need there."""
-    asked = child.command.resources
-    if asked.requests:
-        return dict(asked.requests)
-    kind = instance_type(child.cluster, asked.instance_type)
-    return units.less(kind.resources, child.cluster.spec.node_reserve, AGENT_REQUESTS) if kind else {}
+    """What `main` asks for and is limited to."""
+    return main_requests(child.command, child.cluster, child.instance_type)
+
+
+def main_requests(command: CommandJob, cluster: ComputeCluster, named: str | None) -> dict[str, str]:
+    """What the user said, else the whole node less what others need there. named: the type of the nodes, as in a
+    ChildPlan."""
+    if command.resources.requests:
+        return dict(command.resources.requests)
+    kind = instance_type(cluster, named)
+    return units.less(kind.resources, cluster.spec.node_reserve, AGENT_REQUESTS) if kind else {}
+
+
+def pod_requests(main: Mapping[str, str]) -> dict[str, Fraction]:
+    """What a whole pod asks of its node when the command asks for `main`: ship beside the larger of fetch, which comes
+    before the command, and the command."""
+    ours = {"resources": {"requests": AGENT_REQUESTS}}
+    pod = {
+        "initContainers": [{**ours, "restartPolicy": "Always"}, ours],
+        "containers": [{"resources": {"requests": main}}],
+    }
+    return podrequests.of_pod(pod)
 
 
 def host(child: ChildPlan, rank: int) -> str:
@@ -214,7 +231,7 @@ def _metadata(child: ChildPlan) -> dict[str, Any]:
 
 def _pod(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
     provider = child.cluster.spec.provider
-    kind = instance_type(child.cluster, child.command.resources.instance_type)
+    kind = instance_type(child.cluster, child.instance_type)
     selector = dict(shape.node_selector)
     if not child.cluster.spec.provider.owns_nodes:
         # An image is pinned for one architecture; nodes that we do not choose must have it.

@@ -336,10 +336,7 @@ def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
 
 def compute_of(draft: Draft, setting: str | None) -> str:
     """Where a run goes: the flag or the file (already in the draft), then the project's setting, else this machine."""
-    compute = draft.compute or setting or LOCAL
-    if compute == "serverless":
-        raise BadInput("compute", "serverless is not supported yet", "name a ComputeCluster, or write local")
-    return compute
+    return draft.compute or setting or LOCAL
 
 
 def check_for_cluster(draft: Draft) -> None:

@@ -60,6 +60,16 @@ class Cluster:
             f"this cluster has: {', '.join(known) or 'none'}; or use local",
         )
 
+    def computes(self) -> "list[Mapping[str, Any]] | None":
+        """The ComputeClusters; None when we may not look."""
+        try:
+            found: list[Mapping[str, Any]] = self.kube.get(f"{_GROUP}/computeclusters")["items"]
+            return found
+        except Refused as error:
+            if error.status == 403:
+                return None
+            raise
+
     def environment(self, name: str) -> Mapping[str, Any]:
         """The spec of an Environment of this namespace; raises BadInput with the names there are."""
         try:

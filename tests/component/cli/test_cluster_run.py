@@ -17,7 +17,7 @@ import pytest
 
 from stoker.api.names import job_key
 from stoker.storage import layout
-from tests.support.apiserver import JOBS, PODS, ApiServer, api_server
+from tests.support.apiserver import JOBS, PODS, POOL, ApiServer, api_server
 from tests.support.cli import Cli
 from tests.support.serving import Served, job_record, serving
 from tests.support.signals import to_another_thread
@@ -265,6 +265,53 @@ def test_why_tells_what_it_waits_for(world: World) -> None:
     assert all(
         words in printed for words in ("Queued  NodesBooting", "fix: wait for them", f"waits for 1h, since {since}")
     )
+
+
+def pools(world: World, **prices: str) -> None:
+    """ComputeClusters at these prices, beside `gpu`, which is cheapest."""
+    cpu, gpu = {"cpu": "4", "memory": "16Gi"}, {"cpu": "4", "memory": "16Gi", "nvidia.com/gpu": "1"}
+    for name, price, resources in [*((name, price, cpu) for name, price in prices.items()), ("gpu", "0.01", gpu)]:
+        kind = {"name": "std", "resources": resources, "pricePerHour": price}
+        spec = {
+            "provider": {"type": "Kwok", "kwok": {}},
+            "maxInstances": 2,
+            "allowedNamespaces": {},
+            "instanceTypes": [kind],
+        }
+        world.api.put(f"{POOL.rpartition('/')[0]}/{name}", {"metadata": {"name": name}, "spec": spec})
+
+
+def test_serverless_says_in_the_plan_what_it_comes_to_and_sends_the_word(world: World) -> None:
+    pools(world, cpu="0.50", big="2.00")
+
+    told = world.cli("run", "t.py", "--compute", "serverless", "--environment", "a:1", "--detach")
+
+    assert "cpu with type std, 0.50 an hour: the cheapest of 2 of 3 pools that fit" in told.stderr
+    (job,) = (body for path, body in world.api.objects.items() if path.startswith(f"{JOBS}/"))
+    assert job["spec"]["compute"] == "serverless"
+    name, message = job["metadata"]["name"], "cpu with type std, 0.50 an hour: the only pool there is"
+    world.api.status(name, phase="Queued", compute="cpu", computeChoice={"instanceType": "std", "message": message})
+    assert f"serverless: {message}" in world.cli("why", name).stdout
+
+
+def test_serverless_is_refused_before_anything_is_sent_where_no_pool_fits(world: World) -> None:
+    pools(world, cpu="0.50")
+    (world.cli.folder / "job.yaml").write_text(
+        "command: python t.py\ncode: .\nenvironment: {image: 'a:1'}\ncompute: azureml:serverless\nresources: {instance_count: 9}\n"
+    )
+
+    refused = world.cli("run", "job.yaml", "--detach", code=2)
+
+    assert "cpu: it may have 2 nodes and the job needs 9; gpu: it may have 2 nodes" in refused.stderr
+    assert not any(path.startswith(f"{JOBS}/") for path in world.api.objects)
+
+
+def test_serverless_of_whoever_may_not_list_pools_is_left_to_the_cluster(world: World) -> None:
+    world.api.forbidden.add(POOL.rpartition("/")[0])
+
+    told = world.cli("run", "t.py", "--compute", "serverless", "--environment", "a:1", "--detach")
+
+    assert "serverless, 1 node" in told.stderr
 
 
 def test_a_dry_run_for_kubectl_says_how_its_code_gets_there(world: World) -> None:

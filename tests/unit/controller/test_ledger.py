@@ -127,3 +127,17 @@ def test_a_wish_that_ends_gives_its_nodes_back() -> None:
 
     assert world.ledger.holdings("cpu") == ()
     assert world.placement() is None
+
+
+def test_what_a_job_asks_for_is_read_from_it_and_remembered_while_its_pods_are_there() -> None:
+    """A part of a shared node is still taken while the pods of a job that was deleted go."""
+    world, requests = World(), (("cpu", "2"), ("memory", "1Gi"))
+    world.see(build.child())
+    unknown = [one.requests for one in world.ledger.holdings("cpu")]
+    job = build.job(command={"resources": {"requests": dict(requests)}})
+    world.store.put("TrainingJob", job)
+    known = [one.requests for one in world.ledger.holdings("cpu")]
+    world.store.remove("TrainingJob", job)
+
+    assert (unknown, known) == ([()], [requests])
+    assert [one.requests for one in world.ledger.holdings("cpu")] == [requests]

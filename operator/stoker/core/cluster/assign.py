@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from stoker.api.trainingjob import Priority
 from stoker.core import times
-from stoker.core.cluster import backfill, backoff, handover, quota, scrub, usage
+from stoker.core.cluster import backfill, backoff, handover, quota, scrub, share, usage
 from stoker.core.cluster.pool import Pool, PoolNode
 from stoker.core.cluster.stock import Kind, Stock, kinds_for, preference, stock_of
 from stoker.core.cluster.view import ClusterView, Demand, Holding, Wait
@@ -117,8 +117,11 @@ def _age(demand: Demand) -> tuple[float, str, str, str]:
     return demand.since, demand.namespace, demand.name, demand.uid
 
 
-def carried(view: ClusterView, usable: frozenset[str]) -> dict[Key, tuple[str, ...]]:
+def carried(view: ClusterView, pool: Pool) -> dict[Key, tuple[str, ...]]:
     """Assignments of earlier plans that still hold: the job still wants them and every node can still take it."""
+    if share.is_allowed(view.cluster):
+        return dict(share.carried(view, pool))
+    usable = frozenset(node.name for node in pool.of("Idle"))
     wanted = {(demand.uid, demand.attempt): demand.count for demand in view.demands}
     external = not view.cluster.spec.provider.owns_nodes
     taken = {name for holding in view.holdings if holding.bound for name in holding.nodes}
@@ -158,7 +161,7 @@ def assign(
     if shut is not None:
         assigned.waits = {(demand.uid, demand.attempt): shut for demand in wanting}
         assigned.unclaimed = {
-            name: kind.coming for name, kind in _stock(view, pool, kept, now).kinds.items() if kind.coming
+            name: kind.coming for name, kind in stock_of(view, pool, kept, now).kinds.items() if kind.coming
         }
         assigned.wanted = sum(running.values())
         return assigned
@@ -167,7 +170,7 @@ def assign(
     if not view.cluster.spec.provider.owns_nodes:
         _grant(view, waiting, assigned, running, taken)
     else:
-        server = _Server(view, pool, kept, _stock(view, pool, kept, now), assigned, running, taken, now)
+        server = _Server(view, pool, kept, stock_of(view, pool, kept, now), assigned, running, taken, now)
         for demand in waiting:
             server.serve(demand)
             key = (demand.uid, demand.attempt)
@@ -175,31 +178,45 @@ def assign(
                 running[demand.namespace] += demand.count
         server.close()
         assigned.unclaimed = {name: kind.coming for name, kind in server.stock.kinds.items() if kind.coming}
-    assigned.wanted = sum(running.values())
+    assigned.wanted = _wanted(view, pool, assigned, running)
     _line_up(view, wanting, assigned, running)
     return assigned
+
+
+def _wanted(view: ClusterView, pool: Pool, assigned: Assigned, running: Counter[str]) -> int:
+    """How many nodes jobs have, are given, or come next to."""
+    if not share.is_allowed(view.cluster):
+        return sum(running.values())
+    named = {name for holding in view.holdings if holding.bound and not holding.ending for name in holding.nodes}
+    named |= assigned.needed | {name for nodes in assigned.nodes.values() for name in nodes}
+    counts = {(demand.uid, demand.attempt): demand.count for demand in view.demands}
+    coming = sum(1 for node in pool.of("Preparing") if node.name not in named) + pool.unseen
+    promised = coming - sum(assigned.unclaimed.values()) + sum(one.count for one in assigned.growth)
+    return len(named) + promised + sum(counts[key] for key in assigned.saved)
 
 
 def _taken(
     view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], spent: Mapping[str, float], now: float
 ) -> quota.Taken:
     """What each namespace has here, given by now or promised by a former plan, and what it spent."""
-    taken = quota.Taken(quota.gpus_of(view.cluster), usage.prices_of(view.cluster), spent, now)
+    taken = quota.Taken(view.cluster, usage.prices_of(view.cluster), spent, now)
     if not view.quotas:
         return taken
     only = view.cluster.spec.instance_types[0].name
     wanting = {(demand.uid, demand.attempt): demand for demand in view.demands}
-    held = [(one.namespace, one.nodes, _count(one)) for one in view.holdings if one.bound and not one.ending]
-    held += [(wanting[key].namespace, nodes, wanting[key].count) for key, nodes in kept.items() if key in wanting]
-    for namespace, nodes, count in held:
+    held = [
+        (one.namespace, one.nodes, _count(one), one.requests) for one in view.holdings if one.bound and not one.ending
+    ]
+    held += [
+        (wanting[key].namespace, nodes, wanting[key].count, wanting[key].requests)
+        for key, nodes in kept.items()
+        if key in wanting
+    ]
+    for namespace, nodes, count, requests in held:
         for name in nodes:
-            taken.take(namespace, 1, pool.nodes[name].kind if name in pool.nodes else only)
-        taken.take(namespace, count - len(nodes), only)
+            taken.take(namespace, 1, pool.nodes[name].kind if name in pool.nodes else only, requests)
+        taken.take(namespace, count - len(nodes), only, requests)
     return taken
-
-
-def _stock(view: ClusterView, pool: Pool, kept: Mapping[Key, tuple[str, ...]], now: float) -> Stock:
-    return stock_of(view, pool, frozenset(name for nodes in kept.values() for name in nodes), now)
 
 
 def _line_up(view: ClusterView, wanting: Iterable[Demand], assigned: Assigned, running: Counter[str]) -> None:
@@ -271,7 +288,7 @@ class _Server:
     def serve(self, demand: Demand) -> None:
         key = (demand.uid, demand.attempt)
         waited = self.now - self.view.kept_since.get(key, self.now)
-        kinds = [self.stock.kinds[kind.name] for kind in kinds_for(self.view.cluster, demand, waited)]
+        kinds = [self.stock.kinds[kind.name] for kind in kinds_for(self.view.cluster, demand.instance_type, waited)]
         impossible = _impossible(self.view, demand)
         if impossible is None and kinds and demand.namespace in self.view.quotas:
             beyond = [quota.exceeded(self.view, demand, self.taken, kind.type.name) for kind in kinds]
@@ -284,6 +301,9 @@ class _Server:
                 self.assigned.behind[key] = self.firsts[kinds[0].type.name]
         else:
             open_kinds = [kind for kind in kinds if kind.type.name not in self.firsts]
+            if share.shares(self.view.cluster, demand.requests):
+                self._give_parts(demand, open_kinds, waited)
+                return
             aside = self._set_aside(open_kinds, demand)
             self._give(demand, open_kinds, waited)
             for kind, nodes in aside:
@@ -357,6 +377,89 @@ class _Server:
         self.assigned.waits[key] = _problem(self.view) or _booting(self.view, demand, len(free))
         self.assigned.first.append(key)
 
+    def _give_parts(self, demand: Demand, kinds: list[Kind], waited: float) -> None:
+        """The same for a job that may share: a part of as many nodes as it has pods."""
+        key, amounts = (demand.uid, demand.attempt), share.wanted(demand.requests)
+        mine = {kind.type.name for kind in kinds}
+        if not any(share.fits(kind.fresh, amounts) for kind in kinds) and not share.fits_empty(
+            self.view, self.pool, mine, amounts
+        ):
+            self.assigned.waits[key] = _larger_than_a_node(self.view, kinds[0], amounts)
+            return
+        for avoid in dict.fromkeys((demand.avoid, frozenset[str]())):
+            if any(self._part_now(demand, kind, amounts, avoid) for kind in kinds):
+                return
+            if any(self._reserve_parts(demand, kind, amounts, avoid) for kind in kinds):
+                return
+        self._keep_waiting(demand, kinds, waited)
+
+    def _part_now(self, demand: Demand, kind: Kind, amounts: share.Amounts, avoid: frozenset[str]) -> bool:
+        there = kind.open.find(amounts, demand.count, avoid)
+        there += self._empty(kind, amounts, demand.count - len(there), avoid)
+        if len(there) < demand.count:
+            return False
+        self._take_parts(kind, there, amounts)
+        self.assigned.nodes[demand.uid, demand.attempt] = tuple(place.name for place in there)
+        self.taken.take(demand.namespace, demand.count, kind.type.name, demand.requests)
+        return True
+
+    def _reserve_parts(self, demand: Demand, kind: Kind, amounts: share.Amounts, avoid: frozenset[str]) -> bool:
+        """Keep parts of nodes that are there or on their way, and add the rest."""
+        key, count = (demand.uid, demand.attempt), demand.count
+        there = kind.open.find(amounts, count, avoid, coming=True)
+        empty = self._empty(kind, amounts, count - len(there), avoid)
+        missing = count - len(there) - len(empty)
+        new = share.fits(kind.fresh, amounts)
+        if missing > (kind.coming if new else 0) + self._room(kind, amounts):
+            return False
+        booting = [kind.preparing.pop() for _ in range(min(len(kind.preparing), missing))]
+        unseen = min(kind.unseen, missing - len(booting))
+        kind.unseen -= unseen
+        if growth := missing - len(booting) - unseen:
+            self.stock.room -= growth
+            # One by one: what is brought for one job has room for others.
+            self.assigned.growth.append(Growth(key, kind.type.name, growth))
+        names = [node.name for node in booting] + [""] * (missing - len(booting))
+        brought = [share.Place(name, dict(kind.fresh), coming=True) for name in names]
+        self._take_parts(kind, [*there, *empty, *brought], amounts)
+        self.assigned.needed |= {place.name for place in (*empty, *brought) if place.name}
+        self.taken.take(demand.namespace, count, kind.type.name, demand.requests)
+        ready = sum(1 for place in (*there, *empty) if not place.coming)
+        self.assigned.waits[key] = _problem(self.view) or _booting(self.view, demand, ready)
+        self.assigned.first.append(key)
+        return True
+
+    def _empty(self, kind: Kind, amounts: share.Amounts, count: int, avoid: frozenset[str]) -> list[share.Place]:
+        """Nodes without a job on which a pod fits, in the order in which they are taken."""
+        found: list[share.Place] = []
+        for node in reversed(kind.free):
+            if len(found) == count:
+                break
+            place = self.stock.places.get(node.name)
+            if place is not None and node.name not in avoid and place.fits(amounts):
+                found.append(place)
+        return found
+
+    def _take_parts(self, kind: Kind, places: Iterable[share.Place], amounts: share.Amounts) -> None:
+        given = {place.name for place in places if not place.used and not place.coming}
+        if given:
+            kind.free = [node for node in kind.free if node.name not in given]
+        kind.open.take(places, amounts)
+
+    def _room(self, kind: Kind, amounts: share.Amounts | None = None) -> int:
+        """How many nodes of a kind may be added, for pods with these amounts."""
+        if kind.backoff is not None or (amounts is not None and not share.fits(kind.fresh, amounts)):
+            return 0
+        return self.stock.room
+
+    def _at_most(self, kind: Kind, demand: Demand) -> int:
+        """On how many nodes that are there or on their way a gang could be."""
+        if not share.shares(self.view.cluster, demand.requests):
+            return len(kind.free) + kind.coming
+        amounts = share.wanted(demand.requests)
+        there = len(kind.open.find(amounts, demand.count, (), coming=True))
+        return there + len(self._empty(kind, amounts, demand.count, frozenset())) + kind.coming
+
     def _keep_waiting(self, demand: Demand, kinds: list[Kind], waited: float) -> None:
         """A gang that cannot become whole now: what is free is kept for it, so that smaller jobs do not starve it."""
         view, key, own = self.view, (demand.uid, demand.attempt), kinds[0]
@@ -364,7 +467,7 @@ class _Server:
             self.assigned.waits[key] = _no_such_nodes(view, demand, demand.instance_type or "")
             return
         lacking = next((kind.backoff for kind in kinds if kind.backoff is not None), None)
-        missing = demand.count - max(len(kind.free) + kind.coming for kind in kinds)
+        missing = demand.count - max(self._at_most(kind, demand) for kind in kinds)
         if lacking is not None and missing <= self.stock.room:
             # Nobody's end would help. Past its hold others may use what is there, or the pool would stand still.
             self.assigned.waits[key] = backoff.wait_for(lacking, view.cluster.metadata.name)
@@ -372,16 +475,19 @@ class _Server:
             if waited < view.cluster.spec.scale_up.partial_hold_seconds:
                 self._save(key, [max(kinds, key=lambda kind: len(kind.free))])
             return
+        lack = self._lack(demand, kinds)
         # Where more may be added, whatever is there takes the room of what is wanted.
         every = list(self.stock.kinds.values()) if view.machines is not None else [own]
         until = ""
-        # One that may have several types has no node of its own: which of them it gets depends on who ends first.
-        if view.machines is None or len(tuple(kinds_for(view.cluster, demand, math.inf))) == 1:
+        # One that may have several types has no node of its own: which of them it gets depends on who ends first. Where jobs
+        # share nodes, the end of one frees none.
+        single = view.machines is None or len(tuple(kinds_for(view.cluster, demand.instance_type, math.inf))) == 1
+        if single and not share.is_allowed(view.cluster):
             reserved = self._reservation(demand, own)
             until = _until(reserved.by, self.now)
             if reserved.by is not None and own.free:
                 self.reserved[own.type.name], own.free = reserved, []
-        self.assigned.waits[key] = _problem(view) or _full(view, demand, until)
+        self.assigned.waits[key] = _problem(view) or _full(view, demand, until, lack)
         first = _First(demand, self.running[demand.namespace], key in view.first, until)
         self.firsts.update({kind.type.name: first for kind in every})
         self._save(key, kinds if view.machines is not None else [own])
@@ -405,6 +511,15 @@ class _Server:
         self.assigned.saved[key] = frozenset(kept)
         for kind in kinds:
             kind.free, kind.preparing, kind.unseen = [], [], 0
+            kind.open.places = []
+
+    def _lack(self, demand: Demand, kinds: list[Kind]) -> str:
+        """What keeps a job that may share from the node that comes closest."""
+        if not share.shares(self.view.cluster, demand.requests):
+            return ""
+        mine = {kind.type.name for kind in kinds}
+        there = [place for name, place in self.stock.places.items() if self.pool.nodes[name].kind in mine]
+        return share.short(there, share.wanted(demand.requests))
 
 
 def _booting(view: ClusterView, demand: Demand, free: int) -> Wait:
@@ -461,11 +576,24 @@ def _no_such_nodes(view: ClusterView, demand: Demand, kind: str) -> Wait:
     )
 
 
-def _full(view: ClusterView, demand: Demand, until: str = "") -> Wait:
+def _larger_than_a_node(view: ClusterView, kind: Kind, amounts: share.Amounts) -> Wait:
+    name = view.cluster.metadata.name
+    over = share.short([share.Place(kind.type.name, dict(kind.fresh))], amounts)
+    return Wait(
+        "RequestsLargerThanNode",
+        f"no node of {name} takes a pod of this job: type {over}",
+        f"submit again with lower requests or another instanceType, or correct resources and nodeReserve of "
+        f"ComputeCluster/{name}",
+    )
+
+
+def _full(view: ClusterView, demand: Demand, until: str = "", lack: str = "") -> Wait:
+    """until: when it has its nodes at the latest. lack: what a part of a node is too small for."""
     name, most = view.cluster.metadata.name, view.cluster.spec.max_instances
+    where = f"waiting for {_nodes(demand.count)} of {name}: it may have {most}"
     return Wait(
         "PoolFull",
-        f"waiting for {_nodes(demand.count)} of {name}: it may have {most}, and other jobs have them{until}",
+        f"{where}, and jobs share them; {lack}" if lack else f"{where}, and other jobs have them{until}",
         f"wait, or raise spec.maxInstances of ComputeCluster/{name}",
     )
 

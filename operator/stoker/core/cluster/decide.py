@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from stoker.api.computecluster import ComputeCluster
-from stoker.core.cluster import ahead, assign, launch, learned, quota, resize, usage, warm
+from stoker.core.cluster import ahead, assign, launch, learned, quota, resize, share, usage, warm
 from stoker.core.cluster.pool import Pool
 from stoker.core.cluster.view import ClusterView, Meter
 
@@ -54,9 +54,12 @@ def decide(
     needed = frozenset(node.name for node in pool.of("Running")).union(given, assigned.needed, *saved)
     learns = spec.idle_policy == "Learned"
     bursts = learns and ends_boots
+    # How many nodes jobs with parts of them will need is not told by their number.
+    packed = share.is_allowed(view.cluster)
+    whole = [demand for demand in view.demands if not demand.requests] if packed else view.demands
     spare = 0 if shut is not None else warm.instances(spec.warm, now)
     if bursts and shut is None:
-        spare = max(spare, ahead.nodes(view.demands, now))
+        spare = max(spare, ahead.nodes(whole, now))
     kept_warm, warmed = _warm(view, pool, assigned, needed, spare)
     needed |= kept_warm
     growth = [*assigned.growth, *warmed]
@@ -74,7 +77,7 @@ def decide(
     meter = replace(meter, rates=usage.rates_of(view, pool, assigned.nodes))
     wakes = [sizing.wake_at, *releases, warm.changes_at(spec.warm, now), usage.reached_at(view.cluster, meter)]
     wakes.append(now + LOOK_AGAIN if grows else None)
-    wakes.append(ahead.changes_at(view.demands, now) if bursts else None)
+    wakes.append(ahead.changes_at(whole, now) if bursts else None)
     # A job of another pool ends without a word to this one.
     held_back = any(wait.reason == quota.REACHED for wait in assigned.waits.values())
     wakes.append(now + QUOTA_AGAIN if held_back else None)

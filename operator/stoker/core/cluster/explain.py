@@ -1,11 +1,12 @@
 """Why each node of a pool is still there, since when, and what happens to it next."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from stoker.api.computecluster import Member
 from stoker.core import times
-from stoker.core.cluster import pace, scrub
+from stoker.core.cluster import pace, scrub, share
 from stoker.core.cluster.assign import AHEAD, Key
 from stoker.core.cluster.decide import Decision
 from stoker.core.cluster.pool import Pool, PoolNode
@@ -19,14 +20,16 @@ MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the questions below look at. holders: who has or is given which node. ahead: why
-    jobs were given theirs before others. saved: for whom nodes are kept. spared: idle nodes that minInstances keeps."""
+    """What the questions below look at. holders: who has or is given which node; crowd: how many, on a pool that jobs
+    share. ahead: why jobs were given theirs before others. saved: for whom nodes are kept. spared: idle nodes that
+    minInstances keeps."""
 
     view: ClusterView
     pool: Pool
     made: Decision
     holders: Mapping[str, str]
     ahead: Mapping[str, str]
+    crowd: Mapping[str, int]
     saved: Mapping[str, Key]
     spared: frozenset[str]
 
@@ -71,6 +74,10 @@ def why_kept(facts: Facts, node: PoolNode) -> Why:
 
 def _facts(view: ClusterView, pool: Pool, made: Decision) -> Facts:
     holders = {name: one.uid for one in view.holdings for name in one.nodes}
+    crowd = Counter[str]()
+    if share.is_allowed(view.cluster):
+        held = [one.nodes for one in view.holdings if one.bound]
+        crowd.update(name for nodes in (*held, *made.assigned.nodes.values()) for name in nodes)
     holders |= {name: uid for (uid, _), nodes in made.assigned.nodes.items() for name in nodes}
     ahead = {one.uid: one.ahead for one in view.holdings if one.ahead}
     ahead |= {uid: words for (uid, _), words in made.assigned.ahead.items()}
@@ -78,7 +85,9 @@ def _facts(view: ClusterView, pool: Pool, made: Decision) -> Facts:
     # Those that would go if their time were over: of the others, minInstances keeps some.
     free = [node for node in pool.nodes.values() if node.state == "Idle" and not node.counted_out]
     forever = going_nodes(view, pool, free, float("-inf"), made.meter.at)
-    return Facts(view, pool, made, holders, ahead, saved, frozenset(node.name for node in free) - frozenset(forever))
+    return Facts(
+        view, pool, made, holders, ahead, crowd, saved, frozenset(node.name for node in free) - frozenset(forever)
+    )
 
 
 def _going(facts: Facts, node: PoolNode) -> Why | None:
@@ -103,6 +112,9 @@ def _has_job(facts: Facts, node: PoolNode) -> Why | None:
         return None
     if (ahead := facts.ahead.get(uid)) is not None:
         return Why(AHEAD, f"a job has it: {ahead}", job=uid)
+    if facts.crowd[node.name] > 1:
+        words = f"{facts.crowd[node.name]} jobs share it; it falls free when the pods of all of them have gone"
+        return Why("HasJob", words, job=uid)
     return Why("HasJob", "a job has it; it falls free when the job's pods have gone", job=uid)
 
 

@@ -24,8 +24,7 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
     # A dead node whose pods are all being deleted is nobody's: its kubelet will never say that they are gone.
     in_use = frozenset(name for h in view.holdings if h.bound and not h.ending for name in h.nodes)
     bare = see(view, in_use, bound, now)
-    usable = frozenset(node.name for node in bare.of("Idle"))
-    made = decide(view, bare, assign.carried(view, usable), now, ends_boots=view.machines is not None)
+    made = decide(view, bare, assign.carried(view, bare), now, ends_boots=view.machines is not None)
     shown = status.status_of(view, bare, made, now)
     booting = [node.ready_by for node in bare.nodes.values() if node.ready_by is not None]
     rooms, again = _rooms(view, made, now)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from stoker.api.computecluster import ComputeCluster
 from stoker.core import times, units
+from stoker.core.cluster import share
 from stoker.core.cluster.view import ClusterView, Demand, Quota, Wait
 
 #: The reason of whoever waits for jobs of its own namespace, or for the next month.
@@ -14,27 +15,29 @@ REACHED = "QuotaReached"
 
 @dataclass(slots=True)
 class Taken:
-    """What namespaces have in this pool, by namespace, while gangs are served. gpus_of, prices: of one node, by type.
-    spent: what they cost here this month. now: seconds since the epoch."""
+    """What namespaces have in this pool, by namespace, while gangs are served. prices: of one node, by type. spent: what
+    they cost here this month. now: seconds since the epoch."""
 
-    gpus_of: Mapping[str, int]
+    cluster: ComputeCluster
     prices: Mapping[str, float] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
     now: float = 0.0
     nodes: dict[str, int] = field(default_factory=dict)
     gpus: dict[str, int] = field(default_factory=dict)
 
-    def take(self, namespace: str, count: int, kind: str) -> None:
+    def take(self, namespace: str, count: int, kind: str, requests: tuple[tuple[str, str], ...] = ()) -> None:
+        """requests: of the job whose nodes they are."""
         self.nodes[namespace] = self.nodes.get(namespace, 0) + count
-        self.gpus[namespace] = self.gpus.get(namespace, 0) + count * self.gpus_of.get(kind, 0)
+        gpus = count * gpus_of(self.cluster, kind, requests)
+        self.gpus[namespace] = self.gpus.get(namespace, 0) + gpus
 
 
-def gpus_of(cluster: ComputeCluster) -> Mapping[str, int]:
-    """GPUs of one node, by type: what resources whose name ends with `/gpu` come to."""
-    return {
-        kind.name: sum(int(units.parse(amount)) for name, amount in kind.resources.items() if name.endswith("/gpu"))
-        for kind in cluster.spec.instance_types
-    }
+def gpus_of(cluster: ComputeCluster, kind: str, requests: tuple[tuple[str, str], ...] = ()) -> int:
+    """GPUs that a job has on one node of a type: what it asks for where it may share, else all of the node's. Resources
+    whose name ends with `/gpu` are GPUs."""
+    own = next((one.resources for one in cluster.spec.instance_types if one.name == kind), {})
+    amounts = dict(requests) if share.shares(cluster, requests) else own
+    return sum(int(units.parse(amount)) for name, amount in amounts.items() if name.endswith("/gpu"))
 
 
 def exceeded(view: ClusterView, demand: Demand, taken: Taken, kind: str) -> Wait | None:
@@ -44,7 +47,7 @@ def exceeded(view: ClusterView, demand: Demand, taken: Taken, kind: str) -> Wait
         return None
     if (wait := _spent(quota, demand, taken, taken.prices.get(kind, 0.0))) is not None:
         return wait
-    gpus = demand.count * taken.gpus_of.get(kind, 0)
+    gpus = demand.count * gpus_of(view.cluster, kind, demand.requests)
     for what, member, most, has, wants in (
         (
             "nodes",

@@ -22,4 +22,6 @@ def taken_back(view: ClusterView, pool: Pool) -> tuple[TaintPreempted, ...]:
     names: list[str] = []
     for gang in sorted(gangs, key=lambda one: (one.since, one.uid), reverse=True):
         names += [name for name in gang.nodes if name in busy]
-    return tuple(TaintPreempted(view.cluster.metadata.name, name) for name in names[: max(0, excess)])
+    return tuple(
+        TaintPreempted(view.cluster.metadata.name, name) for name in list(dict.fromkeys(names))[: max(0, excess)]
+    )

@@ -92,15 +92,18 @@ def _prices_of_jobs(
     demands = {(one.uid, one.attempt): one for one in view.demands}
     taken = [(one.namespace, one.nodes, one.count) for one in view.holdings if one.bound and not one.ending]
     taken += [(demands[key].namespace, nodes, demands[key].count) for key, nodes in assigned.items() if key in demands]
-    found = Counter[tuple[str, str]]()
+    found: dict[tuple[str, str], float] = {}
+    # Jobs that share a node pay for it in equal parts.
+    heads = Counter(name for _, nodes, _ in taken for name in nodes)
     for namespace, nodes, count in taken:
         for name in nodes:
-            found[namespace, pool.nodes[name].kind if name in pool.nodes else first] += 1
+            kind = pool.nodes[name].kind if name in pool.nodes else first
+            found[namespace, kind] = found.get((namespace, kind), 0.0) + 1 / heads[name]
         # Where nodes have no names, or pods none yet.
-        found[namespace, first] += max(0, count - len(nodes))
+        found[namespace, first] = found.get((namespace, first), 0.0) + max(0, count - len(nodes))
     sums: dict[str, float] = {}
-    for (namespace, kind), count in found.items():
-        sums[namespace] = sums.get(namespace, 0.0) + count * prices.get(kind, 0.0)
+    for (namespace, kind), part in found.items():
+        sums[namespace] = sums.get(namespace, 0.0) + part * prices.get(kind, 0.0)
     return ((namespace, price) for namespace, price in sums.items() if price)
 
 

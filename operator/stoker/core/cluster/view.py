@@ -15,9 +15,9 @@ from stoker.core.plan import Action, Plan
 @dataclass(frozen=True, slots=True)
 class Demand:
     """A job whose snapshot and image are ready and that wants nodes for its next attempt. avoid: nodes that its former
-    attempts had and could not use; it gets others where others can be had. requests: what each of its pods asks for; empty:
-    a whole node. seconds: for how long it has its nodes at most, by its limit and what it takes to start; None: it has no
-    limit."""
+    attempts had and could not use; it gets others where others can be had. requests: what the command of each of its pods
+    asks for; empty: a whole node. seconds: for how long it has its nodes at most, by its limit and what it takes to start;
+    None: it has no limit."""
 
     uid: str
     namespace: str
@@ -42,7 +42,7 @@ class Holding:
     every pod is being deleted: what is left on a dead node, whose kubelet cannot confirm that the pods are gone.
     namespace: whose share of the pool it counts to. since: when the attempt began (seconds since the epoch). ends_at: when
     it has ended at the latest, by its job's limit; None: it has none. ahead: why it started before the gang that was first
-    in line; empty where it did not.
+    in line; empty where it did not. requests: as of a Demand; empty where nobody knows them, too.
     """
 
     uid: str
@@ -55,6 +55,7 @@ class Holding:
     since: float = 0.0
     ends_at: float | None = None
     ahead: str = ""
+    requests: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +149,10 @@ class ClusterView:
     each of them. rhythm: how the pool's jobs come and go; None: read from the status what it keeps. weights: by
     namespace, what its Workspace says; missing: 1. quotas: of the namespaces that have one. machines: what a provider
     of single machines lists; None on a pool of another kind. launch_failures: the last answer to each launch that
-    failed, by its token, until its intent has gone from the status. rooms: the requests of a pool for which somebody
-    else makes room. past: what the last pass over such a pool left. meter: what the pool has used; None: read from the
-    status what it keeps. scrubs: the pods that scrub nodes of this pool; None: the operator may make none.
+    failed, by its token, until its intent has gone from the status. rooms: the requests of a pool for which somebody else
+    makes room. others: on a pool that jobs share, what pods of others ask for, by node, summed. past: what the last pass over
+    such a pool left. meter: what the pool has used; None: read from the status what it keeps. scrubs: the pods that scrub
+    nodes of this pool; None: the operator may make none.
     """
 
     cluster: ComputeCluster
@@ -167,6 +169,7 @@ class ClusterView:
     quotas: Mapping[str, Quota] = field(default_factory=dict)
     machines: MachinesView | None = None
     rooms: RoomsView | None = None
+    others: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     launch_failures: tuple[LaunchFailure, ...] = ()
     past: Past = field(default_factory=Past)
     meter: Meter | None = None

@@ -16,6 +16,7 @@ from stoker.api.trainingjob import TrainingJobStatus
 from stoker.core import times
 from stoker.core.cluster.view import Demand
 from stoker.core.plan import Action, Ask, Create, Found, InlineSnapshot, Lookup, Plan, Question, SnapshotUrl
+from stoker.core.serverless import Choice
 from stoker.core.trainingjob import attempts, remains
 from stoker.core.trainingjob.plan import why
 from stoker.core.trainingjob.view import JobView, Placement
@@ -43,6 +44,7 @@ def explain(view: JobView, plan: Plan[TrainingJobStatus], demand: Demand | None,
             "storage": view.workspace.storage_url,
             "workspaceProblem": list(view.workspace.problem) if view.workspace.problem else None,
             "pool": _pool(view),
+            "choice": None if view.choice is None else _choice(view.choice),
             "wants": None if demand is None else _wants(demand),
             "placement": None if view.placement is None else _placement(view.placement),
             "children": [_child(child) for child in view.children],
@@ -110,9 +112,8 @@ def _value(question: Question, value: object) -> str | bool | None:
 
 
 def _pool(view: JobView) -> Plain | None:
-    asked = view.job.spec.compute or view.workspace.defaults.compute
     if view.cluster is None:
-        return None if asked is None else {"name": asked, "exists": False, "others": list(view.clusters)}
+        return None if not view.compute else {"name": view.compute, "exists": False, "others": list(view.clusters)}
     spec, status = view.cluster.spec, view.cluster.status
     return {
         "name": view.cluster.metadata.name, "exists": True, "provider": spec.provider.type,
@@ -121,6 +122,14 @@ def _pool(view: JobView) -> Plain | None:
         "targetNodes": status.target_nodes, "nodes": msgspec.to_builtins(status.nodes),
         "waitingJobs": dict(status.waiting_jobs),
         "problems": [{"reason": one.reason, "message": one.message} for one in status.problems],
+    }  # fmt: skip
+
+
+def _choice(choice: Choice) -> Plain:
+    """What compute: serverless came to, and each other pool with why not."""
+    return {
+        "compute": choice.compute or None, "instanceType": choice.instance_type or None, "message": choice.message,
+        "rejected": dict(choice.rejected),
     }  # fmt: skip
 
 

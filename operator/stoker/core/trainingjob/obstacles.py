@@ -56,7 +56,7 @@ def no_command(view: JobView) -> Wait | None:
 
 
 def no_compute(view: JobView) -> Wait | None:
-    if _compute(view):
+    if view.compute:
         return None
     return Wait(
         "NoCompute",
@@ -66,10 +66,22 @@ def no_compute(view: JobView) -> Wait | None:
     )
 
 
+def no_pool_fits(view: JobView) -> Wait | None:
+    if view.choice is None or view.choice.compute:
+        return None
+    return Wait(
+        "NoPoolFits",
+        f"compute: {names.SERVERLESS} found no pool for this job: {view.choice.why_none()}"[:2048],
+        "submit again with less in command.resources, or with a ComputeCluster's name in compute; a pool that is added or "
+        "changed is looked at at once",
+        yours=True,
+    )
+
+
 def compute_not_found(view: JobView) -> Wait | None:
     if view.cluster is not None:
         return None
-    name = _compute(view)
+    name = view.compute
     if name in names.RESERVED_COMPUTE:
         what = f"spec.compute: `{name}` is a reserved word, not a ComputeCluster here; {_usable(view)}"
     else:
@@ -95,7 +107,7 @@ def compute_not_allowed(view: JobView) -> Wait | None:
 
 def instance_type_unknown(view: JobView) -> Wait | None:
     spec, cluster = view.job.spec.command, view.cluster
-    if spec is None or cluster is None or podspec.instance_type(cluster, spec.resources.instance_type):
+    if spec is None or cluster is None or podspec.instance_type(cluster, view.instance_type):
         return None
     known = ", ".join(kind.name for kind in cluster.spec.instance_types) or "none"
     return Wait(
@@ -110,7 +122,7 @@ def instance_type_unknown(view: JobView) -> Wait | None:
 def larger_than_a_node(view: JobView) -> Wait | None:
     """Only where nodes are brought as their type says: those that are there already may offer more than is written down."""
     spec, cluster = view.job.spec.command, view.cluster
-    kind = podspec.instance_type(cluster, spec.resources.instance_type) if spec and cluster else None
+    kind = podspec.instance_type(cluster, view.instance_type) if spec and cluster else None
     if spec is None or cluster is None or kind is None or cluster.spec.provider.type in _NODES_OF_OTHERS:
         return None
     offered, asked = kind.resources, spec.resources.requests
@@ -207,6 +219,7 @@ OBSTACLES: tuple[Obstacle, ...] = (
     no_storage,
     no_command,
     no_compute,
+    no_pool_fits,
     compute_not_found,
     compute_not_allowed,
     instance_type_unknown,
@@ -217,10 +230,6 @@ OBSTACLES: tuple[Obstacle, ...] = (
     environment_without_image,
     command_names_the_undeclared,
 )
-
-
-def _compute(view: JobView) -> str:
-    return view.job.spec.compute or view.workspace.defaults.compute or ""
 
 
 def _usable(view: JobView) -> str:

@@ -70,7 +70,7 @@ def demand(view: JobView, now: float) -> Demand | None:
     return Demand(
         uid=view.job.metadata.uid, namespace=view.job.metadata.namespace, name=view.job.metadata.name,
         attempt=seen.next_attempt, count=seen.ranks, since=seen.created,
-        instance_type=spec.resources.instance_type, priority=view.job.spec.queue.priority,
+        instance_type=view.instance_type, priority=view.job.spec.queue.priority,
         avoid=seen.avoid, requests=tuple(sorted(spec.resources.requests.items())),
         seconds=None if limit is None else limit + PULL_PATIENCE,
     )  # fmt: skip

@@ -292,7 +292,7 @@ def _annotated(child: BatchJob) -> str:
 
 def _resolve(view: JobView, spec: CommandJob, snapshot: str | None, possible: bool, now: float) -> Resolution | None:
     environment, reference = environment_of(view), image_reference(view)
-    wanted = platform(view.cluster, spec.resources.instance_type) if view.cluster else None
+    wanted = platform(view.cluster, view.instance_type) if view.cluster else None
     if environment is None or wanted is None or pinned_image(view):
         return None
     if reference is None and (environment.build is None or environment.build.dockerfile is None):

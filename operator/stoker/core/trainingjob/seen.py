@@ -298,7 +298,7 @@ def look(view: JobView, now: float) -> Seen:
     """What is seen of a job at one moment."""
     job = view.job
     key = names.job_key(job.metadata.name, job.metadata.uid)
-    compute = job.spec.compute or view.workspace.defaults.compute or ""
+    compute = view.compute
     ranks = job.spec.command.resources.instance_count if job.spec.command else 1
     attempt = attempts.observe(view, key, ranks, now)
     over = job.status.phase in FINISHED

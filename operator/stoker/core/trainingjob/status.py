@@ -12,6 +12,7 @@ import msgspec
 from stoker.api import names
 from stoker.api.trainingjob import (
     AttemptStatus,
+    ComputeChoice,
     ImageStatus,
     Phase,
     SavedOutput,
@@ -45,6 +46,7 @@ def status_of(seen: Seen, stand: Stand, step: Step) -> TrainingJobStatus:
         waiting=waiting(seen, wait),
         key=seen.key,
         compute=seen.compute,
+        compute_choice=_choice(seen),
         snapshot=_snapshot(seen),
         environment=_image(seen),
         attempts=_attempts(seen, step),
@@ -58,6 +60,13 @@ def status_of(seen: Seen, stand: Stand, step: Step) -> TrainingJobStatus:
     if result is None:
         return common
     return _ended(_of_former_run(seen, common, result) if seen.former_run is not None else common, result)
+
+
+def _choice(seen: Seen) -> ComputeChoice | None:
+    choice = seen.view.choice
+    if choice is None or not choice.compute:
+        return None
+    return ComputeChoice(instance_type=choice.instance_type, message=choice.message)
 
 
 def closed(seen: Seen, attempt: Attempt, verdict: Verdict) -> TrainingJobStatus:

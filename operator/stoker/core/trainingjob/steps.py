@@ -208,7 +208,7 @@ def create_child(seen: Seen) -> Step:
         return _asking(seen, former.question)
     child = podspec.ChildPlan(
         job=view.job, record=seen.preparation.record.value, attempt=seen.next_attempt, cluster=view.cluster,
-        agent_image=view.settings.agent_image, server_url=view.settings.server_url,
+        instance_type=view.instance_type, agent_image=view.settings.agent_image, server_url=view.settings.server_url,
         pods_after_seconds=view.job.spec.cleanup.pods_after_seconds or view.settings.pods_after_seconds, nodes=seen.placement.nodes,
         pull_secrets=(*preparation.pull_secrets(view), *view.settings.image_pull_secrets),
         limit_seconds=preparation.limit_seconds(view), ahead=seen.placement.message if seen.placement.granted else "",

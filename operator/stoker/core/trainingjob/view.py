@@ -11,6 +11,7 @@ from stoker.api.workspace import Defaults
 from stoker.core.environment.builds import Build
 from stoker.core.environment.means import Means
 from stoker.core.plan import Answers
+from stoker.core.serverless import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class JobView:
     settings: Settings
     workspace: WorkspaceView
     cluster: ComputeCluster | None = None
+    #: With `compute: serverless`: the pool that was chosen, or why there is none.
+    choice: Choice | None = None
     environment: Environment | None = None
     #: Names this namespace may use, for messages.
     clusters: tuple[str, ...] = ()
@@ -65,7 +68,7 @@ class JobView:
     placement: Placement | None = None
     children: tuple[BatchJob, ...] = ()
     pods: tuple[Pod, ...] = ()
-    #: The nodes on which this job's pods are or were placed, by name; a name that is missing no longer exists.
+    #: The nodes on which this job's pods are or were placed, and those that unplaced ones were given, by name; a name that is missing no longer exists.
     nodes: Mapping[str, Node] = field(default_factory=dict)
     #: FailedCreate events of the children.
     events: tuple[Event, ...] = ()
@@ -76,3 +79,15 @@ class JobView:
     salvage_pods: tuple[Pod, ...] = ()
     #: The builds of environments in the namespace, by label.
     builds: Mapping[str, Build] = field(default_factory=dict)
+
+    @property
+    def compute(self) -> str:
+        """Name of the pool that is asked for, or was chosen; empty: none is named."""
+        chosen = self.choice.compute if self.choice is not None else ""
+        return chosen or self.job.spec.compute or self.workspace.defaults.compute or ""
+
+    @property
+    def instance_type(self) -> str | None:
+        """Name of the type of the nodes, where the job names one or the choice of the pool was one of a type too."""
+        asked = self.job.spec.command.resources.instance_type if self.job.spec.command is not None else None
+        return asked or (self.choice.instance_type if self.choice is not None else "") or None

@@ -4,10 +4,10 @@ Order matters: what the user can mend comes before what only time mends, and wha
 one step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from stoker.core import times
+from stoker.core import podspec, times, units
 from stoker.core.plan import Answer, Refused, ResultWritten, Unavailable
 from stoker.core.trainingjob import attempts, ending
 from stoker.core.trainingjob.attempts import Attempt
@@ -29,6 +29,8 @@ CREATING = "CreatingPods"
 #: What there is to do about a step that takes seconds.
 _ITSELF = "wait, this takes seconds; the operator goes on by itself"
 _STORE = "see whether the object store answers and what its credentials allow; the operator asks again by itself"
+#: Nodes whose figures a message tells.
+_MOST_NODES = 4
 #: A child without pods for this long is told of, in seconds.
 PODS_EXPECTED = 3.0
 
@@ -269,11 +271,27 @@ def scheduler_disagrees(seen: Seen) -> Wait | None:
             continue
         return Wait(
             "SchedulerDisagrees",
-            f"the scheduler will not place rank {rank.number} on the nodes it was given: {unscheduled.message}",
+            f"the scheduler will not place rank {rank.number} on the nodes it was given: {unscheduled.message}"
+            f"{_figures(seen)}",
             "compare resources of the ComputeCluster's instance type with the node's allocatable and raise nodeReserve, or "
             "what the job's pod asks of a node (nodeSelector, tolerations) with its labels and taints",
         )
     return None
+
+
+def _figures(seen: Seen) -> str:
+    """What a pod asks for beside what its nodes offer in all: whose figure is wrong shows."""
+    view, given = seen.view, [name for name in _attempt(seen).nodes if name in seen.view.nodes]
+    if view.job.spec.command is None or view.cluster is None or not given:
+        return ""
+    main = podspec.main_requests(view.job.spec.command, view.cluster, view.instance_type)
+    asked = {name: units.quantity(name, amount) for name, amount in podspec.pod_requests(main).items()}
+
+    def listed(amounts: Mapping[str, str]) -> str:
+        return ", ".join(f"{name} {amounts.get(name, '0')}" for name in sorted(asked))
+
+    offers = "; ".join(f"{name} offers {listed(view.nodes[name].status.allocatable)}" for name in given[:_MOST_NODES])
+    return f"; a pod asks for {listed(asked)} in all, {offers} to all its pods"
 
 
 def waiting_for_autoscaler(seen: Seen) -> Wait | None:

@@ -184,7 +184,7 @@ COMMAND: Table = {
     "environment_variables": _works("spec.command.env; names that start with STOKER_ are refused"),
     "compute": _works("azureml:NAME or NAME: the ComputeCluster of that name; missing: the project's setting, else this machine"),
     "compute: local": _works("this machine; in a manifest it is left out"),
-    "compute: serverless": _warns("there is no serverless compute: the project's `compute` setting holds, else this machine; --compute NAME chooses another"),
+    "compute: serverless": _works("the cheapest ComputeCluster that the namespace may use and that fits"),
     **RESOURCES,
     **DISTRIBUTION,
     "limits.timeout": _works("spec.limits.timeoutSeconds: the run is ended then; `2h` is understood too"),

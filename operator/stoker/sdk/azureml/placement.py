@@ -25,7 +25,7 @@ _RANK = 'export RANK="$NODE_RANK" LOCAL_RANK=0 WORLD_SIZE="$STOKER_NODE_COUNT"; 
 
 
 def compute(reader: Reader, value: Any) -> str | None:
-    """The ComputeCluster's name, `local`, or None for what the project says."""
+    """The ComputeCluster's name, `serverless`, `local`, or None for what the project says."""
     if value is None:
         return None
     at: FieldPath = ("compute",)
@@ -35,9 +35,6 @@ def compute(reader: Reader, value: Any) -> str | None:
     name = text.lower().replace("_", "-")
     if not isinstance(value, str) or not _NAME.match(name) or len(name) > 63:
         reader.bad(at, f"{shown(value)} is not the name of a ComputeCluster", "write local or a name, such as cpu")
-        return None
-    if name == "serverless":
-        reader.field(at, COMMAND["compute: serverless"])
         return None
     if name != text:
         reader.warn(

@@ -100,6 +100,19 @@ def test_what_no_node_takes_is_told_and_not_tried_for_ever() -> None:
     assert (waiting.reason, "untolerated taint" in waiting.message) == ("SchedulerDisagrees", True)
 
 
+def test_both_figures_are_told_what_a_pod_asks_for_and_what_the_node_offers() -> None:
+    asks = {"resources": {"requests": {"cpu": "2", "memory": "1Gi"}}}
+    of = job(command=asks, status={"phase": "Starting", "attempts": [entry(1), entry(2), entry(3)]})
+    nodes = [build.node("n4", allocatable={"cpu": "1930m", "memory": "3Gi"})]
+
+    waiting = trainingjob.why(view(of, nodes=nodes, **open_attempt(of, 4)), DUE)
+
+    assert waiting is not None
+    assert waiting.message.endswith(
+        "untolerated taint(s); a pod asks for cpu 2050m, memory 1088Mi in all, n4 offers cpu 1930m, memory 3Gi to all its pods"
+    )
+
+
 def test_an_attempt_that_ran_in_between_makes_the_count_new() -> None:
     of = after(entry(1), entry(2), entry(3), entry(4, "NodeLost"))
 

@@ -16,6 +16,7 @@ from stoker.core.plan import (
     SnapshotPresent,
     Unavailable,
 )
+from stoker.core.serverless import Choice
 from stoker.core.trainingjob import plan, why
 from stoker.core.trainingjob.seen import PULL_PATIENCE
 from stoker.core.trainingjob.view import JobView, Placement, WorkspaceView
@@ -45,7 +46,12 @@ OBSTACLES = [
     ),
     (view(job(compute=None), without_cluster=True), "NoCompute", "may use: cpu, gpu"),
     (view(job(compute="gpuu"), without_cluster=True), "ComputeNotFound", 'no ComputeCluster named "gpuu"'),
-    (view(job(compute="serverless"), without_cluster=True), "ComputeNotFound", "reserved"),
+    (view(job(compute="local"), without_cluster=True), "ComputeNotFound", "reserved"),
+    (
+        view(job(compute="serverless"), without_cluster=True, choice=Choice(rejected={"gpu": "it is paused"})),
+        "NoPoolFits",
+        "serverless found no pool for this job: gpu: it is paused",
+    ),
     (view(job(), without_cluster=True, clusters=()), "ComputeNotFound", "may use none"),
     (view(on=build.cluster(allowedNamespaces={"matchNames": ["other"]})), "ComputeNotAllowed", "namespace team"),
     (view(job(command={"resources": {"instanceType": "xl"}})), "InstanceTypeUnknown", 'no type "xl"; it has: m'),

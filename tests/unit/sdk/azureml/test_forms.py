@@ -116,7 +116,7 @@ def test_an_output_in_its_forms(project: Path, lines: str, expected: str) -> Non
     ("lines", "expected"),
     [
         ("", None), ("compute: local\n", "local"), ("compute: cpu-cluster\n", "cpu-cluster"), ("compute: azureml:cpu-cluster\n", "cpu-cluster"),
-        ("compute: azureml:serverless\n", None), ("compute: serverless\n", None), ("compute: azureml:Big_Pool\n", "big-pool"),
+        ("compute: azureml:serverless\n", "serverless"), ("compute: serverless\n", "serverless"), ("compute: azureml:Big_Pool\n", "big-pool"),
         ("compute: azureml:/subscriptions/s/resourceGroups/r/providers/p/workspaces/w/computes/cpu\n", "cpu"),
     ],
 )  # fmt: skip
