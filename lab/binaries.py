@@ -75,7 +75,8 @@ GROUPS = (
 )
 
 #: Built only when a test asks for them: no lab runs them.
-ON_DEMAND = (Group("karpenter", {"karpenter": "sigs.k8s.io/karpenter/kwok"}),)
+KARPENTER = Group("karpenter", {"karpenter": "sigs.k8s.io/karpenter/kwok"})
+KUEUE = Group("kueue", {"kueue": "sigs.k8s.io/kueue/cmd/kueue"})
 
 
 def cache() -> Path:

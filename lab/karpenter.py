@@ -26,7 +26,7 @@ _CRDS = (
 def running(lab: Lab, log: Path, *, boot_seconds: int = 0) -> Iterator[int]:
     """Karpenter with its CRDs and a node class `default`, while the block runs; the process' id. Its machines and all its
     objects are gone afterwards. boot_seconds: between the launch of a machine and its Node."""
-    program = binaries.ensure(say, binaries.ON_DEMAND)["karpenter"]
+    program = binaries.ensure(say, (binaries.KARPENTER,))["karpenter"]
     files = [str(crds.module("sigs.k8s.io/karpenter") / file) for file in _CRDS]
     for file in files:
         lab.kubectl("apply", "--server-side", "-f", file)

@@ -45,6 +45,7 @@ EVERYTHING: Values = {
     "jobImagePullSecrets": ["pull"],
     "defaults": {"compute": "cpu", "image": "registry.example.com/base:1", "timeoutSeconds": 3600},
     "computeClusters": [POOL],
+    "kueue": {"enabled": True},
     "operator": {"nodeSelector": {"system": "true"}, "priorityClassName": "high"},
     "server": {
         "replicas": 2,

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 GROUP = "stoker.dev"
 VERSION = "v1alpha1"
@@ -17,6 +18,9 @@ LABEL_ATTEMPT = "stoker.dev/attempt"
 #: On pods and children: the pool they were planned for. On nodes: the pool they belong to; also the pool's taint.
 LABEL_COMPUTE = "stoker.dev/compute"
 TAINT_COMPUTE = LABEL_COMPUTE
+#: On nodes, where a queue decides when a job starts: prefix of the label `assigned.stoker.dev/<job's uid>.<attempt>`, one
+#: for each attempt that has them, for some share a node. Its pods ask for it.
+LABELS_ASSIGNED = "assigned.stoker.dev/"
 #: Finalizer of a ComputeCluster that has machines at a provider: it goes when they have.
 FINALIZER_MACHINES = "stoker.dev/machines"
 #: On nodes: the machine that a node is, by its id at the provider.
@@ -84,6 +88,18 @@ def slug(name: str, limit: int = 40) -> str:
         return plain
     suffix = hashlib.sha256(name.encode()).hexdigest()[:6]
     return f"{plain[: limit - 7].rstrip('-')}-{suffix}"
+
+
+def assigned(uid: str, attempt: int) -> str:
+    """The label on the nodes of an attempt."""
+    return f"{LABELS_ASSIGNED}{uid}.{attempt}"
+
+
+def assignees(labels: Iterable[str]) -> frozenset[tuple[str, int]]:
+    """The attempts, each a job's uid and a number, that a node's labels name."""
+    named = (label.removeprefix(LABELS_ASSIGNED) for label in labels if label.startswith(LABELS_ASSIGNED))
+    parts = (name.rpartition(".") for name in named)
+    return frozenset((uid, int(number)) for uid, _, number in parts if uid and number.isascii() and number.isdigit())
 
 
 def child_name(name: str, uid: str, attempt: int) -> str:

@@ -425,11 +425,24 @@ class Retry(Spec):
 class Queue(Spec):
     """Where the run stands among those that wait for nodes."""
 
+    name: Annotated[
+        str | None,
+        field(
+            "Kueue's LocalQueue, in this namespace, that decides when the run starts; missing: the label "
+            "kueue.x-k8s.io/queue-name of this object, else the Workspace's default, else the LocalQueue `default` where "
+            "there is one. Without a queue the pool alone decides.",
+            min_length=1,
+            max_length=63,
+            pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        ),
+    ] = None
+
     priority: Annotated[
         Priority,
         field(
             "Runs of a higher priority get nodes first, whosever they are; among equals the namespace with the fewest "
-            "nodes comes next, then the oldest run. Nothing that runs is stopped for it."
+            "nodes comes next, then the oldest run. Nothing that runs is stopped for it, except by Kueue where its queue "
+            "says so: there it is WorkloadPriorityClass stoker-low, stoker-medium or stoker-high."
         ),
     ] = "Medium"
 
@@ -544,7 +557,7 @@ class AttemptStatus(Spec):
         Literal["Failure", "Interruption", "Neither"] | None,
         field(
             "Set once the attempt is over and the run is not: what it counts as for retry's two limits. Neither: it was "
-            "suspended."
+            "suspended, by the run's owner or with its queue."
         ),
     ] = None
 
@@ -657,6 +670,14 @@ class TrainingJobStatus(Spec):
         "leave it as it is: it says which run gets nodes first, and this one has them",
         at=".spec.queue",
         value="self.status.phase",
+    ),
+    Rule(
+        "self.spec.queue == oldSelf.spec.queue || !(has(self.spec.queue.name) || has(oldSelf.spec.queue.name)) || "
+        "!has(self.status) || !has(self.status.attempts) || self.status.attempts.all(a, has(a.counted))",
+        "queue is immutable once the run stands in it",
+        "suspend the run with spec.suspend first: it leaves its queue, and may then name another",
+        at=".spec.queue",
+        value="(has(self.spec.queue.name) ? self.spec.queue.name : '')",
     ),
 )
 class TrainingJob(Spec):

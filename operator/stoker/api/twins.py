@@ -169,6 +169,11 @@ _TWINS: dict[str, Twin] = {
     "an alias is a name, not a reference: it has no azureml: in front and no @latest behind it": _any_key(
         lambda name: len(name) > 512 or name.startswith("azureml:") or "@" in name
     ),
+    "quota.maxNodes and quota.maxGPUs stand beside defaults.queueName, whose ClusterQueue owns the quota": lambda spec: (
+        spec["defaults"]["queueName"]
+        if "queueName" in spec.get("defaults", {}) and spec.get("quota", {}).keys() & {"maxNodes", "maxGPUs"}
+        else None
+    ),
     "a namespace has one Workspace, and its name is `default`": _name_if(lambda name: name != "default"),
     "an input has exactly one of value (a literal), path (data), secretRef (a key of a Secret)": _one_of(
         "value", "path", "secretRef"
@@ -220,6 +225,14 @@ _TWINS: dict[str, Twin] = {
 }
 
 
+def _left_queue(former: Mapping[str, Any], present: Mapping[str, Any]) -> Any:
+    before, after = former["spec"]["queue"], present["spec"]["queue"]
+    if before == after or not (before.get("name") or after.get("name")):
+        return None
+    tries = former.get("status", {}).get("attempts", ())
+    return after.get("name", "") if any(one.get("counted") is None for one in tries) else None
+
+
 def _changed(member: str) -> Transition:
     return lambda former, present: member if former.get(member) != present.get(member) else None
 
@@ -233,6 +246,7 @@ _TRANSITIONS: dict[str, Transition] = {
         if former["spec"]["queue"] != present["spec"]["queue"] and former.get("status", {}).get("phase") in PLACED
         else None
     ),
+    "queue is immutable once the run stands in it": _left_queue,
     **{f"{member} is immutable: a TrainingJob runs once": _changed(member) for member in IMMUTABLE},
 }
 

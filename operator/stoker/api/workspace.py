@@ -138,6 +138,9 @@ class Defaults(Spec):
     timeout_seconds: Annotated[int | None, field("limits.timeoutSeconds of jobs without one.", ge=1, le=31536000)] = (
         None
     )
+    queue_name: Annotated[
+        str | None, field("Kueue's LocalQueue of jobs without spec.queue.name.", min_length=1, max_length=63)
+    ] = None
 
 
 class Retention(Spec):
@@ -183,6 +186,16 @@ class Quota(Spec):
     ] = None
 
 
+@rules(
+    Rule(
+        "!has(self.quota) || !has(self.defaults) || !has(self.defaults.queueName) || "
+        "!(has(self.quota.maxNodes) || has(self.quota.maxGPUs))",
+        "quota.maxNodes and quota.maxGPUs stand beside defaults.queueName, whose ClusterQueue owns the quota",
+        "set the quota in the ClusterQueue, or remove defaults.queueName",
+        at=".quota",
+        value="self.defaults.queueName",
+    )
+)
 class WorkspaceSpec(Spec):
     """Settings of one namespace."""
 

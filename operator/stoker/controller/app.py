@@ -11,9 +11,11 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from stoker import __version__
+from stoker.api import kueue
 from stoker.api.names import LABEL_BUILD, LABEL_JOB_UID, LABEL_SCRUB
 from stoker.controller import kopf_front
 from stoker.controller.access import Accounts
+from stoker.controller.admission import Checks
 from stoker.controller.answers import Answers
 from stoker.controller.asking import Asking, outcome_name, question_name
 from stoker.controller.buildkit import BuildKits
@@ -50,7 +52,19 @@ from stoker.kube.client import KubeClient
 from stoker.kube.elector import Elector
 from stoker.kube.events import Recorder
 from stoker.kube.reflector import Reflector
-from stoker.kube.resources import CLAIMS, EVENTS, JOBS, NAMESPACES, NODES, PODS
+from stoker.kube.resources import (
+    ADMISSION_CHECKS,
+    CLAIMS,
+    CLUSTER_QUEUES,
+    EVENTS,
+    JOBS,
+    LOCAL_QUEUES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    PRIORITY_CLASSES,
+    WORKLOADS,
+)
 from stoker.kube.store import Key, Store
 from stoker.kube.workqueue import WorkQueue
 
@@ -119,6 +133,7 @@ class Operator:
             checked(config, secrets, __version__), secrets, config.namespace,
         )  # fmt: skip
         self.accounts = Accounts(self.client, self.store, config.job_namespaces, self.gate)
+        self.checks = Checks(self.client, self.store, self.gate)
         plans = Plans(self._review_client, self.gate, views.job, self._unready)
         self.probes = Probes(self.metrics, self._troubles, self._unready, self._before_metrics, plans.routes())
         self.metrics.pools.read(lambda: self.store.all("ComputeCluster") if self.gate.open else ())
@@ -146,8 +161,15 @@ class Operator:
                 namespace=namespace,
                 field_selector="involvedObject.kind=Job,reason=FailedCreate",
             )
+            if self.config.kueue:
+                yield Reflector(
+                    self.client, WORKLOADS, self.store, namespace=namespace, label_selector=kueue.LABEL_JOB_UID
+                )
+                yield Reflector(self.client, LOCAL_QUEUES, self.store, namespace=namespace)
         if self.config.scratch_scrub:
             yield Reflector(self.client, PODS, self.store, namespace=scrub.NAMESPACE, label_selector=LABEL_SCRUB)
+        for resource in (CLUSTER_QUEUES, ADMISSION_CHECKS, PRIORITY_CLASSES) if self.config.kueue else ():
+            yield Reflector(self.client, resource, self.store)
         yield Reflector(self.client, NODES, self.store)
         if not self.config.job_namespaces:
             yield Reflector(self.client, NAMESPACES, self.store)
@@ -199,7 +221,7 @@ class Operator:
             # Given back only when nothing of ours writes any more.
             closing.push_async_callback(self.gate.release)
             closing.push_async_callback(self.answers.close)
-            if not await self._unless_stopped(check_cluster(self.client)):
+            if not await self._unless_stopped(check_cluster(self.client, kueue=self.config.kueue)):
                 return
             parts = await closing.enter_async_context(_Parts())
             for reflector in self.reflectors:
@@ -210,6 +232,8 @@ class Operator:
             parts.start("kopf", self._kopf())
             parts.start("events", self.recorder.run())
             parts.start("accounts", self.accounts.run())
+            if self.config.kueue:
+                parts.start("checks of Kueue", self.checks.run())
             if self.config.checked_registries:
                 parts.start("check of registries", self.registry_check.run())
             parts.start("retention", self.retention.run())

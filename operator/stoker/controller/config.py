@@ -75,6 +75,8 @@ class Config:
     pods_after_seconds: int = 3600
     #: STOKER_COMPUTE_CLUSTERS_DIR: folder of ComputeCluster manifests that the operator applies.
     compute_clusters_dir: Path | None = None
+    #: STOKER_KUEUE: `true` where jobs may be in queues of Kueue's.
+    kueue: bool = False
     #: STOKER_WORKERS: keys that are worked on at a time.
     workers: int = 32
     #: STOKER_PROBE_ADDRESS: `host:port` of /livez, /readyz and /metrics; port 0 takes a free one.
@@ -124,6 +126,7 @@ def read_config(arguments: Sequence[str], env: Mapping[str, str] = os.environ) -
         image_pull_secrets=_names(env, "STOKER_IMAGE_PULL_SECRETS"),
         pods_after_seconds=_number(env, "STOKER_PODS_AFTER_SECONDS", 3600) or 0,
         compute_clusters_dir=Path(folder) if folder else None,
+        kueue=env.get("STOKER_KUEUE", "").strip().lower() == "true",
         workers=_number(env, "STOKER_WORKERS", 32) or 32,
         probe_host=host or "0.0.0.0",
         probe_port=int(port) if port.isdecimal() else 8081,

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stoker.api.names import ANNOTATION_REFRESH, ANNOTATION_SPEC_KEY, API_VERSION, LABEL_BUILD
+from stoker.controller.admission import answer
 from stoker.controller.answers import Answers
 from stoker.controller.gate import Gate, check
 from stoker.controller.pools import Pools
 from stoker.controller.progress import Progress
 from stoker.controller.wire_status import same_status, status_body
-from stoker.core.plan import Action, AddOwner, Ask, Create, Delete, Plan, Posted, Refused
+from stoker.core.plan import Action, AddOwner, AnswerCheck, Ask, Create, Delete, Plan, Posted, Refused
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import Conflict, NotFound, Rejected
 from stoker.kube.events import Recorder
@@ -101,6 +102,9 @@ class Executor:
             case AddOwner():
                 check(self._gate)
                 await self._add_owner(action)
+            case AnswerCheck():
+                check(self._gate)
+                await answer(self._client, self._store, action, self._clock())
             case Create():
                 raise TypeError("Create is done by itself")
             case _:

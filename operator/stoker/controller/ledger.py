@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from stoker.api.kube import BatchJob, Pod
+from stoker.api.names import assignees
 from stoker.api.trainingjob import TrainingJob
 from stoker.core.cluster import quota, usage
 from stoker.core.cluster.assign import AHEAD, TURN
 from stoker.core.cluster.view import ClusterPlan, Demand, Holding
 from stoker.core.trainingjob import holdings
 from stoker.core.trainingjob.attempts import attempt_of
+from stoker.core.trainingjob.queue import stands_in_queue
 from stoker.core.trainingjob.view import Placement
 from stoker.kube.store import Key, Store
 
@@ -40,6 +42,7 @@ class Ledger:
         self._held: dict[str, dict[str, tuple[Holding, ...]]] = {}  # cluster -> uid -> holdings
         self._held_of: dict[str, tuple[str, ...]] = {}  # uid -> clusters
         self._asked: dict[str, tuple[tuple[str, str], ...]] = {}  # uid -> requests, of jobs that have nodes
+        self._queued: dict[str, set[int]] = {}  # uid -> attempts whose child waits in a queue
         self._stale: set[str] = set()
         self._last: dict[str, ClusterPlan] = {}
 
@@ -97,11 +100,22 @@ class Ledger:
         """Nodes that attempts have: by children, by pods, and by assignments that have no child yet."""
         self._refresh()
         held = self._held.get(cluster, {})
-        found = [replace(holding, requests=self._requests(uid)) for uid, one in held.items() for holding in one]
+        # Of a child that waits in a queue and still asks for nodes, what is labelled so far is not given yet.
+        asking = {
+            uid
+            for uid, attempts in self._queued.items()
+            if (demand := self._demands.get(cluster, {}).get(uid)) is not None and demand.attempt in attempts
+        }
+        found = [
+            replace(holding, requests=self._requests(uid))
+            for uid, one in held.items()
+            for holding in one
+            if uid not in asking or holding.attempt not in self._queued[uid]
+        ]
         for uid, (attempt, of, placement) in self._placements.items():
             if of != cluster or not placement.granted:
                 continue
-            if not any(holding.attempt == attempt for holding in held.get(uid, ())):
+            if uid in asking or not any(holding.attempt == attempt for holding in held.get(uid, ())):
                 demand = self._demands[cluster][uid]
                 found.append(
                     Holding(
@@ -144,7 +158,10 @@ class Ledger:
             pods: list[Pod] = self._store.of_job("Pod", uid)
             for cluster in self._held_of.pop(uid, ()):
                 self._held[cluster].pop(uid, None)
-            found = holdings(children, pods)
+            self._queued.pop(uid, None)
+            if queued := {attempt_of(one.metadata.labels) for one in children if stands_in_queue(one)}:
+                self._queued[uid] = queued
+            found = holdings(children, pods, self._assigned(uid))
             if found:
                 self._held_of[uid] = tuple(found)
             else:
@@ -162,6 +179,14 @@ class Ledger:
         self._asked[uid] = asked = tuple(sorted(job.spec.command.resources.requests.items()))
         return asked
 
+    def _assigned(self, uid: str) -> dict[tuple[str, int], tuple[str, ...]]:
+        """The nodes that carry the label of an attempt of this job."""
+        nodes: dict[tuple[str, int], tuple[str, ...]] = {}
+        for node in self._store.assigned_to(uid):
+            for key in assignees(node.metadata.labels):
+                nodes[key] = (*nodes.get(key, ()), node.metadata.name)
+        return nodes
+
     def _drop_used(self, uid: str, children: list[BatchJob]) -> None:
         """An assignment whose child is there has done its work: the child says it from now on."""
         placed = self._placements.get(uid)
@@ -177,7 +202,11 @@ def _still_waits(former: tuple[int, str, Placement] | None, told: tuple[int, str
 
 
 def _used(attempt: int, children: Iterable[BatchJob]) -> bool:
-    return any(attempt_of(child.metadata.labels) >= attempt for child in children)
+    return any(
+        number > attempt or (number == attempt and not stands_in_queue(child))
+        for child in children
+        if (number := attempt_of(child.metadata.labels))
+    )
 
 
 def _placement(plan: ClusterPlan, uid: str, attempt: int) -> Placement | None:

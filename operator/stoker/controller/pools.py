@@ -20,6 +20,7 @@ from stoker.api.names import (
     TAINT_COMPUTE,
     TAINT_LEAVING,
     TAINT_PREEMPTED,
+    assigned,
 )
 from stoker.api.workspace import Workspace
 from stoker.controller.ledger import Ledger
@@ -35,6 +36,7 @@ from stoker.core.cluster.quota import gpus_of
 from stoker.core.cluster.view import ClusterPlan, ClusterView, Holding, Quota, RoomsView, ScaleView
 from stoker.core.plan import (
     AdoptNode,
+    AssignNode,
     HandOver,
     HoldCluster,
     KeepNode,
@@ -48,6 +50,7 @@ from stoker.core.plan import (
     TaintPreempted,
     TakeBack,
     TerminateMachines,
+    UnassignNode,
 )
 from stoker.core.times import earliest
 from stoker.kube.client import KubeClient
@@ -65,15 +68,12 @@ SCALE_SECONDS = 2.0
 #: An update of a node is tried so often against others who change it.
 TRIES = 5
 
+NodeAction = MarkForDeletion | TaintLeaving | TaintPreempted | KeepNode | AdoptNode | AssignNode | UnassignNode
 PoolAction = (
-    ScaleTo
-    | MarkForDeletion
-    | TaintLeaving
-    | TaintPreempted
+    NodeAction
+    | ScaleTo
     | ScrubNode
     | MarkScratch
-    | KeepNode
-    | AdoptNode
     | HoldCluster
     | ReleaseCluster
     | LaunchMachines
@@ -81,6 +81,8 @@ PoolAction = (
     | HandOver
     | TakeBack
 )
+#: What to merge into an object as it was read; None for nothing.
+Change = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
 class PodOwners(Lean, frozen=True):
@@ -304,21 +306,6 @@ class Pools:
         match action:
             case ScaleTo(cluster, from_replicas, replicas):
                 await self._scale_to(cluster, from_replicas, replicas)
-            case MarkForDeletion(cluster, node, from_replicas):
-                if (mark := self._delete_annotation(cluster)) is not None:
-                    await self._edit(node, partial(_annotated, annotation=mark, value=str(from_replicas)))
-            case TaintLeaving(_, node, since):
-                # Before it many others may have had their turn: the last look counts from when nothing lands there.
-                since = max(since, int(self._clock()))
-                taint = {"key": TAINT_LEAVING, "value": str(since), "effect": "NoSchedule"}
-                await self._edit(node, partial(_tainted, taint=taint))
-            case TaintPreempted(_, node):
-                gone = {"key": TAINT_PREEMPTED, "effect": "NoExecute"}
-                await self._edit(node, partial(_tainted, taint=gone))
-            case KeepNode(cluster, node):
-                await self._edit(node, partial(_kept, annotation=self._delete_annotation(cluster)))
-            case AdoptNode(cluster, node, taint):
-                await self._edit(node, partial(_adopted, cluster=cluster, taint=taint))
             case ScrubNode() | MarkScratch():
                 await self._scrub(action)
             case HoldCluster(cluster, uid) | ReleaseCluster(cluster, uid):
@@ -327,7 +314,31 @@ class Pools:
                 return await self._order(action)
             case HandOver(cluster) | TakeBack(cluster):
                 return await self._ask_for_room(cluster, action)
+            case _:
+                if (change := self._change_of_node(action)) is not None:
+                    await self._edit(action.node, change)
         return None
+
+    def _change_of_node(self, action: NodeAction) -> Change | None:
+        """What an action on a node changes of it; None for nothing."""
+        match action:
+            case MarkForDeletion(cluster, _, from_replicas):
+                mark = self._delete_annotation(cluster)
+                return partial(_annotated, annotation=mark, value=str(from_replicas)) if mark is not None else None
+            case TaintLeaving(_, _, since):
+                # Before it many others may have had their turn: the last look counts from when nothing lands there.
+                value = str(max(since, int(self._clock())))
+                return partial(_tainted, taint={"key": TAINT_LEAVING, "value": value, "effect": "NoSchedule"})
+            case TaintPreempted():
+                return partial(_tainted, taint={"key": TAINT_PREEMPTED, "effect": "NoExecute"})
+            case KeepNode(cluster, _):
+                return partial(_kept, annotation=self._delete_annotation(cluster))
+            case AdoptNode(cluster, _, taint):
+                return partial(_adopted, cluster=cluster, taint=taint)
+            case AssignNode(_, uid, attempt):
+                return partial(_assigned, label=assigned(uid, attempt), theirs=True)
+            case UnassignNode(_, uid, attempt):
+                return partial(_assigned, label=assigned(uid, attempt), theirs=False)
 
     async def _scrub(self, order: ScrubNode | MarkScratch) -> None:
         if isinstance(order, MarkScratch):
@@ -388,7 +399,7 @@ class Pools:
         scale = cluster.spec.provider.scale if cluster is not None else None
         return scale.delete_annotation if scale is not None else None
 
-    async def _edit(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    async def _edit(self, name: str, change: Change) -> None:
         """Change a node as others change it too: `change` says what to merge into what is there, None for nothing.
 
         Taints are one list without keys for the API server: it is replaced whole, so only the version that was read.
@@ -396,13 +407,11 @@ class Pools:
         if (changed := await self._change(NODES.path(name=name), change, Node)) is not None:
             self._store.put("Node", changed)
 
-    async def _edit_cluster(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    async def _edit_cluster(self, name: str, change: Change) -> None:
         """Change a ComputeCluster's metadata. What comes of it the watch tells: one without finalizers may be gone."""
         await self._change(RESOURCES["ComputeCluster"].path(name=name), change, ComputeCluster)
 
-    async def _change(
-        self, path: str, change: Callable[[dict[str, Any]], dict[str, Any] | None], shape: type[T]
-    ) -> T | None:
+    async def _change(self, path: str, change: Change, shape: type[T]) -> T | None:
         """Change an object from the version that was read; None when it has gone or there was nothing to change."""
         for attempt in range(TRIES):
             try:
@@ -489,6 +498,13 @@ def _kept(found: Mapping[str, Any], annotation: str | None) -> dict[str, Any] | 
     if annotation is not None and annotation in (found["metadata"].get("annotations") or {}):
         body["metadata"] = {"annotations": {annotation: None}}
     return body or None
+
+
+def _assigned(found: Mapping[str, Any], label: str, *, theirs: bool) -> dict[str, Any] | None:
+    """Label a node as an attempt's, or take that attempt's label away."""
+    if (label in (found["metadata"].get("labels") or {})) == theirs:
+        return None
+    return {"metadata": {"labels": {label: "true" if theirs else None}}}
 
 
 def _adopted(found: Mapping[str, Any], cluster: str, *, taint: bool) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from stoker.api.kueue import GROUP_VERSION as KUEUE
 from stoker.api.names import API_VERSION
 from stoker.controller.sweep import OWN_KINDS
 from stoker.kube.client import KubeClient
@@ -16,8 +17,8 @@ class Unfit(Exception):
     """The cluster cannot be worked with; the message says what to install or upgrade."""
 
 
-async def check_cluster(client: KubeClient) -> None:
-    """Raises Unfit, or KubeError when the API server cannot be asked."""
+async def check_cluster(client: KubeClient, *, kueue: bool = False) -> None:
+    """Raises Unfit, or KubeError when the API server cannot be asked. kueue: whether Kueue has to be there."""
     version: dict[str, Any] = await client.get("/version")
     found = (_digits(version.get("major", "")), _digits(version.get("minor", "")))
     if found < OLDEST:
@@ -36,6 +37,15 @@ async def check_cluster(client: KubeClient) -> None:
             f"the CustomResourceDefinitions {', '.join(missing)} are missing: install the Helm chart charts/stoker with "
             "crds.install=true, or `kubectl apply -f crds/`"
         )
+    if not kueue:
+        return
+    try:
+        await client.get(f"/apis/{KUEUE}")
+    except NotFound:
+        raise Unfit(
+            f"kueue.enabled is true, and {KUEUE} is not served: install Kueue 0.15 or later, or set the chart's value "
+            "kueue.enabled to false"
+        ) from None
 
 
 def _digits(text: str) -> int:

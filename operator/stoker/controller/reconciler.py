@@ -26,6 +26,7 @@ from stoker.core.environment import upkeep
 from stoker.core.plan import Plan
 from stoker.core.times import earliest
 from stoker.core.trainingjob.attempts import finished
+from stoker.core.trainingjob.queue import stands_in_queue
 from stoker.core.trainingjob.view import JobView
 from stoker.kube.errors import Conflict, KubeError, Unavailable
 from stoker.kube.store import Key, Store
@@ -236,7 +237,10 @@ class Reconciler:
 def may_want(view: JobView) -> bool:
     """Whether it is worth asking what a job wants of its pool: not once it has ended or while an attempt is open.
     A child that is being deleted may take for ever where its node is dead: the next attempt does not wait for it."""
-    over = (finished(child) or child.metadata.deletion_timestamp is not None for child in view.children)
+    over = (
+        finished(child) or child.metadata.deletion_timestamp is not None or stands_in_queue(child)
+        for child in view.children
+    )
     return view.job.status.phase not in FINISHED and all(over)
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from stoker.api.environment import Environment
 from stoker.api.kube import Claim, Node, Pod
-from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, LABEL_SCRUB
+from stoker.api.kueue import Workload
+from stoker.api.names import LABEL_COMPUTE, LABEL_JOB_UID, LABEL_SCRUB, assignees
 from stoker.api.trainingjob import FINISHED, TrainingJob
 from stoker.controller.ledger import Ledger, cluster_key
 from stoker.kube.store import Key, Store
@@ -32,6 +33,11 @@ class Routes:
             "PersistentVolumeClaim": self._claim,
             "Event": self._event,
             "Node": self._node,
+            "Workload": self._workload,
+            "LocalQueue": self._queue,
+            "ClusterQueue": self._queue,
+            "AdmissionCheck": self._queue,
+            "WorkloadPriorityClass": self._queue,
         }
         store.listen(self._changed)
 
@@ -87,15 +93,41 @@ class Routes:
         if child is not None:
             self._part_of_job(child, child)
 
+    def _workload(self, old: Workload | None, new: Workload | None) -> None:
+        """Kueue's record of a child: its job."""
+        workload = new or old
+        owners = workload.metadata.owner_references if workload is not None else ()
+        for child in (self._store.by_uid(owner.uid) for owner in owners):
+            if child is not None and LABEL_JOB_UID in child.metadata.labels:
+                self._part_of_job(child, child)
+
+    def _queue(self, old: Any, new: Any) -> None:
+        """What decides whether jobs may go to their queues, and why they wait there."""
+        if _same_spec(old, new) and _same_facts(old, new):
+            return
+        for job in self._unfinished(self._store.all("TrainingJob")):
+            self._own(None, job)
+
     def _node(self, old: Node | None, new: Node | None) -> None:
         if old is not None and new is not None and _same_node(old, new):
             return
         pools = {name for node in (old, new) if node is not None for name in self._pools_of(node)}
+        self._assigned(old, new, pools)
         for name in pools:
             self._wake(cluster_key(name))
         if old is not None:
             for pod in self._store.on_node(old.metadata.name):
                 self._part_of_job(pod, pod)
+
+    def _assigned(self, old: Node | None, new: Node | None, pools: Iterable[str]) -> None:
+        """A node that was labelled as an attempt's, or is no more: its job, and who has what."""
+        before, after = (assignees(node.metadata.labels) if node is not None else frozenset() for node in (old, new))
+        for uid in {uid for uid, _ in before ^ after}:
+            for pool in pools:
+                self._ledger.objects_changed(uid, pool)
+            job = self._store.by_uid(uid)
+            if isinstance(job, TrainingJob):
+                self._own(None, job)
 
     def _environment(self, old: Any, new: Any) -> None:
         meta = (new or old).metadata
@@ -141,7 +173,15 @@ class Routes:
 
 
 def _same_spec(old: Any, new: Any) -> bool:
-    return old is not None and new is not None and old.spec == new.spec
+    if old is None or new is None:
+        return False
+    return bool(getattr(old, "spec", None) == getattr(new, "spec", None))
+
+
+def _same_facts(old: Any, new: Any) -> bool:
+    """Whether what conditions say is the same; some kinds have no status that we read."""
+    before, after = (getattr(one, "status", None) for one in (old, new))
+    return before is None or after is None or bool(before.conditions == after.conditions)
 
 
 def _bases(environment: Environment) -> tuple[tuple[str, str], ...]:
@@ -178,4 +218,4 @@ def _matters_to_pool(old: Any, new: Any) -> bool:
         return True
     if hasattr(new.spec, "node_name"):
         return bool(old.spec.node_name != new.spec.node_name or old.status.phase != new.status.phase)
-    return bool(old.status.conditions != new.status.conditions)
+    return bool(old.status.conditions != new.status.conditions or old.spec.suspend != new.spec.suspend)

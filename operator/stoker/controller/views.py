@@ -6,7 +6,8 @@ from typing import TypeVar
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import Environment
 from stoker.api.kube import BatchJob, Claim, Event, Node, Pod
-from stoker.api.names import LABEL_COMPUTE, LABEL_SALVAGE, SERVERLESS, job_key
+from stoker.api.kueue import CHECK_CONTROLLER, AdmissionCheck, LocalQueue, Workload
+from stoker.api.names import LABEL_COMPUTE, LABEL_SALVAGE, SERVERLESS, assignees, job_key
 from stoker.api.trainingjob import TrainingJob
 from stoker.controller.answers import Answers
 from stoker.controller.builds import Builds
@@ -19,7 +20,7 @@ from stoker.core.plan import Answers as Known
 from stoker.core.plan import Found, Recorded
 from stoker.core.serverless import settled
 from stoker.core.trainingjob.attempts import attempt_of, planned_nodes
-from stoker.core.trainingjob.view import JobView, Settings
+from stoker.core.trainingjob.view import JobView, QueueView, Settings
 from stoker.kube.store import Key, Store
 
 T = TypeVar("T", BatchJob, Pod)
@@ -34,6 +35,7 @@ class Views:
         self._ledger = ledger
         self._workspaces = workspaces
         self._builds = builds
+        self._kueue = config.kueue
         self._settings = Settings(
             agent_image=config.agent_image,
             server_url=config.server_url,
@@ -89,7 +91,33 @@ class Views:
             salvages=tuple(salvages),
             salvage_pods=tuple(salvage_pods),
             builds=self._builds.of(key.namespace),
+            queues=self._queues(key.namespace, children) if self._kueue else None,
+            assigned=self._assigned(uid),
         )
+
+    def _queues(self, namespace: str, children: list[BatchJob]) -> QueueView:
+        """What Kueue has that matters to a job: its namespace's queues, and the Workloads of its children."""
+        local: list[LocalQueue] = self._store.within("LocalQueue", namespace)
+        checks: list[AdmissionCheck] = list(self._store.all("AdmissionCheck"))
+        workloads: dict[str, Workload] = {}
+        for child in children:
+            for workload in self._store.owned_by("Workload", child.metadata.uid):
+                workloads[child.metadata.uid] = workload
+        return QueueView(
+            local={queue.metadata.name: queue for queue in local},
+            cluster={queue.metadata.name: queue for queue in self._store.all("ClusterQueue")},
+            checks=frozenset(one.metadata.name for one in checks if one.spec.controller_name == CHECK_CONTROLLER),
+            classes=frozenset(one.metadata.name for one in self._store.all("WorkloadPriorityClass")),
+            workloads=workloads,
+        )
+
+    def _assigned(self, uid: str) -> dict[int, tuple[str, ...]]:
+        """Nodes that carry the label of an attempt of a job, by attempt."""
+        found: dict[int, tuple[str, ...]] = {}
+        for node in self._store.assigned_to(uid):
+            for attempt in (number for owner, number in assignees(node.metadata.labels) if owner == uid):
+                found[attempt] = (*found.get(attempt, ()), node.metadata.name)
+        return found
 
     def environment(self, key: Key) -> EnvironmentView | None:
         """What the plan of an Environment rests on; None if there is no such environment."""

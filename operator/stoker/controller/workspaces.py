@@ -47,6 +47,7 @@ class Workspaces:
             compute=own.compute or config.default_compute,
             image=own.image or config.default_image,
             timeout_seconds=own.timeout_seconds or config.default_timeout_seconds,
+            queue_name=own.queue_name,
         )
         claim = storage_claim(namespace, self._store.all("Workspace"), config.storage_url)
         return WorkspaceView(

@@ -503,6 +503,38 @@ class TakeBack:
     uid: str
 
 
+@dataclass(frozen=True, slots=True)
+class AssignNode:
+    """Label a node as an attempt's, whose pods ask for that label; twice is as once, and a node that is gone is no error."""
+
+    node: str
+    uid: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnassignNode:
+    """Take that back; other attempts' labels stay."""
+
+    node: str
+    uid: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCheck:
+    """Answer an AdmissionCheck of Kueue's about a Workload, if it is still asked. state: Ready or Retry. assigned: the label
+    of the nodes that its pods are to run on; empty for any. again_seconds: after a Retry."""
+
+    namespace: str
+    workload: str
+    check: str
+    state: str
+    message: str = ""
+    assigned: str = ""
+    again_seconds: int | None = None
+
+
 Action = (
     Ask
     | Create
@@ -522,6 +554,9 @@ Action = (
     | TakeBack
     | HoldCluster
     | ReleaseCluster
+    | AssignNode
+    | UnassignNode
+    | AnswerCheck
 )
 
 

@@ -14,6 +14,7 @@ import msgspec
 from stoker.api import names
 from stoker.api.common import PodShape, Toleration
 from stoker.api.computecluster import ComputeCluster, InstanceType
+from stoker.api.kueue import LABEL_PRIORITY_CLASS, LABEL_QUEUE, PRIORITY_CLASSES
 from stoker.api.trainingjob import CommandJob, TrainingJob
 from stoker.core import podrequests, podshape, record, units
 from stoker.runtime import wire
@@ -40,6 +41,7 @@ class ChildPlan:
     a pool that owns no nodes. agent_image, server_url: the operator's settings. pods_after_seconds: how long pods stay once
     they have ended. pull_secrets: of the environment, the workspace and the operator. limit_seconds: for how long it has its
     nodes at most, once its command has started. ahead: why it was given nodes before others whose turn it was.
+    queue: the LocalQueue of Kueue's that decides when it starts; empty for none.
     """
 
     job: TrainingJob
@@ -54,6 +56,7 @@ class ChildPlan:
     pull_secrets: tuple[str, ...] = ()
     limit_seconds: int | None = None
     ahead: str = ""
+    queue: str = ""
 
     @property
     def name(self) -> str:
@@ -95,7 +98,7 @@ def make_child(child: ChildPlan) -> dict[str, Any]:
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            **_metadata(child),
+            **_in_queue(_metadata(child), child),
             "annotations": {
                 names.ANNOTATION_IMAGE: child.image,
                 names.ANNOTATION_SNAPSHOT: str(child.record.get("snapshot") or ""),
@@ -105,6 +108,8 @@ def make_child(child: ChildPlan) -> dict[str, Any]:
             },
         },
         "spec": {
+            # Kueue alone lets it run.
+            **({"suspend": True} if child.queue else {}),
             "completionMode": "Indexed",
             "completions": child.ranks,
             "parallelism": child.ranks,
@@ -229,6 +234,14 @@ def _metadata(child: ChildPlan) -> dict[str, Any]:
     }
 
 
+def _in_queue(metadata: dict[str, Any], child: ChildPlan) -> dict[str, Any]:
+    """The Job's metadata with its queue and its place there; the Service and the pods are in none."""
+    if not child.queue:
+        return metadata
+    priority = PRIORITY_CLASSES[child.job.spec.queue.priority]
+    return {**metadata, "labels": {**metadata["labels"], LABEL_QUEUE: child.queue, LABEL_PRIORITY_CLASS: priority}}
+
+
 def _pod(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
     provider = child.cluster.spec.provider
     kind = instance_type(child.cluster, child.instance_type)
@@ -268,16 +281,17 @@ def _pod(child: ChildPlan, shape: PodShape) -> dict[str, Any]:
 
 def _placement(child: ChildPlan) -> dict[str, Any]:
     """At most one rank on each of the attempt's nodes: the decision of the pool's plan, made durable here."""
-    if not child.nodes:
-        return {}
-    terms = [
-        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]} for node in sorted(child.nodes)
-    ]
-    required = {"nodeSelectorTerms": terms}
-    placement: dict[str, Any] = {
-        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
-    }
-    if child.ranks > 1:
+    # In a queue the nodes come later: Kueue adds their label, which our check returns, to the node selector.
+    to_be_chosen = bool(child.queue) and child.cluster.spec.provider.owns_nodes
+    placement: dict[str, Any] = {}
+    if child.nodes:
+        terms = [
+            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+            for node in sorted(child.nodes)
+        ]
+        required = {"nodeSelectorTerms": terms}
+        placement["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    if child.ranks > 1 and (child.nodes or to_be_chosen):
         selector = {names.LABEL_JOB_UID: child.job.metadata.uid, names.LABEL_ATTEMPT: str(child.attempt)}
         placement["topologySpreadConstraints"] = [
             {

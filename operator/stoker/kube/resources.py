@@ -6,6 +6,8 @@ from typing import Any
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import Environment
 from stoker.api.kube import BatchJob, Claim, Event, Lean, Node, ObjectMeta, Pod
+from stoker.api.kueue import GROUP_VERSION as KUEUE
+from stoker.api.kueue import AdmissionCheck, ClusterQueue, LocalQueue, Workload, WorkloadPriorityClass
 from stoker.api.names import API_VERSION
 from stoker.api.trainingjob import TrainingJob
 from stoker.api.workspace import Workspace
@@ -54,6 +56,13 @@ JOBS = Resource("Job", "batch/v1", "jobs", BatchJob)
 TRAINING_JOBS = Resource("TrainingJob", API_VERSION, "trainingjobs", TrainingJob)
 ENVIRONMENTS = Resource("Environment", API_VERSION, "environments", Environment)
 COMPUTE_CLUSTERS = Resource("ComputeCluster", API_VERSION, "computeclusters", ComputeCluster, namespaced=False)
+WORKLOADS = Resource("Workload", KUEUE, "workloads", Workload)
+LOCAL_QUEUES = Resource("LocalQueue", KUEUE, "localqueues", LocalQueue)
+CLUSTER_QUEUES = Resource("ClusterQueue", KUEUE, "clusterqueues", ClusterQueue, namespaced=False)
+ADMISSION_CHECKS = Resource("AdmissionCheck", KUEUE, "admissionchecks", AdmissionCheck, namespaced=False)
+PRIORITY_CLASSES = Resource(
+    "WorkloadPriorityClass", KUEUE, "workloadpriorityclasses", WorkloadPriorityClass, namespaced=False
+)
 WORKSPACES = Resource("Workspace", API_VERSION, "workspaces", Workspace)
 
 RESOURCES: dict[str, Resource] = {

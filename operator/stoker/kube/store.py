@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from stoker.api.kube import ObjectMeta
-from stoker.api.names import LABEL_BUILD, LABEL_JOB_UID
+from stoker.api.names import LABEL_BUILD, LABEL_JOB_UID, assignees
 
 #: How many gone uids are remembered: far more than can be on their way at a time.
 REMEMBERED_GONE = 20_000
@@ -91,6 +91,10 @@ class Store:
     def on_node(self, node: str) -> list[Any]:
         """Pods that are bound to a node."""
         return self._select("node", "Pod", node)
+
+    def assigned_to(self, uid: str) -> list[Any]:
+        """Nodes that carry the label of an attempt of the TrainingJob of this uid."""
+        return self._select("assigned", "Node", uid)
 
     def within(self, kind: str, namespace: str) -> list[Any]:
         """Objects of a kind in a namespace."""
@@ -202,5 +206,8 @@ def _entries(kind: str, item: Any) -> Iterator[tuple[str, str, str]]:
         yield "builds", kind, meta.namespace
     if kind == "Pod" and item.spec.node_name:
         yield "node", kind, item.spec.node_name
+    if kind == "Node":
+        for uid in {uid for uid, _ in assignees(meta.labels)}:
+            yield "assigned", kind, uid
     if kind == "Event" and item.involved_object.uid:
         yield "about", kind, item.involved_object.uid

@@ -127,6 +127,16 @@ def test_the_queue_may_change_until_the_run_has_its_nodes(phase: str) -> None:
     assert found == ([] if phase in ("Pending", "Queued") else ["spec.queue"])
 
 
+@pytest.mark.parametrize(("counted", "expected"), [(None, ["spec.queue"]), ("Neither", [])])
+def test_a_run_leaves_its_queue_only_by_being_suspended(counted: str | None, expected: list[str]) -> None:
+    attempt = {"number": 1} | ({"counted": counted} if counted is not None else {})
+    before = {**training_job(queue={"name": "vision"}), "status": {"phase": "Queued", "attempts": [attempt]}}
+
+    found = [problem.path for problem in problems("TrainingJob", training_job(queue={"name": "nlp"}), former=before)]
+
+    assert expected == found
+
+
 def test_a_near_name_is_offered() -> None:
     job = training_job()
     job["spec"]["comand"] = job["spec"].pop("command")

@@ -1,12 +1,14 @@
 """Who has which nodes: assignments live until their child is there, and are never lent to another attempt."""
 
 from stoker.api.kube import BatchJob
+from stoker.api.names import assigned
 from stoker.controller.ledger import Ledger, cluster_key
 from stoker.core.cluster.view import ClusterPlan, Demand, Wait
 from stoker.core.plan import Plan
 from stoker.core.trainingjob.view import Placement
 from stoker.kube.store import Key, Store
 from tests.support import build
+from tests.support.kueue import queued
 
 JOB = Key("TrainingJob", build.NAMESPACE, "iris")
 
@@ -141,3 +143,20 @@ def test_what_a_job_asks_for_is_read_from_it_and_remembered_while_its_pods_are_t
 
     assert (unknown, known) == ([()], [requests])
     assert [one.requests for one in world.ledger.holdings("cpu")] == [requests]
+
+
+def test_what_is_labelled_for_a_run_in_a_queue_is_held_once_it_asks_for_no_more() -> None:
+    """Labels come one by one: until all are there the pool's plan is what counts."""
+    world = World()
+    world.want()
+    world.see(queued())
+    world.store.put("Node", build.node("n7", labels={assigned(build.UID, 1): "true"}))
+    world.ledger.objects_changed(build.UID, "cpu")
+    assert world.ledger.holdings("cpu") == ()
+
+    world.assign(1, "n0")
+    assert [(("n0",), False)] == [(one.nodes, one.bound) for one in world.ledger.holdings("cpu")]
+    assert Placement(granted=True, nodes=("n0",)) == world.placement()
+
+    world.ledger.want(build.UID, "cpu", None)
+    assert [(("n7",), True)] == [(one.nodes, one.bound) for one in world.ledger.holdings("cpu")]

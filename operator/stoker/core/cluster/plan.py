@@ -12,7 +12,7 @@ from stoker.core.cluster.decide import Decision, decide
 from stoker.core.cluster.pool import Pool, see
 from stoker.core.cluster.view import ClusterPlan, ClusterView
 from stoker.core.nodes import is_taken_back
-from stoker.core.plan import Action, AdoptNode, HoldCluster, Plan, ReleaseCluster, TaintPreempted
+from stoker.core.plan import Action, AdoptNode, HoldCluster, Plan, ReleaseCluster, TaintPreempted, UnassignNode
 
 
 def plan(view: ClusterView, now: float) -> ClusterPlan:
@@ -38,6 +38,7 @@ def plan(view: ClusterView, now: float) -> ClusterPlan:
                 *_preempted(view, bare),
                 *requeue.taken_back(view, bare),
                 *_adopt(view, bare),
+                *_unassign(view),
                 *made.sizing.actions,
                 *rooms,
                 *_scrub(view, dirty),
@@ -98,6 +99,17 @@ def _preempted(view: ClusterView, pool: Pool) -> tuple[Action, ...]:
         TaintPreempted(view.cluster.metadata.name, node.name)
         for node in pool.of("Preempted")
         if not is_taken_back(node.node)
+    )
+
+
+def _unassign(view: ClusterView) -> tuple[Action, ...]:
+    """The label of an attempt that is over, on nodes that stay: no pod may come by it any more."""
+    present = {(one.uid, one.attempt) for one in view.holdings} | {(one.uid, one.attempt) for one in view.demands}
+    return tuple(
+        UnassignNode(name, *key)
+        for name, node in sorted(view.nodes.items())
+        for key in sorted(names.assignees(node.metadata.labels))
+        if key not in present
     )
 
 

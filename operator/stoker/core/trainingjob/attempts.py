@@ -14,7 +14,7 @@ from stoker.api.trainingjob import AttemptStatus
 from stoker.core import times
 from stoker.core.nodes import is_taken_back
 from stoker.core.plan import CloseRank, Found, Refused, Seals, Unavailable
-from stoker.core.trainingjob import remains
+from stoker.core.trainingjob import queue, remains
 from stoker.core.trainingjob.remains import Remains
 from stoker.core.trainingjob.view import JobView
 
@@ -89,8 +89,9 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt. stopped: why it is being ended, as recorded in status. question: what to ask about its seals now;
-    asked: whether that is answered; trouble: the answer, where it is no answer."""
+    """One attempt. created: when its pods could be made. stopped: why it is being ended, as recorded in status. question:
+    what to ask about its seals now; asked: whether that is answered; trouble: the answer, where it is no answer. place:
+    where its child stands with Kueue; None where Kueue has nothing to do with it."""
 
     number: int
     child: BatchJob | None
@@ -102,6 +103,12 @@ class Attempt:
     asked: bool = False
     trouble: Refused | Unavailable | None = None
     look_at: float | None = None
+    place: queue.Place | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether Kueue keeps its child from running."""
+        return self.child_open and self.place is not None and self.place.suspended
 
     @property
     def started(self) -> float | None:
@@ -147,14 +154,20 @@ def observe(view: JobView, key: str, ranks: int, now: float) -> Attempt | None:
         _with_remains(view, number, _rank(view, child, pods.get(rank), rank, now), stopped, now)
         for rank in range(ranks)
     ]
+    place = queue.place_of(view, child) if child else None
     created = times.seconds(child.metadata.creation_timestamp) if child else None
+    if place is not None and place.queue:
+        # What it waited in its queue is no part of it.
+        created = place.admitted_at
+    labelled = view.assigned.get(number, ()) if place is not None else ()
     attempt = Attempt(
         number=number,
         child=child,
         ranks=tuple(bare),
-        nodes=(planned_nodes(child) if child else ()) or (entry.nodes if entry else ()) or _placed(bare),
+        nodes=(planned_nodes(child) if child else ()) or labelled or (entry.nodes if entry else ()) or _placed(bare),
         created=created if created is not None else _earliest(bare, entry),
         stopped=stopped,
+        place=place,
     )
     return _with_seals(view, key, attempt, now) if all(rank.done for rank in bare) else _with_closed(view, key, attempt)
 

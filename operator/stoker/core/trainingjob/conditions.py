@@ -100,6 +100,8 @@ def _of_need(need: Need) -> Fact:
 
 
 def _compute(seen: Seen, wait: Wait | None) -> Fact:
+    if seen.in_queue and wait is not None:
+        return "False", wait.reason, wait.message
     if seen.attempt is not None or seen.granted:
         return "True", "NodesAssigned", ""
     if seen.obstacle is not None:

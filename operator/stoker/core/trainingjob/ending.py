@@ -22,6 +22,7 @@ from stoker.core.trainingjob.attempts import (
 )
 from stoker.core.trainingjob.lacking import words_of
 from stoker.core.trainingjob.preparation import timeout_seconds
+from stoker.core.trainingjob.queue import STOPPED, TAKEN_OUT
 from stoker.core.trainingjob.seen import PODS_REJECTED, PULL_PATIENCE, QUEUE_TIMED_OUT, Seen
 
 #: Signals that people meet, by number.
@@ -191,7 +192,7 @@ def failure(seen: Seen, attempt: Attempt) -> Failure:
     blamed = _blamed(attempt)
     reason, words = _rank_failure(blamed)
     if attempt.stopped:
-        reason, stopped_words = _stopped(seen, attempt.stopped)
+        reason, stopped_words = _stopped(seen, attempt, attempt.stopped)
         # What a rank said on being stopped says nothing about why it was stopped.
         words = stopped_words if blamed.exit_reason in ("", _STOPPED) and not blamed.lost else words
     where = f"rank {blamed.number}: " if len(attempt.ranks) > 1 else ""
@@ -280,13 +281,21 @@ def _exit_words(code: int) -> str:
     return f"the command ended with exit code {code}" + (f" ({signal})" if signal else "")
 
 
-def _stopped(seen: Seen, reason: str) -> tuple[str, str]:
+def _by_kueue(attempt: Attempt) -> str:
+    """What Kueue says of having ended an attempt, as long as that is there."""
+    words = attempt.place.ended_words if attempt.place is not None else ""
+    return f": {words}" if words else ""
+
+
+def _stopped(seen: Seen, attempt: Attempt, reason: str) -> tuple[str, str]:
     words = {
         "Canceled": "canceled by spec.cancel",
         "TimedOut": f"not ended {times.duration(timeout_seconds(seen.view))} after its start "
         "(limits.timeoutSeconds) and the grace period",
         "NodeLost": "a node was lost",
         PREEMPTED: "a node was taken back by its provider, or by its pool (scaleDown.mode Requeue)",
+        TAKEN_OUT: f"its Job was suspended from outside{_by_kueue(attempt)}",
+        STOPPED: f"its queue was stopped{_by_kueue(attempt)}",
         "Suspended": "suspended by spec.suspend",
         "SchedulerDisagrees": "the scheduler would not place its pods on the nodes that it was given",
         QUEUE_TIMED_OUT: queue_words(seen),

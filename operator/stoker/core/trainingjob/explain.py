@@ -17,7 +17,7 @@ from stoker.core import times
 from stoker.core.cluster.view import Demand
 from stoker.core.plan import Action, Ask, Create, Found, InlineSnapshot, Lookup, Plan, Question, SnapshotUrl
 from stoker.core.serverless import Choice
-from stoker.core.trainingjob import attempts, remains
+from stoker.core.trainingjob import attempts, queue, remains
 from stoker.core.trainingjob.plan import why
 from stoker.core.trainingjob.view import JobView, Placement
 
@@ -47,6 +47,7 @@ def explain(view: JobView, plan: Plan[TrainingJobStatus], demand: Demand | None,
             "choice": None if view.choice is None else _choice(view.choice),
             "wants": None if demand is None else _wants(demand),
             "placement": None if view.placement is None else _placement(view.placement),
+            "queue": _queue(view),
             "children": [_child(child) for child in view.children],
             "pods": [_pod(pod) for pod in view.pods],
             "claims": [_claim(claim) for claim in view.claims],
@@ -144,12 +145,30 @@ def _placement(placement: Placement) -> Plain:
     }  # fmt: skip
 
 
+def _queue(view: JobView) -> Plain | None:
+    """What Kueue says; None for a job that has nothing to do with it."""
+    name, queues = queue.queue_of(view), view.queues
+    if queues is None or not (name or queues.workloads):
+        return None if not name else {"name": name}
+    return {
+        "name": name, "stokersChecks": sorted(queues.checks),
+        "workloads": [
+            {
+                "name": one.metadata.name, "active": one.spec.active,
+                "checks": [{"name": check.name, "state": check.state} for check in one.status.admission_checks],
+                "conditions": [f"{told.type}={told.status}: {told.reason}" for told in one.status.conditions],
+            }
+            for _, one in sorted(queues.workloads.items())
+        ],
+    }  # fmt: skip
+
+
 def _child(child: BatchJob) -> Plain:
     ended = (one.type for one in child.status.conditions if one.type in ("Complete", "Failed") and one.status == "True")
     return {
         "name": child.metadata.name, "attempt": attempts.attempt_of(child.metadata.labels),
         "createdAt": child.metadata.creation_timestamp, "ended": next(ended, None),
-        "deleting": child.metadata.deletion_timestamp is not None,
+        "deleting": child.metadata.deletion_timestamp is not None, "suspended": child.spec.suspend,
     }  # fmt: skip
 
 

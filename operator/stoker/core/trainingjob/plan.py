@@ -1,7 +1,8 @@
 """The plan of one TrainingJob: look, say where it stands, take that stand's step, show it if it is worth a write."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import msgspec
 
@@ -12,7 +13,7 @@ from stoker.core import times
 from stoker.core.cluster.view import Demand, Holding
 from stoker.core.plan import Plan
 from stoker.core.times import earliest
-from stoker.core.trainingjob import attempts, leftovers, status, waits
+from stoker.core.trainingjob import attempts, leftovers, queue, status, waits
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.preparation import limit_seconds
 from stoker.core.trainingjob.retry import Verdict
@@ -64,12 +65,12 @@ def demand(view: JobView, now: float) -> Demand | None:
     """What a job asks of its pool now: nodes for its next attempt, once everything else is ready."""
     seen = look(view, now)
     spec = view.job.spec.command
-    if spec is None or not _wants_nodes(seen):
+    if spec is None or not (_wants_nodes(seen) or (seen.wants_nodes_in_queue and not seen.stop)):
         return None
     limit = limit_seconds(view)
     return Demand(
         uid=view.job.metadata.uid, namespace=view.job.metadata.namespace, name=view.job.metadata.name,
-        attempt=seen.next_attempt, count=seen.ranks, since=seen.created,
+        attempt=seen.attempt.number if seen.attempt else seen.next_attempt, count=seen.ranks, since=seen.created,
         instance_type=view.instance_type, priority=view.job.spec.queue.priority,
         avoid=seen.avoid, requests=tuple(sorted(spec.resources.requests.items())),
         seconds=None if limit is None else limit + PULL_PATIENCE,
@@ -84,9 +85,11 @@ def why(view: JobView, now: float) -> Waiting | None:
 
 @dataclass(slots=True)
 class _Held:
-    """What is seen of an attempt that has nodes. pods: those that have not ended. over: how many have."""
+    """What is seen of an attempt that has nodes. pods: those that have not ended. over: how many have. nodes: those that its
+    child names, or that carry its label."""
 
     child: BatchJob | None = None
+    nodes: set[str] = field(default_factory=set)
     pods: list[Pod] = field(default_factory=list)
     over: int = 0
 
@@ -94,11 +97,21 @@ class _Held:
     def open(self) -> bool:
         """Whether its child is unfinished. Once all its pods have ended the Job controller says so itself a moment later,
         and makes no others."""
-        return self.child is not None and not attempts.finished(self.child) and self.over < self.child.spec.completions
+        if self.child is None or attempts.finished(self.child) or self.over >= self.child.spec.completions:
+            return False
+        # One that waits in a queue has nothing yet but what is kept for it.
+        return bool(self.nodes or self.pods) or not queue.stands_in_queue(self.child)
 
 
-def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tuple[Holding, ...]]:
+def holdings(
+    children: Iterable[BatchJob],
+    pods: Iterable[Pod],
+    assigned: Mapping[tuple[str, int], tuple[str, ...]] = MappingProxyType({}),
+) -> dict[str, tuple[Holding, ...]]:
     """Which nodes attempts have, by pool: what unfinished children were given, and where pods still run.
+
+    assigned: the nodes that carry an attempt's label, by job uid and attempt. A child that waits in a queue has these and
+    those that it names.
 
     Rebuilt from objects alone, so it is right after a restart. A finished pod holds nothing, though its object stays.
     """
@@ -113,6 +126,7 @@ def holdings(children: Iterable[BatchJob], pods: Iterable[Pod]) -> dict[str, tup
     for child in children:
         if (key := _attempt_key(child.metadata.labels)) is not None:
             seen.setdefault(key, _Held()).child = child
+            seen[key].nodes = {*attempts.planned_nodes(child), *assigned.get(key, ())}
     found: dict[str, list[Holding]] = {}
     for key, held in sorted(seen.items(), key=lambda one: one[0]):
         if held.pods or held.open:
@@ -126,7 +140,7 @@ def _holding(key: tuple[str, int], held: _Held) -> tuple[str, Holding]:
     child = held.child if held.open else None
     metadata = child.metadata if child is not None else held.pods[-1].metadata
     nodes = {pod.spec.node_name for pod in held.pods if pod.spec.node_name}
-    nodes |= set(attempts.planned_nodes(child)) if child is not None else set()
+    nodes |= held.nodes if child is not None else set()
     going = all(pod.metadata.deletion_timestamp is not None for pod in held.pods)
     return metadata.labels.get(names.LABEL_COMPUTE, ""), Holding(
         *key, tuple(sorted(nodes)), True,
@@ -169,6 +183,8 @@ def _wants_nodes(seen: Seen) -> bool:
     waits_for_nothing_else = seen.obstacle is None and seen.preparation.ready
     refused = seen.post_refused is not None
     between = refused or seen.suspend or seen.queue_timed_out or seen.backing_off or bool(seen.leftovers)
+    # In a queue the child comes first, and nodes once it has quota.
+    between = between or bool(seen.queue) or seen.queue_missing_until is not None
     return not (seen.finished or seen.cancel or between) and seen.attempt is None and waits_for_nothing_else
 
 

@@ -12,6 +12,7 @@ from stoker.api.trainingjob import Retry, TrainingJobStatus
 from stoker.core import times
 from stoker.core.trainingjob.attempts import DISAGREES, EVICTED, NODE_LOST, POD_LOST, PREEMPTED, SUSPENDED, Attempt
 from stoker.core.trainingjob.ending import LAUNCHER_LOST, POD_STOPPED, Failure, failure
+from stoker.core.trainingjob.queue import NOT_QUEUED, STOPPED, TAKEN_OUT
 from stoker.core.trainingjob.seen import Seen
 
 Counted = Literal["Failure", "Interruption", "Neither"]
@@ -21,7 +22,7 @@ NO_PROGRESS = "NoProgress"
 #: How an attempt ends that was cut off from outside. The last three are the kubelet's own words for a pod that it ended
 #: because its machine shuts down or a more important pod came.
 INTERRUPTIONS = frozenset(
-    {NODE_LOST, POD_LOST, EVICTED, PREEMPTED, POD_STOPPED, "NodeShutdown", "Terminated", "Preempting"}
+    {NODE_LOST, POD_LOST, EVICTED, PREEMPTED, POD_STOPPED, TAKEN_OUT, "NodeShutdown", "Terminated", "Preempting"}
 )
 #: A node lost this soon after its attempt's start is suspected of having been lost to the command, in seconds.
 EARLY_SECONDS = 600.0
@@ -46,7 +47,7 @@ class Verdict:
 
 def verdict(seen: Seen, attempt: Attempt) -> Verdict:
     """Whether another attempt follows one that is sealed and did not complete."""
-    if attempt.stopped in (SUSPENDED, DISAGREES):
+    if attempt.stopped in (SUSPENDED, DISAGREES, STOPPED, NOT_QUEUED):
         # Also where a cancel came meanwhile: the run is then canceled before the next attempt.
         return Verdict(True, attempt.stopped, "Neither")
     end, retry, status = failure(seen, attempt), seen.view.job.spec.retry, seen.view.job.status

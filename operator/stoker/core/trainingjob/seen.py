@@ -11,7 +11,7 @@ from stoker.api.kube import BatchJob, Pod
 from stoker.api.trainingjob import FINISHED, AttemptStatus
 from stoker.core import times
 from stoker.core.plan import Posted, Refused, Unavailable
-from stoker.core.trainingjob import attempts
+from stoker.core.trainingjob import attempts, queue
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.lacking import lacking
 from stoker.core.trainingjob.obstacles import Wait, obstacle
@@ -80,6 +80,37 @@ class Seen:
         return self.attempt is None and self.retry_at is not None and self.now < self.retry_at
 
     @property
+    def queue(self) -> str:
+        """The queue that the next attempt goes to; empty for none."""
+        return queue.queue_of(self.view)
+
+    @property
+    def queue_missing_until(self) -> float | None:
+        """Kueue holds what names no queue: until when no other attempt is tried, unless one is named."""
+        last = self.last_closed
+        if self.attempt is not None or last is None or last.reason != queue.NOT_QUEUED or self.queue:
+            return None
+        ended = times.seconds(last.ended_at)
+        again = (self.now if ended is None else ended) + queue.QUEUE_AGAIN
+        return again if self.now < again else None
+
+    @property
+    def in_queue(self) -> bool:
+        """Whether the open attempt waits for Kueue."""
+        return self.attempt is not None and self.attempt.held
+
+    @property
+    def wants_nodes_in_queue(self) -> bool:
+        """Whether the open attempt has quota, and Stoker's check has to find it nodes."""
+        attempt = self.attempt
+        place = attempt.place if attempt is not None and attempt.held else None
+        if attempt is None or place is None or place.check is None or not place.reserved:
+            return False
+        whole = len(self.view.assigned.get(attempt.number, ())) == self.ranks
+        named = attempt.child is not None and bool(attempts.planned_nodes(attempt.child))
+        return place.check.state == "Pending" and not whole and not named
+
+    @property
     def leftovers(self) -> tuple[BatchJob, ...]:
         """What has to go before the next attempt: former children that stand."""
         return self.standing if self.attempt is None and self.last_closed is not None else ()
@@ -135,7 +166,7 @@ class Seen:
         attempt, limits = self.attempt, self.view.job.spec.limits
         if attempt is not None and all(rank.done or rank.saving for rank in attempt.ranks):
             return None
-        begun = (attempt.started or attempt.created) if attempt else None
+        begun = (attempt.started or attempt.created) if attempt and not attempt.held else None
         return None if begun is None else begun + timeout_seconds(self.view) + limits.grace_seconds
 
     @property
@@ -181,6 +212,9 @@ class Seen:
             return "Canceled"
         if self.suspend and not all(rank.done or rank.saving for rank in attempt.ranks):
             return attempts.SUSPENDED
+        saving = all(rank.done or rank.saving for rank in attempt.ranks)
+        if attempt.held and not saving and (taken := _taken_by_kueue(attempt)):
+            return taken
         if self.deadline is not None and self.now >= self.deadline:
             return "TimedOut"
         if taken := _nodes_taken(attempt):
@@ -189,6 +223,11 @@ class Seen:
             return QUEUE_TIMED_OUT
         if self.misplaced_at is not None and self.now >= self.misplaced_at:
             return attempts.DISAGREES
+        return self._stuck
+
+    @property
+    def _stuck(self) -> str:
+        """Why pods of the open attempt that do not start have had their time."""
         if self.pods_refused_at is not None and self.now >= self.pods_refused_at + PULL_PATIENCE:
             return PODS_REJECTED
         unpullable, lack = self.pull_failed_at, self.lack
@@ -294,6 +333,16 @@ def unplaced_since(pod: Pod) -> float | None:
     return times.seconds(told.last_transition_time)
 
 
+def _taken_by_kueue(attempt: Attempt) -> str:
+    """Why an attempt ends whose child Kueue suspends: it ran before, or is in no queue and would never run."""
+    place = attempt.place
+    if place is None:
+        return ""
+    if any(rank.pod is not None for rank in attempt.ranks):
+        return place.ended_as or queue.TAKEN_OUT
+    return place.ended_as if place.queue else queue.NOT_QUEUED
+
+
 def look(view: JobView, now: float) -> Seen:
     """What is seen of a job at one moment."""
     job = view.job
@@ -302,7 +351,7 @@ def look(view: JobView, now: float) -> Seen:
     ranks = job.spec.command.resources.instance_count if job.spec.command else 1
     attempt = attempts.observe(view, key, ranks, now)
     over = job.status.phase in FINISHED
-    hindered = None if over else obstacle(view)
+    hindered = None if over else obstacle(view) or queue.obstacle(view)
     preparation = Preparation() if over else prepare(view, key, compute, possible=hindered is None, now=now)
     created = times.seconds(job.metadata.creation_timestamp)
     return Seen(

@@ -92,6 +92,18 @@ def suspended(seen: Seen) -> bool:
     return seen.attempt is None and seen.suspend
 
 
+def held_in_queue(seen: Seen) -> bool:
+    return seen.in_queue
+
+
+def queue_missing(seen: Seen) -> bool:
+    return seen.queue_missing_until is not None
+
+
+def queue_named(seen: Seen) -> bool:
+    return bool(seen.queue)
+
+
 def backing_off(seen: Seen) -> bool:
     return seen.backing_off
 
@@ -134,13 +146,16 @@ STANDS: tuple[Stand, ...] = (
     Stand("Sealing", "Finalizing", all_ranks_ended, then=steps.wait_for_seals),
     Stand("Saving", "Finalizing", all_commands_ended, then=steps.watch),
     Stand("Running", "Running", every_rank_started, then=steps.watch),
+    Stand("InQueue", "Queued", held_in_queue, then=steps.answer_queue),
     Stand("Starting", "Starting", attempt_open, then=steps.watch),
     Stand("Suspended", "Suspended", suspended, then=steps.rest),
     Stand("BackingOff", "Queued", backing_off, then=steps.back_off),
     Stand("Clearing", "Queued", former_child_stands, then=steps.clear),
+    Stand("NotQueued", "Pending", queue_missing, then=steps.wait_for_queue),
     Stand("Hindered", "Pending", only_the_user_can_mend, then=steps.prepare),
     Stand("Preparing", "Preparing", not_prepared, then=steps.prepare),
     Stand("Refused", "Pending", child_refused, then=steps.try_child),
+    Stand("Queueing", "Queued", queue_named, then=steps.create_child),
     Stand("Granted", "Starting", nodes_granted, then=steps.create_child),
     Stand("Queued", "Queued", ready_but_no_nodes, then=steps.wait),
 )

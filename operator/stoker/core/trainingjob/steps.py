@@ -9,7 +9,9 @@ from stoker.api.kube import BatchJob
 from stoker.core import podshape, podspec, record, salvagespec, times
 from stoker.core.plan import (
     Action,
+    AnswerCheck,
     Ask,
+    AssignNode,
     CloseRank,
     Create,
     Delete,
@@ -18,11 +20,12 @@ from stoker.core.plan import (
     Recorded,
     ResultWritten,
     Seals,
+    UnassignNode,
     ask_again_at,
     is_due,
 )
-from stoker.core.trainingjob import ending, preparation, remains, retry, waits
-from stoker.core.trainingjob.attempts import Attempt
+from stoker.core.trainingjob import ending, preparation, queue, remains, retry, waits
+from stoker.core.trainingjob.attempts import Attempt, planned_nodes
 from stoker.core.trainingjob.seen import PULL_PATIENCE, SCHEDULER_PATIENCE, Seen
 
 #: A child that the Job controller has not finished this long after the run's end is deleted, in seconds.
@@ -191,6 +194,46 @@ def wait(seen: Seen) -> Step:
     return Step()
 
 
+def wait_for_queue(seen: Seen) -> Step:
+    """Kueue holds what is in no queue: another try would end as the last one did."""
+    return Step(wake_at=seen.queue_missing_until)
+
+
+def answer_queue(seen: Seen) -> Step:
+    """Kueue asks whether the run may start, once it has quota: yes once its nodes are there and labelled, no where the pool
+    cannot bring them, so that others may use the quota meanwhile."""
+    attempt, place = _attempt(seen), _attempt(seen).place
+    workload, check = (place.workload, place.check) if place is not None else (None, None)
+    uid, labelled = seen.view.job.metadata.uid, seen.view.assigned.get(attempt.number, ())
+    if place is not None and not place.reserved and labelled:
+        # It lost its quota before it ran.
+        return Step(tuple(UnassignNode(node, uid, attempt.number) for node in labelled))
+    if place is None or workload is None or check is None or not place.reserved or check.state != "Pending":
+        expected = None if workload is not None else _child_made(attempt) + queue.WORKLOAD_EXPECTED
+        return Step(wake_at=expected if expected is not None and expected > seen.now else None)
+    answer = AnswerCheck(workload.metadata.namespace, workload.metadata.name, check.name, "Ready")
+    by_name = attempt.child is not None and bool(planned_nodes(attempt.child))
+    if by_name or (seen.granted and not seen.placement.nodes):
+        return Step(
+            (replace(answer, message="its nodes are the pool's to choose" if not by_name else "its nodes are there"),)
+        )
+    nodes = seen.placement.nodes if seen.granted else ()
+    if not nodes and len(labelled) == seen.ranks:
+        nodes = labelled
+    if nodes:
+        astray = [node for node in labelled if node not in nodes]
+        return Step((
+            *(UnassignNode(node, uid, attempt.number) for node in astray),
+            *(AssignNode(node, uid, attempt.number) for node in nodes if node not in labelled),
+            replace(answer, message=f"nodes: {', '.join(nodes)}"[:1024], assigned=names.assigned(uid, attempt.number)),
+        ))  # fmt: skip
+    reason = seen.placement.reason
+    if queue.passes(reason):
+        return Step()
+    said = f"{reason}: {seen.placement.message}; {seen.placement.fix}"[:1024]
+    return Step((replace(answer, state="Retry", message=said, again_seconds=queue.retry_seconds(check)),))
+
+
 def try_child(seen: Seen) -> Step:
     """Ask again whether the child would be taken, without nodes: what may never be taken must not hold any."""
     made = create_child(seen)
@@ -209,7 +252,8 @@ def create_child(seen: Seen) -> Step:
     child = podspec.ChildPlan(
         job=view.job, record=seen.preparation.record.value, attempt=seen.next_attempt, cluster=view.cluster,
         instance_type=view.instance_type, agent_image=view.settings.agent_image, server_url=view.settings.server_url,
-        pods_after_seconds=view.job.spec.cleanup.pods_after_seconds or view.settings.pods_after_seconds, nodes=seen.placement.nodes,
+        pods_after_seconds=view.job.spec.cleanup.pods_after_seconds or view.settings.pods_after_seconds,
+        nodes=() if seen.queue else seen.placement.nodes, queue=seen.queue,
         pull_secrets=(*preparation.pull_secrets(view), *view.settings.image_pull_secrets),
         limit_seconds=preparation.limit_seconds(view), ahead=seen.placement.message if seen.placement.granted else "",
     )  # fmt: skip
@@ -279,6 +323,10 @@ def _salvages(seen: Seen, attempt: Attempt) -> tuple[Action, ...]:
             pull_secrets=(*preparation.pull_secrets(view), *view.settings.image_pull_secrets),
         ))  # fmt: skip
     return tuple(Create(salvagespec.make_salvage(plan)) for plan in made)
+
+
+def _child_made(attempt: Attempt) -> float:
+    return (times.seconds(attempt.child.metadata.creation_timestamp) if attempt.child else None) or 0.0
 
 
 def _delete_child(child: BatchJob) -> Delete:

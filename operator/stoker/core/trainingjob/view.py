@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.environment import Environment
 from stoker.api.kube import BatchJob, Claim, Event, Node, Pod
+from stoker.api.kueue import ClusterQueue, LocalQueue, Workload
 from stoker.api.trainingjob import TrainingJob
 from stoker.api.workspace import Defaults
 from stoker.core.environment.builds import Build
@@ -52,6 +53,18 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueView:
+    """What Kueue has. local: the LocalQueues of the job's namespace, by name. cluster: ClusterQueues, by name. checks: names
+    of the AdmissionChecks that are Stoker's. classes: names of WorkloadPriorityClasses. workloads: by uid of their child."""
+
+    local: Mapping[str, LocalQueue] = field(default_factory=dict)
+    cluster: Mapping[str, ClusterQueue] = field(default_factory=dict)
+    checks: frozenset[str] = frozenset()
+    classes: frozenset[str] = frozenset()
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """Everything that the plan of one TrainingJob rests on."""
 
@@ -79,6 +92,10 @@ class JobView:
     salvage_pods: tuple[Pod, ...] = ()
     #: The builds of environments in the namespace, by label.
     builds: Mapping[str, Build] = field(default_factory=dict)
+    #: None where the operator does not work with Kueue.
+    queues: QueueView | None = None
+    #: Nodes that carry the label of one of this job's attempts, by attempt.
+    assigned: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def compute(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from stoker.core import podspec, times, units
 from stoker.core.plan import Answer, Refused, ResultWritten, Unavailable
-from stoker.core.trainingjob import attempts, ending
+from stoker.core.trainingjob import attempts, ending, queue
 from stoker.core.trainingjob.attempts import Attempt
 from stoker.core.trainingjob.obstacles import Wait
 from stoker.core.trainingjob.preparation import Need
@@ -97,6 +97,21 @@ def former_pods_stopping(seen: Seen) -> Wait | None:
     )
 
 
+def queue_missing(seen: Seen) -> Wait | None:
+    if seen.queue_missing_until is None:
+        return None
+    queues, namespace = seen.view.queues, seen.view.job.metadata.namespace
+    known = ", ".join(sorted(queues.local)) if queues is not None and queues.local else "none"
+    return Wait(
+        "QueueMissing",
+        f"Kueue holds every Job of namespace {namespace} that is in no queue (manageJobsWithoutQueueName), and this run "
+        f"names none; LocalQueues there: {known}",
+        "name one in spec.queue.name, or set spec.defaults.queueName of Workspace/default; it is tried again at "
+        f"{times.rfc3339(seen.queue_missing_until)} as it is",
+        yours=True,
+    )
+
+
 def obstacle(seen: Seen) -> Wait | None:
     return seen.obstacle
 
@@ -160,6 +175,10 @@ def post_refused(seen: Seen) -> Wait | None:
     return _answered(seen.post_refused, PODS_REJECTED, "ApiServerUnavailable", "the pods", fix)
 
 
+def entering_queue(seen: Seen) -> Wait | None:
+    return Wait(CREATING, f"the run goes to LocalQueue {seen.queue}", _ITSELF) if seen.queue else None
+
+
 def nodes_granted(seen: Seen) -> Wait | None:
     return Wait(CREATING, "the nodes are there; the pods are being created", _ITSELF) if seen.granted else None
 
@@ -215,6 +234,16 @@ def saving(seen: Seen) -> Wait | None:
         "the command has ended; logs and outputs are being saved and verified",
         "wait, as long as bytes move; what cannot be saved ends the run with a list of it",
     )
+
+
+def in_queue(seen: Seen) -> Wait | None:
+    """What Kueue says, or, once the run has quota, what the pool says."""
+    attempt = _attempt(seen)
+    if not attempt.held or attempt.place is None:
+        return None
+    made = times.seconds(attempt.child.metadata.creation_timestamp) if attempt.child else None
+    by_name = attempt.child is not None and bool(attempts.planned_nodes(attempt.child))
+    return queue.waiting(seen.view, attempt.place, made, seen.now, by_name=by_name) or waiting_for_nodes(seen)
 
 
 def pods_rejected(seen: Seen) -> Wait | None:
@@ -326,6 +355,7 @@ WAITS_BEFORE: tuple[Policy, ...] = (
     suspended,
     retry_backoff,
     former_pods_stopping,
+    queue_missing,
     obstacle,
     name_unknown,
     snapshot_refused,
@@ -334,12 +364,14 @@ WAITS_BEFORE: tuple[Policy, ...] = (
     record_refused,
     post_refused,
     preparing,
+    entering_queue,
     nodes_granted,
     waiting_for_nodes,
 )
 WAITS_OF_AN_ATTEMPT: tuple[Policy, ...] = (
     stopping,
     saving,
+    in_queue,
     pods_rejected,
     image_pull_failed,
     container_not_created,

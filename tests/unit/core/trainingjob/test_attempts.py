@@ -12,6 +12,7 @@ from stoker.core.trainingjob.seen import look
 from stoker.core.trainingjob.stands import STANDS, where
 from tests.support import build
 from tests.support.build import Answering, child, job, node, pod, seal, view
+from tests.support.kueue import queued, queues
 
 
 def stand(after: float = 20.0, **members: Any) -> str:
@@ -75,6 +76,9 @@ PLACES: list[tuple[dict[str, Any], str]] = [
     ({"of": job(suspend=True), "children": (child(),), "pods": (pod(started=3),)}, "Stopping"),
     ({"of": job(status={"attempts": [CLOSED | {"counted": "Failure"}], "failures": 1})}, "BackingOff"),
     ({"of": job(status={"attempts": [CLOSED]}), "children": (child(),)}, "Clearing"),
+    ({"of": job(queue={"name": "vision"}), "queues": queues()}, "Queueing"),
+    ({"of": job(queue={"name": "vision"}), "queues": queues(), "children": (queued(),)}, "InQueue"),
+    ({"of": job(status={"attempts": [CLOSED | {"reason": "NotQueued", "counted": "Neither"}]})}, "NotQueued"),
     ({"of": job(status={"phase": "Completed"})}, "Finished"),
     ({"of": job(status={"phase": "Failed"}, cancel=True), "children": (child(),)}, "Finished"),
     (
