@@ -28,6 +28,7 @@ class CheckState(Lean):
     state: str = "Pending"
     message: str = ""
     retry_count: int | None = None
+    last_transition_time: str | None = None
 
 
 class WorkloadSpec(Lean):

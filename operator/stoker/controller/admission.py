@@ -36,8 +36,8 @@ async def answer(client: KubeClient, store: Store, answered: AnswerCheck, now: f
         asked.pop("podSetUpdates", None)
         if answered.assigned:
             asked["podSetUpdates"] = [{"name": POD_SET, "nodeSelector": {answered.assigned: "true"}}]
-        if answered.again_seconds is not None:
-            asked["requeueAfterSeconds"] = answered.again_seconds
+        # Kueue 0.18 keeps the quota for as long as that says.
+        asked.pop("requeueAfterSeconds", None)
         # The list is written whole, as it was read: what others answered stays.
         version = found["metadata"]["resourceVersion"]
         body = {"metadata": {"resourceVersion": version}, "status": {"admissionChecks": checks}}

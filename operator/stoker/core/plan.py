@@ -524,7 +524,7 @@ class UnassignNode:
 @dataclass(frozen=True, slots=True)
 class AnswerCheck:
     """Answer an AdmissionCheck of Kueue's about a Workload, if it is still asked. state: Ready or Retry. assigned: the label
-    of the nodes that its pods are to run on; empty for any. again_seconds: after a Retry."""
+    of the nodes that its pods are to run on; empty for any."""
 
     namespace: str
     workload: str
@@ -532,7 +532,6 @@ class AnswerCheck:
     state: str
     message: str = ""
     assigned: str = ""
-    again_seconds: int | None = None
 
 
 Action = (

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -117,7 +118,7 @@ class Operator:
     """One operator process; its probes are on a port that was free when it was thought of.
 
     kubeconfig, storage_endpoint: other ways to the API server and to the object store than the lab's own. clock_off: by
-    how much its clock is wrong, as libfaketime says it ("+20m").
+    how much its clock is wrong, as libfaketime says it ("+20m"). more: other settings, as the chart sets them.
     """
 
     def __init__(
@@ -128,7 +129,9 @@ class Operator:
         kubeconfig: Path | None = None,
         storage_endpoint: str = "",
         clock_off: str = "",
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._more = more
         self._cluster, self._folder, self._port = cluster, folder, _free_port()
         self._kubeconfig = kubeconfig or cluster.lab.kubeconfig
         self._storage_endpoint = storage_endpoint or cluster.lab.s3.endpoint
@@ -154,6 +157,7 @@ class Operator:
             "STOKER_NAMESPACE": SYSTEM,
             "STOKER_PROBE_ADDRESS": f"127.0.0.1:{self._port}",
             **self._clock,
+            **self._more,
         }
         log = (self._folder / "operator.log").open("ab")
         self._process = subprocess.Popen(
@@ -215,7 +219,12 @@ class Operator:
 @pytest.fixture(scope="session")
 def cluster(repository: Path) -> Cluster:
     """A control plane with our kinds, and a static pool of four kwok nodes."""
-    lab = labs.running(os.environ.get("STOKER_API_LAB", NAME), nodes=0)
+    return control_plane(os.environ.get("STOKER_API_LAB", NAME), repository)
+
+
+def control_plane(name: str, repository: Path) -> Cluster:
+    """The lab of this name, with our kinds, and a static pool of four kwok nodes."""
+    lab = labs.running(name, nodes=0)
     found = Cluster(lab)
     lab.kubectl("apply", "-f", str(repository / "crds"))
     lab.established("-f", str(repository / "crds"))

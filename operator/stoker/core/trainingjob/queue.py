@@ -37,7 +37,8 @@ _OF_THE_QUEUE = frozenset({"ClusterQueueStopped", "LocalQueueStopped", "Deactiva
 _PASSES = frozenset(
     {"", TURN, "NodesBooting", "PoolFull", "WaitingForPool", "HandingOver", "WaitingForRoom", "WaitingForNodes"}
 )
-#: After a Retry Kueue tries again after so long, doubled each time up to the longest; in seconds.
+#: Kueue puts a run back at once after a Retry, behind those that wait, and takes it again where nobody does: then the next
+#: Retry comes no sooner than this after the last, doubled each time up to the longest; in seconds.
 FIRST_RETRY, LONGEST_RETRY = 60, 1800
 _HELD = "None"
 
@@ -102,10 +103,13 @@ def place_of(view: JobView, child: BatchJob) -> Place | None:
     return Place(queue, child.spec.suspend, workload, next((one for one in checks if one.name in ours), None))
 
 
-def retry_seconds(check: CheckState) -> int:
-    """How long the quota stays given back after a Retry."""
+def retry_at(check: CheckState, now: float) -> float:
+    """When the quota may be given back once more, for a check that was reset after the Retry before."""
+    former, since = check.retry_count or 0, times.seconds(check.last_transition_time)
+    if not former or since is None:
+        return now
     # A larger exponent changes nothing.
-    return min(FIRST_RETRY << min(check.retry_count or 0, 10), LONGEST_RETRY)
+    return since + min(FIRST_RETRY << min(former - 1, 10), LONGEST_RETRY)
 
 
 def passes(reason: str) -> bool:
@@ -282,7 +286,7 @@ def _without_quota(where: str, cluster_queue: ClusterQueue | None, workload: Wor
 def _other_checks(where: str, place: Place, workload: Workload) -> Wait | None:
     own = place.check.name if place.check is not None else ""
     open_checks = [one for one in workload.status.admission_checks if one.state != "Ready" and one.name != own]
-    if own and place.check is not None and place.check.state == "Pending":
+    if own and place.check is not None and place.check.state in ("Pending", "Retry"):
         return None
     if not open_checks:
         return Wait("LeavingQueue", f"{where} lets the run through", "wait, this takes seconds")

@@ -230,8 +230,10 @@ def answer_queue(seen: Seen) -> Step:
     reason = seen.placement.reason
     if queue.passes(reason):
         return Step()
+    if seen.now < (due := queue.retry_at(check, seen.now)):
+        return Step(wake_at=due)
     said = f"{reason}: {seen.placement.message}; {seen.placement.fix}"[:1024]
-    return Step((replace(answer, state="Retry", message=said, again_seconds=queue.retry_seconds(check)),))
+    return Step((replace(answer, state="Retry", message=said),))
 
 
 def try_child(seen: Seen) -> Step:

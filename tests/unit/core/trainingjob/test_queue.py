@@ -287,19 +287,34 @@ def test_nodes_are_given_back_with_the_quota() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "retries", "expected"),
-    [("NoCapacity", None, 60), ("PoolPaused", 2, 240), ("NotEnoughNodes", 40, 1800), ("PoolFull", None, None), ("NodesBooting", 3, None)],
-)  # fmt: skip
-def test_the_quota_is_given_back_for_what_time_alone_does_not_mend(
-    reason: str, retries: int | None, expected: int | None
-) -> None:
+    ("reason", "given_back"),
+    [
+        ("NoCapacity", True),
+        ("PoolPaused", True),
+        ("NotEnoughNodes", True),
+        ("PoolFull", False),
+        ("NodesBooting", False),
+    ],
+)
+def test_the_quota_is_given_back_for_what_time_alone_does_not_mend(reason: str, given_back: bool) -> None:
     why_not = Placement(reason=reason, message="there are none", fix="add some")
-    seen = waiting_child(RESERVED, placement=why_not, checks=({**PENDING, "retryCount": retries},))
 
-    answers = [one for one in trainingjob.plan(seen, NOW).actions if isinstance(one, AnswerCheck)]
+    answers = trainingjob.plan(waiting_child(RESERVED, placement=why_not), NOW).actions
 
-    assert ([] if expected is None else [("Retry", expected)]) == [(one.state, one.again_seconds) for one in answers]
-    assert all(f"{reason}: there are none; add some" == one.message for one in answers)
+    said = f"{reason}: there are none; add some"
+    assert ((AnswerCheck("team", "job-iris-0c0ffee0-1", "stoker", "Retry", said),) if given_back else ()) == answers
+
+
+@pytest.mark.parametrize(("retries", "seconds"), [(1, 60), (3, 240), (40, 1800)])
+def test_quota_that_nobody_else_takes_is_given_back_ever_more_seldom(retries: int, seconds: int) -> None:
+    reset = {**PENDING, "retryCount": retries, "lastTransitionTime": build.stamp(10)}
+    seen = waiting_child(RESERVED, placement=Placement(reason="PoolPaused", message="is paused"), checks=(reset,))
+
+    early, late = (trainingjob.plan(seen, build.T0 + 10 + seconds + after) for after in (-1, 1))
+
+    assert ((), build.T0 + 10 + seconds) == (early.actions, early.wake_at)
+    assert ["Retry"] == [one.state for one in late.actions if isinstance(one, AnswerCheck)]
+    assert "PoolPaused" == reason_of(seen)
 
 
 def test_on_nodes_of_others_the_answer_names_none() -> None:
