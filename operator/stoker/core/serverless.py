@@ -6,12 +6,12 @@ environment's platforms.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from stoker.api.common import PodShape
 from stoker.api.computecluster import ComputeCluster, InstanceType
-from stoker.api.names import SERVERLESS
+from stoker.api.names import FINISHED, SERVERLESS
 from stoker.api.trainingjob import CommandJob, TrainingJob
 from stoker.core import podrequests, podshape, podspec, units
 from stoker.core.cluster.stock import kinds_for
@@ -20,6 +20,8 @@ from stoker.core.cluster.usage import amount
 #: Pools that a message names; the rest are counted.
 _MOST_NAMED = 12
 _ARCH = "kubernetes.io/arch"
+#: Where nobody asks any more why a run is not elsewhere.
+_UNDER_WAY = frozenset({"Running", "Finalizing", *FINISHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,22 @@ def settled(
     every, namespace, told = list(clusters), job.metadata.namespace, job.status.compute_choice
     kept = begun or (job.status.compute if told is not None else "")
     own = next((one for one in every if one.metadata.name == kept), None)
-    if own is not None and told is not None and kept == job.status.compute:
-        if begun or closed_to(own, namespace) is None:
-            return Choice(kept, told.instance_type, told.message)
-    elif begun:
-        found = choose(job.spec.command, namespace, [own] if own is not None else (), platforms)
-        return replace(found, compute=begun)
-    return choose(job.spec.command, namespace, every, platforms)
+    if not begun and (own is None or closed_to(own, namespace) is not None):
+        return choose(job.spec.command, namespace, every, platforms)
+    if told is not None and job.status.compute != kept:
+        told = None
+    if told is not None and job.status.phase in _UNDER_WAY:
+        return Choice(kept, told.instance_type, told.message)
+    now = choose(job.spec.command, namespace, every, platforms)
+    if told is None and now.compute == kept:
+        return now
+    rejected = {name: why for name, why in now.rejected.items() if name != kept}
+    if now.compute not in ("", kept):
+        rejected[now.compute] = "it would be chosen by now, and the run stays where it is"
+    if told is not None:
+        return Choice(kept, told.instance_type, told.message, rejected)
+    kind = choose(job.spec.command, namespace, [own] if own is not None else (), platforms).instance_type
+    return Choice(kept, kind, f"{kept} was chosen when the run was recorded", rejected)
 
 
 def closed_to(cluster: ComputeCluster, namespace: str) -> str | None:

@@ -216,6 +216,26 @@ def test_a_job_that_has_not_begun_goes_elsewhere_when_its_pool_is_closed_or_gone
     assert settled(told("dear"), pool("dear", paused=True), other, begun="dear") == "dear"
 
 
+def test_a_run_that_has_begun_says_why_it_is_where_it_is_before_its_status_does() -> None:
+    cheap, dear = pool("cheap", kind(price="0.1")), pool("dear", kind(price="5"))
+
+    same = serverless.settled(asking(), (cheap, dear), begun="cheap")
+    other = serverless.settled(asking(), (cheap, dear), begun="dear")
+
+    assert same == chosen(asking(), cheap, dear)
+    assert (other.compute, other.instance_type) == ("dear", "m")
+    assert other.message == "dear was chosen when the run was recorded"
+    assert other.rejected == {"cheap": "it would be chosen by now, and the run stays where it is"}
+
+
+def test_while_it_waits_the_other_pools_are_told_with_the_choice_that_stands() -> None:
+    waiting = serverless.settled(told("a"), (pool("a"), pool("b", paused=True)), begun="a")
+    running = serverless.settled(told("a", phase="Running"), (pool("a"), pool("b", paused=True)), begun="a")
+
+    assert (waiting.message, waiting.rejected) == ("it was", {"b": "it is paused"})
+    assert (running.message, running.rejected) == ("it was", {})
+
+
 def test_one_that_has_begun_stays_with_its_pool_though_that_is_gone() -> None:
     seen = build.view(told("gone"), without_cluster=True, choice=serverless.settled(told("gone"), (), begun="gone"))
 
