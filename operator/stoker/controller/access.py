@@ -5,10 +5,10 @@ They have no rights of their own; who may ask for a token of which is said by th
 
 import asyncio
 import logging
-import random
 
 from stoker.api.kube import ObjectMeta
 from stoker.controller.gate import Gate
+from stoker.controller.keeping import keep
 from stoker.kube.client import KubeClient
 from stoker.kube.errors import KubeError, NotFound, Rejected
 from stoker.kube.resources import SERVICE_ACCOUNTS
@@ -19,8 +19,7 @@ LOG = logging.getLogger(__name__)
 ACCOUNTS = ("stoker-editor", "stoker-viewer")
 MANAGED_BY = {"app.kubernetes.io/managed-by": "stoker"}
 _SELECTOR = "app.kubernetes.io/managed-by=stoker"
-#: Whatever was deleted meanwhile is made again so often (seconds).
-EVERY_SECONDS = 600.0
+#: After a failure it is tried again so much later.
 AGAIN_SECONDS = 10.0
 
 
@@ -42,14 +41,7 @@ class Accounts:
 
     async def run(self) -> None:
         """Look at once, whenever a namespace comes, and every ten minutes; for ever."""
-        while True:
-            await self._gate.wait()
-            self._alarm.clear()
-            pause = EVERY_SECONDS if await self._keep() else AGAIN_SECONDS
-            try:
-                await asyncio.wait_for(self._alarm.wait(), pause * random.uniform(0.8, 1.2))
-            except TimeoutError:
-                continue
+        await keep(self._gate, self._alarm, self._keep, AGAIN_SECONDS)
 
     async def _keep(self) -> bool:
         """Make what is missing; False when some could not be made."""

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from typing import Any
 
 from stoker.api.kueue import CHECK_CONTROLLER, POD_SET, AdmissionCheck
 from stoker.controller.gate import Gate, NotLeading
+from stoker.controller.keeping import keep
 from stoker.core import times
 from stoker.core.plan import AnswerCheck
 from stoker.kube.client import KubeClient
@@ -18,8 +18,8 @@ from stoker.kube.store import Store
 
 LOG = logging.getLogger(__name__)
 
-#: How often the checks are looked at though nothing was heard, and again after a failure, in seconds.
-EVERY_SECONDS, AGAIN_SECONDS = 600.0, 5.0
+#: After a failure it is tried again so much later.
+AGAIN_SECONDS = 5.0
 
 
 async def answer(client: KubeClient, store: Store, answered: AnswerCheck, now: float) -> None:
@@ -63,14 +63,7 @@ class Checks:
 
     async def run(self) -> None:
         """Look at once, whenever a check comes or changes, and every ten minutes; for ever."""
-        while True:
-            await self._gate.wait()
-            self._alarm.clear()
-            pause = EVERY_SECONDS if await self._keep() else AGAIN_SECONDS
-            try:
-                await asyncio.wait_for(self._alarm.wait(), pause * random.uniform(0.8, 1.2))
-            except TimeoutError:
-                continue
+        await keep(self._gate, self._alarm, self._keep, AGAIN_SECONDS)
 
     async def _keep(self) -> bool:
         """Say Active where it is not said; False when some could not be written."""
