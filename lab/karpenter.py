@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lab import binaries, crds
+from lab.host import free_port
 from lab.lab import Lab, say
 
 NODE_CLASS = {"group": "karpenter.kwok.sh", "kind": "KWOKNodeClass", "name": "default"}
@@ -27,11 +27,13 @@ def running(lab: Lab, log: Path, *, boot_seconds: int = 0) -> Iterator[int]:
     """Karpenter with its CRDs and a node class `default`, while the block runs; the process' id. Its machines and all its
     objects are gone afterwards. boot_seconds: between the launch of a machine and its Node."""
     program = binaries.ensure(say, (binaries.KARPENTER,))["karpenter"]
-    files = [str(crds.module("sigs.k8s.io/karpenter") / file) for file in _CRDS]
-    for file in files:
-        lab.kubectl("apply", "--server-side", "-f", file)
-    for file in files:
-        lab.kubectl("wait", "--for=condition=Established", "-f", file, "--timeout=30s")
+    files = [crds.module("sigs.k8s.io/karpenter") / file for file in _CRDS]
+    with crds.installed(lab, files), _serving(lab, program, log, boot_seconds) as process:
+        yield process
+
+
+@contextmanager
+def _serving(lab: Lab, program: Path, log: Path, boot_seconds: int) -> Iterator[int]:
     node_class = {
         "apiVersion": "karpenter.kwok.sh/v1alpha1",
         "kind": NODE_CLASS["kind"],
@@ -41,7 +43,7 @@ def running(lab: Lab, log: Path, *, boot_seconds: int = 0) -> Iterator[int]:
     lab.kubectl("apply", "-f", "-", input=json.dumps(node_class))
     env = {
         **os.environ, "KUBECONFIG": str(lab.kubeconfig), "DISABLE_LEADER_ELECTION": "true",
-        "METRICS_PORT": str(_free_port()), "HEALTH_PROBE_PORT": str(_free_port()),
+        "METRICS_PORT": str(free_port()), "HEALTH_PROBE_PORT": str(free_port()),
     }  # fmt: skip
     with log.open("wb") as out:
         process = subprocess.Popen([program], env=env, stdout=out, stderr=out)
@@ -53,11 +55,3 @@ def running(lab: Lab, log: Path, *, boot_seconds: int = 0) -> Iterator[int]:
             lab.kubectl("delete", "nodeclaims.karpenter.sh", "--all", "--timeout=60s")
             process.terminate()
             process.wait(30)
-    for file in files:
-        lab.kubectl("delete", "-f", file, "--ignore-not-found")
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import yaml
 
 from lab import binaries, crds
 from lab.certificates import Authority
-from lab.host import wait_until, write_json
+from lab.host import free_port, wait_until, write_json
 from lab.lab import Lab, say
 
 #: Namespaces with this label are Kueue's to manage: there it holds Jobs without a queue too.
@@ -35,15 +34,17 @@ def running(lab: Lab, folder: Path) -> Iterator[int]:
     program = binaries.ensure(say, (binaries.KUEUE,))["kueue"]
     module = crds.module("sigs.k8s.io/kueue") / "config/components"
     files = [
-        str(path)
+        path
         for kind in (*_KINDS, *_OTHERS)
         for path in sorted((module / "crd/bases").glob(f"kueue.x-k8s.io_{kind}.yaml"))
     ]
-    for file in files:
-        lab.kubectl("apply", "--server-side", "-f", file)
-    for file in files:
-        lab.established("-f", file)
-    webhook_port, health_port = _free_port(), _free_port()
+    with crds.installed(lab, files), _serving(lab, program, module, folder) as process:
+        yield process
+
+
+@contextmanager
+def _serving(lab: Lab, program: Path, module: Path, folder: Path) -> Iterator[int]:
+    webhook_port, health_port = free_port(), free_port()
     config = folder / "kueue.yaml"
     write_json(config, _configuration(folder, webhook_port, health_port))
     authority = Authority(lab.state.certificates)
@@ -76,8 +77,6 @@ def running(lab: Lab, folder: Path) -> Iterator[int]:
                 lab.kubectl("delete", f"{kind}.kueue.x-k8s.io", "--all", "-A", "--timeout=60s")
             process.terminate()
             process.wait(30)
-    for file in files:
-        lab.kubectl("delete", "-f", file, "--ignore-not-found")
 
 
 def _configuration(folder: Path, webhook_port: int, health_port: int) -> dict[str, Any]:
@@ -112,9 +111,3 @@ def _webhooks(manifests: Path, port: int, authority: Path) -> Iterator[dict[str,
 def _ready(port: int) -> bool:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
         return bool(answer.status == 200)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lab import binaries, images
 from lab.control_plane import namespaces
-from lab.host import make_cgroup, remove_cgroup, remove_tree, wait_until, write_json
+from lab.host import free_port, make_cgroup, remove_cgroup, remove_tree, wait_until, write_json
 
 BLOCK = 1 << 20
 
@@ -126,7 +126,7 @@ def ground(progress: images.Progress) -> Iterator[Ground]:
     started: list[subprocess.Popen[bytes]] = []
     counting: Counting | None = None
     try:
-        port = _free_port()
+        port = free_port()
         config = folder / "registry.json"
         write_json(
             config,
@@ -165,11 +165,6 @@ def ground(progress: images.Progress) -> Iterator[Ground]:
 def _start(folder: Path, command: list[str], name: str) -> subprocess.Popen[bytes]:
     with open(folder / f"{name}.log", "wb") as log:
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from lab import Lab
+from lab.host import free_port
 from tests.support import labs
 
 #: The lab that the tests of the API server share; no chart is installed there.
@@ -103,12 +103,6 @@ def _libfaketime() -> Path:
     return found
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def _names(event: Json) -> str:
     target = event.get("objectRef") or {}
     return f"{target.get('name', '')} {event['requestURI']}"
@@ -132,7 +126,7 @@ class Operator:
         more: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._more = more
-        self._cluster, self._folder, self._port = cluster, folder, _free_port()
+        self._cluster, self._folder, self._port = cluster, folder, free_port()
         self._kubeconfig = kubeconfig or cluster.lab.kubeconfig
         self._storage_endpoint = storage_endpoint or cluster.lab.s3.endpoint
         # Not by the program faketime: that forks, and signals would not reach the operator.

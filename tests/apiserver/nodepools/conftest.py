@@ -40,11 +40,5 @@ async def until(what: str, true: Callable[[], Awaitable[bool]]) -> None:
 def installed(lab: Lab, module: str, *files: str) -> Iterator[None]:
     """CRDs of a module, by their paths in it; gone with all their objects afterwards."""
     folder = crds.module(module)
-    paths = [str(folder / file) for file in files]
-    for path in paths:
-        lab.kubectl("apply", "--server-side", "-f", path)
-    for path in paths:
-        lab.established("-f", path)
-    yield
-    for path in paths:
-        lab.kubectl("delete", "-f", path, "--ignore-not-found")
+    with crds.installed(lab, [folder / file for file in files]):
+        yield
