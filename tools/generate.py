@@ -16,7 +16,7 @@ import json  # noqa: E402
 
 import yaml  # noqa: E402
 
-from stoker.api import resources, schemadoc  # noqa: E402
+from stoker.api import reasons, resources, schemadoc  # noqa: E402
 from stoker.api.common import Kind  # noqa: E402
 from stoker.api.openapi import crd  # noqa: E402
 from stoker.api.providers import BLOCKS, COUNTED  # noqa: E402
@@ -73,12 +73,29 @@ def stands_page() -> str:
     )
 
 
+def troubleshooting_page() -> str:
+    """Every reason with what it means and what to do."""
+    lines = [
+        "# Troubleshooting",
+        "",
+        "`stoker why RUN` says why a run waits or how it ended: a word, a sentence with names and figures, and a fix. This page has the",
+        "words, in the order in which they are met; `stoker why WORD` prints one entry. It is rendered from `operator/stoker/api/reasons.py`.",
+        "[Debug a pending job](how-to/debug-a-pending-job.md) goes through one step by step.",
+    ]
+    for section in reasons.SECTIONS:
+        lines += ["", f"## {section.title}", "", section.about]
+        for reason, (meaning, fix) in section.entries.items():
+            lines += ["", f"### {reason}", "", meaning, "", f"*What to do:* {fix}"]
+    return "\n".join([*lines, ""])
+
+
 def rendered() -> Iterator[tuple[Path, str]]:
     """Every generated file: its path in the repository and its text."""
     yield VALUES_SCHEMA, chart_schema()
     yield Path("docs/reference/stands.md"), stands_page()
     yield Path("docs/reference/metrics.md"), metric_families.page()
     yield Path("docs/azure.md"), azure_page.page()
+    yield Path("docs/troubleshooting.md"), troubleshooting_page()
     kinds = resources.kinds()
     for kind in kinds:
         text = crd_text(kind)

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import click
 
 from stoker.api.names import FINISHED, SYSTEM_NAMESPACE
+from stoker.cli import words
 from stoker.cli.options import Common, common
 from stoker.cli.output import human_bytes, plural, table
 from stoker.cli.references import ClusterRun, LocalRun, Run, newest_first, resolve
@@ -179,15 +180,19 @@ def _show(value: Mapping[str, Any]) -> None:
         print("\n" + "\n".join(lines))
 
 
-@click.command(epilog="\b\nExamples:\n  stoker why @last\n  stoker why iris-7f3k --plan")
-@click.argument("run", metavar="RUN")
+@click.command(epilog="\b\nExamples:\n  stoker why @last\n  stoker why iris-7f3k --plan\n  stoker why PoolFull")
+@click.argument("run", metavar="RUN|REASON")
 @click.option(
     "--plan", "planned", is_flag=True, help="Ask the operator for the plan it would make, and the facts it rests on."
 )
 @where
 @common
 def why(common: Common, run: str, planned: bool, compute: str | None, storage: str | None) -> None:
-    """Say why RUN waits and what would help, or how it ended."""
+    """Say why RUN waits and what would help, or how it ended; or what a REASON means."""
+    if words.is_word(run):
+        entry = words.explained(run)
+        common.output.emit(entry, lambda: words.show(entry), [run])
+        return
     found = resolve(common, run, compute, storage)
     if planned:
         from stoker.cli.explained import show_plan
@@ -211,6 +216,8 @@ def why(common: Common, run: str, planned: bool, compute: str | None, storage: s
             print(f"serverless: {value['compute']}")
         if value["phase"] not in FINISHED and (since := moment(value["since"])) is not None:
             print(f"waits for {duration(time.time() - since)}, since {value['since']}")
+        if value["phase"] != "Completed" and (more := words.pointer(value["reason"])):
+            print(f"more: {more}")
 
     common.output.emit(value, shown, [value["name"]])
 
