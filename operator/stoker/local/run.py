@@ -116,11 +116,10 @@ class LocalRun:
             scratch.make()
         entries = self._unpack_code(folder, scratches, loop)
         for scratch in scratches:
-            make_output_folders(scratch.work)
+            make_output_folders(
+                scratch.work, {name: {"type": output.type} for name, output in self._spec.outputs.items()}
+            )
             write_json(scratch.carried, carried_by_snapshot(entries))
-            for name, output in self._spec.outputs.items():
-                place = Path(scratch.work, "outputs", name)
-                (place if output.type == "uri_folder" else place.parent).mkdir(parents=True, exist_ok=True)
         self._inputs = {name: self._bring(name, one, folder, loop) for name, one in self._job.inputs.items()}
         return scratches
 

@@ -92,7 +92,7 @@ class Fetch:
         entries = self._snapshot(job["snapshot"], scratch.work) if job.get("snapshot") else ()
         single_files = self._inputs(job.get("inputs") or {})
         restored = self._checkpoints(job["key"]) if self._attempt > 1 and job.get("restore") != "Nothing" else {}
-        make_output_folders(scratch.work)
+        make_output_folders(scratch.work, job.get("outputs") or {})
         write_json(scratch.carried, {**carried_by_snapshot(entries), **restored})
         config = pod_config(job, scratch, single_files, self._attempt)
         if self._disk_bytes is not None:
@@ -198,11 +198,14 @@ def _below(folder: str, path: str) -> str:
     return os.path.join(folder, *path.split("/"))
 
 
-def make_output_folders(work: str) -> None:
-    """Make outputs/ and logs/ in the working directory; raises FetchFailed when the code has a file so named."""
-    for name in ("outputs", "logs"):
+def make_output_folders(work: str, outputs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make outputs/ and logs/ in the working directory, and what the named outputs need: a folder has to be there, a file's
+    folder too. outputs: as job.json has them. Raises FetchFailed when the code has a file in such a place."""
+    wanted = ["outputs", "logs"]
+    wanted += ["outputs/" + name for name, one in sorted(outputs.items()) if one.get("type") != "uri_file"]
+    for name in wanted:
         try:
-            os.makedirs(os.path.join(work, name), exist_ok=True)
+            os.makedirs(_below(work, name), exist_ok=True)
         except FileExistsError:
             raise FetchFailed(
                 "BadSnapshot",

@@ -79,6 +79,30 @@ def test_a_run_configuration_of_version_1_trains(example: Cli) -> None:
     assert "--alpha 0.50 --name two words\n" == output(example, "alpha.txt")
 
 
+@pytest.fixture(scope="module")
+def learner(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """The look-alikes that learn something, in the environments that their curated names mean: from the package index, and
+    made once for all of them."""
+    folder = tmp_path_factory.mktemp("learner")
+    shutil.copytree(FOLDER, folder / "examples")
+    return Cli(folder, tmp_path_factory.mktemp("learner-cache"))
+
+
+@pytest.mark.parametrize("project", ["sklearn-iris", "lightgbm-iris"])
+def test_a_classifier_of_a_curated_environment_learns_here(learner: Cli, project: str) -> None:
+    done = learner("run", f"examples/{project}/job.yml", "--compute", "local")
+
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("accuracy "))
+    assert float(line.split()[1]) > 0.8
+
+
+def test_a_model_goes_into_a_named_output_here(learner: Cli) -> None:
+    learner("run", "examples/sklearn-diabetes/job.yml", "--compute", "local")
+
+    learner("pull", "@last", "got")
+    assert (learner.folder / "got/model/model.joblib").stat().st_size > 0
+
+
 def test_every_process_of_pytorch_has_its_rank(example: Cli) -> None:
     done = example("run", "examples/two-nodes/job.yml", *LOCAL)
 

@@ -99,6 +99,21 @@ def test_fetch_launch_and_ship_make_a_whole_run(pod: Pod, cloud: Cloud) -> None:
     assert ["logs/std_log.txt", "outputs/m"] == [file["path"] for file in cloud.seal["files"]]
 
 
+def test_a_named_output_has_its_folder_before_the_command_starts(pod: Pod, cloud: Cloud) -> None:
+    """Scripts write into the folder that they are given and do not make it."""
+    cloud.job["outputs"] = {"model": {"type": "uri_folder"}, "report": {"type": "uri_file"}}
+    pod.fetch()
+
+    assert 0 == pod.run("echo m > outputs/model/m.bin && echo r > outputs/report")[0]
+
+
+def test_a_file_in_the_place_of_a_named_output_is_told(pod: Pod, cloud: Cloud) -> None:
+    cloud.job["snapshot"] = snapshot(cloud, {"outputs/model": b"a file"})
+    cloud.job["outputs"] = {"model": {"type": "uri_folder"}}
+
+    assert "BadSnapshot" == failure(pod)
+
+
 def test_why_fetch_failed_is_in_the_seal(pod: Pod, cloud: Cloud) -> None:
     cloud.job["snapshot"] = snapshot(cloud, {"outputs": b"a file"})
     pod.ship_from_outside()
