@@ -55,7 +55,7 @@ def doctor(common: Common, storage: str | None) -> int:
     url: str | None = None
     namespace: str | None = None
     if storage is not None:
-        from stoker.cli.references import kept_url
+        from stoker.sdk.runs import kept_url
 
         url = kept_url(common, storage)
         lines = _of_store(common, url)

@@ -7,8 +7,8 @@ import click
 
 from stoker.cli.options import Common, common
 from stoker.cli.output import confirm, human_bytes, plural, table
-from stoker.cli.references import kept_url
 from stoker.errors import BadInput, StokerError
+from stoker.sdk.runs import kept_url
 
 if TYPE_CHECKING:
     from stoker.core.retention import Going, Plan, Policy

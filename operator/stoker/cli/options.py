@@ -4,48 +4,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from stoker.cli.output import FORMATS, Output
-
-if TYPE_CHECKING:
-    from stoker.sdk.client import Cluster
-    from stoker.sdk.settings import Settings
+from stoker.sdk.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass
-class Common:
+class Common(Session):
     """The options that every command has."""
 
-    output: Output
-    context: str | None
-    namespace: str | None
-    here: Path
-    _cluster: "Cluster | None" = None
-    _settings: "Settings | None" = None
-
     @property
-    def settings(self) -> "Settings":
-        """The project's settings of the current folder."""
-        if self._settings is None:
-            from stoker.sdk import settings
-
-            self._settings = settings.read([self.here])
-        return self._settings
-
-    def cluster(self) -> "Cluster":
-        """The cluster that flags, settings and the kubeconfig name; raises StokerError when there is none."""
-        if self._cluster is None:
-            from stoker.sdk.client import Cluster
-
-            self._cluster = Cluster.connect(
-                self.context or self.settings.context, self.namespace or self.settings.namespace
-            )
-        return self._cluster
+    def output(self) -> Output:
+        """Who hears of progress is this command's own output."""
+        assert isinstance(self.listener, Output)
+        return self.listener
 
 
 def common(function: F) -> F:

@@ -7,11 +7,10 @@ from typing import Any, TextIO
 
 import click
 
+from stoker.sdk.prose import human_bytes, plural, step_line
+
+__all__ = ["FORMATS", "Output", "as_yaml", "confirm", "human_bytes", "plural", "step_line", "table"]
 FORMATS = ("table", "json", "yaml", "name")
-_DIM, _BOLD, _GREEN, _RED, _YELLOW, _OFF = "\033[2m", "\033[1m", "\033[32m", "\033[31m", "\033[33m", "\033[0m"
-_COLOURS = {
-    "Completed": _GREEN, "Failed": _RED, "Canceled": _YELLOW, "done": _BOLD, "run": _BOLD,
-}  # fmt: skip
 
 
 class Output:
@@ -61,17 +60,6 @@ class Output:
             table()
 
 
-def step_line(label: str, what: str, detail: str = "", seconds: float | None = None, *, colour: bool = False) -> str:
-    """The text of one phase."""
-    time = "" if seconds is None else f"{seconds:.1f} s"
-    line = f"  {label:<11} {what:<27}" + (f" {detail:<31}" if detail or time else "") + (f" {time:>7}" if time else "")
-    line = line.rstrip()
-    if colour:
-        code = _COLOURS.get(label, "")
-        line = line.replace(label, f"{code or _DIM}{label}{_OFF}", 1)
-    return line
-
-
 def _takes_unicode() -> bool:
     """Whether standard output takes every character: a Windows pipe or an old locale does not."""
     return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
@@ -117,18 +105,6 @@ _RICH = {"Completed": "green", "Failed": "red", "Canceled": "yellow", "Running":
 
 def _escaped(cell: str) -> str:
     return cell.replace("[", r"\[")
-
-
-def human_bytes(count: float) -> str:
-    """62 KB, 1.4 GB."""
-    from stoker.runtime.layout import human_bytes as said
-
-    return said(count).replace(" bytes", " B")
-
-
-def plural(count: int, word: str) -> str:
-    """`1 file`, `14 files`."""
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def confirm(question: str, yes: bool, flag: str = "-y", stopped: str = "nothing was sent") -> None:

@@ -7,14 +7,10 @@ from stoker.cli.output import Output, confirm, human_bytes, plural
 from stoker.cli.snapshot import largest_lines
 from stoker.sdk.draft import EnvironmentAsked
 from stoker.sdk.prepare import LARGE_BYTES, Prepared
+from stoker.sdk.prose import tree_words
 
 if TYPE_CHECKING:
     from stoker.sdk.prepare import Tree
-
-
-def tree_words(tree: "Tree") -> str:
-    """`14 files, 62 KB`."""
-    return f"{plural(len(tree.listing.files), 'file')}, {human_bytes(tree.listing.total_bytes)}"
 
 
 def environment_words(asked: EnvironmentAsked | None, *, local: bool) -> tuple[str, str]:

@@ -1,25 +1,15 @@
 """`stoker pull`: a run's outputs on this machine, whole, verified, and resumed where a former pull stopped."""
 
-import hashlib
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from stoker.cli.jobs import where
 from stoker.cli.options import Common, common
 from stoker.cli.output import human_bytes, plural
-from stoker.cli.references import ClusterRun, LocalRun, Run, resolve
-from stoker.errors import BadInput, StokerError
-from stoker.runtime.wire import path_problem
-from stoker.sdk.outputs import local_paths
-
-#: Bytes that file systems allow in a name.
-_LONGEST_NAME = 255
-_PART = ".stoker-part"
-_PIECE = 1 << 20
+from stoker.errors import StokerError
+from stoker.sdk import pulling
+from stoker.sdk.runs import resolve
 
 
 @click.command(
@@ -44,9 +34,17 @@ def pull(
     ranks under rank-<r>/. Every file is checked against the sha256 of its seal."""
     found = resolve(common, run, compute, storage)
     folder = folder or Path(found.name)
-    wanted = _wanted(found, with_logs)
-    refused = {path: problem for path, _ in wanted if (problem := _name_problem(path)) is not None}
-    pulled = [_pull(common, found, path, one, folder, force) for path, one in wanted if path not in refused]
+    wanted = pulling.wanted(found, with_logs)
+    refused = {path: problem for path, _ in wanted if (problem := pulling.name_problem(path)) is not None}
+
+    def began(path: str, size: int) -> None:
+        common.output.note(f"{path}  {human_bytes(size)}")
+
+    pulled = [
+        pulling.pull_file(found, path, one, folder, force=force, began=began)
+        for path, one in wanted
+        if path not in refused
+    ]
     size = sum(one["size"] for one in pulled)
     value = {"name": found.name, "folder": str(folder), "files": pulled}
     common.output.step("pulled", f"{plural(len(pulled), 'file')}, {human_bytes(size)}", str(folder))
@@ -57,87 +55,3 @@ def pull(
         raise StokerError(
             f"not pulled, for they cannot be written here: {told}; read them in the store, or pull on Linux"
         )
-
-
-def _name_problem(path: str) -> str | None:
-    """Why an output cannot be written below a folder of this machine, or None."""
-    if os.name == "nt" and set(path) & set('<>:"|?*'):
-        return 'Windows allows none of <>:"|?* in a name'
-    # Below a folder, as it is stored: `a:b` alone would be taken for a drive.
-    return path_problem(f"outputs/{path}")
-
-
-def _wanted(found: Run, with_logs: bool) -> list[tuple[str, Mapping[str, Any]]]:
-    """(path below the target folder, stored file)."""
-    source = found.kept if isinstance(found, LocalRun) else found.cluster.server()
-    files = source.files(found.key)
-    outputs = [
-        {**one, "path": one["path"].removeprefix("outputs/"), "stored": one["path"]}
-        for one in files
-        if one["path"].startswith("outputs/")
-    ]
-    # The same places as `outputs` of the record has them; logs lie beside, and never in the way.
-    wanted = local_paths(outputs)
-    if with_logs:
-        logs = [{**one, "stored": one["path"]} for one in files if one["path"].startswith("logs/")]
-        taken = {path.casefold() for path, _ in wanted}
-        wanted += [(path, one) for path, one in local_paths(logs) if path.casefold() not in taken]
-    if not wanted:
-        raise BadInput("RUN", f"{found.name} has saved no outputs", f"its log may say why: stoker logs {found.name}")
-    return wanted
-
-
-def _pull(common: Common, found: Run, path: str, one: Mapping[str, Any], folder: Path, force: bool) -> dict[str, Any]:
-    place = folder.joinpath(*path.split("/"))
-    told = {"path": path, "size": one["size"], "sha256": one["sha256"]}
-    if place.exists() and not force:
-        if place.is_file() and place.stat().st_size == one["size"] and _sha256(place) == one["sha256"]:
-            return told
-        raise BadInput(
-            "FOLDER", f"{place} is there with another content", "use --force to replace it, or another folder"
-        )
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(_part_name(place.name))
-    if one["size"] > 8 * _PIECE:
-        common.output.note(f"{path}  {human_bytes(one['size'])}")
-    for again in (True, False):
-        start = part.stat().st_size if part.exists() else 0
-        if start > one["size"]:
-            part.unlink()
-            start = 0
-        if start < one["size"]:
-            _fetch(found, one, start, part)
-        elif not part.exists():
-            part.touch()
-        # An unsealed file of a running job has no digest yet: its size is all there is to check.
-        if part.stat().st_size == one["size"] and one["sha256"] in (None, _sha256(part)):
-            part.replace(place)
-            return told
-        part.unlink()  # a part of an earlier pull that does not fit, or bytes that changed on the way: once more from 0
-        if not again:
-            break
-    raise StokerError(f"{path}: what came does not have the sha256 of its seal; try again, or look at the store")
-
-
-def _part_name(name: str) -> str:
-    """Beside the file, so that a rename makes it whole; a name as long as a name may be leaves no room for more."""
-    if len(name.encode()) + len(_PART) <= _LONGEST_NAME:
-        return name + _PART
-    return hashlib.sha256(name.encode()).hexdigest() + _PART
-
-
-def _fetch(found: Run, one: Mapping[str, Any], start: int, part: Path) -> None:
-    where_ = (one["attempt"], one["rank"], one["stored"])
-    if isinstance(found, ClusterRun):
-        with found.cluster.server().open_file(found.key, *where_, start) as response, part.open("ab") as file:
-            if start and response.status != 206:
-                file.truncate(0)
-            while content := response.read(_PIECE):
-                file.write(content)
-    else:
-        found.kept.copy(found.key, *where_, start, part)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

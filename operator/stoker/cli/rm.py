@@ -9,8 +9,9 @@ from stoker.api.names import FINISHED
 from stoker.cli.jobs import where
 from stoker.cli.options import Common, common
 from stoker.cli.output import confirm, human_bytes, plural
-from stoker.cli.references import ClusterRun, LocalRun, NoSuchRun, Run, resolve
 from stoker.errors import BadInput, BadInputs, StokerError
+from stoker.sdk.runrecords import ClusterRun, LocalRun, Run
+from stoker.sdk.runs import NoSuchRun, resolve
 
 if TYPE_CHECKING:
     from stoker.sdk.wayin import Server

@@ -1,11 +1,9 @@
 """`stoker run` and `stoker job create`: from a folder to a finished, or a submitted, run."""
 
-import os
 import shlex
 import sys
 import time
-import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +11,10 @@ import click
 
 from stoker.cli.options import Common, common
 from stoker.cli.plan import confirm_size, print_plan
-from stoker.errors import EXIT_CANCELLED, EXIT_PLATFORM, EXIT_TIME, BadInput
+from stoker.errors import BadInput
 from stoker.sdk import ask, manifest, settings
 from stoker.sdk.draft import LOCAL, Draft
+from stoker.sdk.outcome import exit_code, run_record, skipped_lines
 from stoker.sdk.prepare import Prepared, prepare
 
 if TYPE_CHECKING:
@@ -113,11 +112,13 @@ def start(
         return objects.create(common, found, dry_run=dry_run)
     draft = ask.ask(target, arguments, flags, common.here)
     project = settings.read([_folder_of(target, common.here), common.here])
-    common._settings = project
+    common.use_settings(project)
     for line in draft.warnings:
         common.output.warn(line)
     where = ask.compute_of(draft, project.compute)
-    draft = _with_meaning(common, draft, asks_cluster=where != LOCAL and not dry_run)
+    from stoker.sdk.meaning import with_meaning
+
+    draft = with_meaning(common, draft, asks_cluster=where != LOCAL and not dry_run)
     if where == LOCAL:
         how = _How(storage or project.storage, refresh_environment, local_runtime)
         return _local(common, draft, how, dry_run, detach, yes, ignore, allow)
@@ -140,24 +141,6 @@ def _object(common: Common, target: Path) -> "Converted | None":
     from stoker.sdk.convert import of_object
 
     return of_object(target, common.here)
-
-
-def _with_meaning(common: Common, draft: Draft, *, asks_cluster: bool) -> Draft:
-    """The draft with the environment that a reference into Azure ML means."""
-    from stoker.sdk.azureml import labels
-
-    if draft.environment is None or draft.environment.kind != "label":
-        return draft
-    known = labels.NOBODY_ASKED
-    if asks_cluster:
-        cluster = common.cluster()
-        there = sorted(cluster.environments(), key=lambda one: str(one["metadata"]["creationTimestamp"]))
-        names = tuple(str(one["metadata"]["name"]) for one in there)
-        known = labels.Known(cluster.workspace().get("environmentAliases") or {}, names)
-    environment, warnings = labels.resolved(draft.environment, known)
-    for line in warnings:
-        common.output.warn(line)
-    return replace(draft, environment=environment)
 
 
 def _folder_of(target: Path | None, here: Path) -> Path:
@@ -187,7 +170,9 @@ def _local(
         raise BadInput(
             "--detach", "a local run ends with its terminal", "leave it out, or name a cluster with --compute"
         )
-    draft = _named_environment(common, draft)
+    from stoker.sdk.meaning import definition_of_name
+
+    draft = definition_of_name(common, draft)
     if draft.snapshot:
         fix = "use --code DIR to run the folder, or --compute NAME"
         raise BadInput("code.snapshot", f"{draft.snapshot[:19]}… is in a cluster's store", fix, draft.source)
@@ -195,25 +180,22 @@ def _local(
         draft, with_inputs=dry_run and common.output.form != "table", extra_ignore=ignore, allow_secrets=allow
     )
     name = draft.name or manifest.generated_name(draft.base)
-    container, store_url = None, _storage_url(how.storage, common.here)
+    from stoker.sdk.here import check_place, storage_url
+
+    container, store_url = None, storage_url(how.storage, common.here)
     if not dry_run:
         # What cannot run here is refused in front of everything else.
-        _check_place(store_url, how.storage)
+        check_place(store_url, how.storage)
         wanted, container = _runs_in(common, prepared, how.runtime)
     print_plan(common.output, prepared, LOCAL, "this machine", container.image if container else "")
     if dry_run:
         return _dry(common, prepared, name, draft.metadata.get("namespace"))
     confirm_size(common.output, prepared.trees, yes)
     from stoker.local.run import LocalRun
+    from stoker.sdk.here import local_job, note_run
 
     job = local_job(prepared, name, store_url, wanted, container, fresh=how.fresh)
-    if job.store_url.startswith("file:") and how.storage is None:
-        folder = common.here / settings.FOLDER
-        folder.mkdir(exist_ok=True)
-        settings.keep_out_of_git(folder)
-    settings.remember_last(
-        common.here, {"name": name, "key": f"{name}-{job.uid[:8]}", "compute": LOCAL, "storage": job.store_url}
-    )
+    note_run(common, job, how.storage)
     began = time.monotonic()
     result = LocalRun(job, common.output).run()
     record = run_record(result.record, result.logs, result.storage)
@@ -229,101 +211,9 @@ def _runs_in(common: Common, prepared: Prepared, runtime: str | None) -> "tuple[
 
     if runtime is None:
         return wanted_here(prepared.draft.environment), None
-    from stoker.cli.local_container import container_of
+    from stoker.sdk.containers import container_of
 
     return Wanted(), container_of(common, runtime, prepared.draft.environment)
-
-
-def _named_environment(common: Common, draft: Draft) -> Draft:
-    """An Environment of the cluster means its definition here."""
-    from stoker.errors import StokerError
-    from stoker.sdk.definitions import settled
-    from stoker.sdk.environments import from_spec
-
-    asked = draft.environment
-    if asked is None or asked.kind != "name":
-        return draft
-    try:
-        spec = common.cluster().environment(asked.name)
-    except StokerError as error:
-        fix = "name a file, a list of packages or system for a local run"
-        raise BadInput(
-            "environment", f"Environment {asked.name!r} could not be looked up ({error})", fix, draft.source
-        ) from error
-    found = from_spec(spec, f"Environment/{asked.name}")
-    return replace(draft, environment=settled(found, draft.code, draft.inline))
-
-
-def local_job(
-    prepared: Prepared, name: str, store_url: str, wanted: "Wanted", container: "Container | None", *, fresh: bool
-) -> Any:
-    """The value that a local run needs."""
-    from stoker.core.record import SECRET
-    from stoker.local import secret_values
-    from stoker.local.job import Code, LocalInput, LocalJob
-
-    draft = prepared.draft
-    asked = draft.environment
-    secrets = secret_values.secret_inputs(draft.spec, os.environ)
-    drawn = secret_values.drawn_variables(draft.spec, os.environ)
-    inputs = {key: LocalInput(one.kind, path=one.path) for key, one in draft.local_inputs.items()}
-    for key, one in draft.spec.get("inputs", {}).items():
-        if key in secrets:
-            inputs[key] = LocalInput(SECRET, secret=secrets[key])
-        elif "value" in one:
-            inputs[key] = LocalInput("literal", value=str(one["value"]))
-        elif str(one["path"]).startswith("snapshot:"):
-            raise BadInput(
-                f"inputs.{key}", f"{one['path'][:28]}… is in a cluster's store", "name a local folder", draft.source
-            )
-        else:
-            inputs[key] = LocalInput(one.get("type", "uri_folder"), url=one["path"])
-    code = Code(inline=draft.inline)
-    if prepared.code is not None:
-        code = Code(prepared.code.root, prepared.code.hashed)
-    spec = {**draft.spec, "command": {**draft.spec["command"], "environment": manifest.environment_block(asked)}}
-    local_paths = {key: {"type": one.kind, "path": one.path.as_uri()} for key, one in draft.local_inputs.items()}
-    if local_paths:
-        spec["inputs"] = {**spec.get("inputs", {}), **local_paths}
-    return LocalJob(
-        name,
-        uuid.uuid4().hex,
-        spec,
-        code,
-        wanted,
-        store_url,
-        inputs,
-        asked.image if asked else "",
-        drawn,
-        fresh,
-        container,
-    )
-
-
-def _storage_url(storage: str | None, here: Path) -> str:
-    if storage is None:
-        return settings.default_storage(here)
-    if "://" in storage:
-        return storage.rstrip("/")
-    return (here / storage).resolve().as_uri()
-
-
-def _check_place(url: str, asked: str | None) -> None:
-    """Raises BadInput for a folder that nothing can be written into."""
-    if not url.startswith("file:"):
-        return
-    from stoker.storage.objects import split_file_url
-
-    folder = split_file_url(url)
-    there = next(one for one in (folder, *folder.parents) if one.exists())
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return
-    why = "cannot be written into" if there.is_dir() else "is no folder"
-    told = f"{there} {why}" if there == folder else f"{folder} cannot be made: {there} {why}"
-    field = "--storage" if asked is not None else "storage"
-    raise BadInput(
-        field, f"{told}, and the run would be kept there", "name a folder or bucket that can: --storage URL|DIR"
-    )
 
 
 def _shown_place(folder: Path | None, here: Path) -> str:
@@ -357,21 +247,6 @@ def tell_pushes(common: Common, prepared: Prepared) -> None:
 # -- The end of a run, wherever it ran.
 
 
-def run_record(result: Any, logs: str, storage: str) -> dict[str, Any]:
-    """The record that `-o json` prints: name, phase, exitCode, reason, message, outputs, logs, storage, timings."""
-    from stoker.sdk.outputs import local_paths
-
-    return {
-        "name": result["name"], "phase": result["phase"], "exitCode": result["exitCode"], "reason": result["reason"],
-        "message": result["message"],
-        "outputs": [
-            {"path": path, "size": one["size"], "sha256": one["sha256"]} for path, one in local_paths(result["outputs"])
-        ],
-        **({"skipped": [dict(one) for one in result["skipped"]]} if result.get("skipped") else {}),
-        "logs": logs, "storage": storage, "timings": dict(result["timings"]),
-    }  # fmt: skip
-
-
 def finish(common: Common, record: dict[str, Any], seconds: float, place: str = "", storage: str | None = None) -> None:
     """The last lines of a run, and its record as data. storage: where others have to look for it, if not here."""
     from stoker.cli.output import human_bytes
@@ -395,22 +270,3 @@ def finish(common: Common, record: dict[str, Any], seconds: float, place: str = 
     sys.stderr.flush()
     if not output.is_table:
         output.emit(record, lambda: None, [name])
-
-
-def skipped_lines(record: Any) -> list[str]:
-    """A line for each of the first things below ./outputs that were not saved, and one for the rest."""
-    skipped = record.get("skipped", ())
-    lines = [f"not saved: outputs/{one['path']}: {one['reason']}" for one in skipped[:5]]
-    return lines + ([f"and {len(skipped) - 5} more were not saved"] if len(skipped) > 5 else [])
-
-
-def exit_code(record: Any) -> int:
-    """What the process ends with: the job's own code; 124 for time, 125 for the platform, 130 for a cancelled run."""
-    phase, reason, code = record["phase"], record["reason"], record["exitCode"]
-    if phase == "Completed":
-        return 0
-    if phase == "Canceled":
-        return EXIT_CANCELLED
-    if reason in ("TimedOut", "QueueTimedOut", "OverBudget"):
-        return EXIT_TIME
-    return int(code) if code else EXIT_PLATFORM

@@ -5,8 +5,9 @@ import click
 from stoker.api.names import FINISHED
 from stoker.cli.jobs import where
 from stoker.cli.options import Common, common
-from stoker.cli.references import ClusterRun, resolve
 from stoker.errors import BadInput
+from stoker.sdk.runrecords import ClusterRun
+from stoker.sdk.runs import resolve
 
 
 @click.command(epilog="\b\nExamples:\n  stoker suspend @last\n  stoker suspend iris-7f3k")

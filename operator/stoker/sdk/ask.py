@@ -64,6 +64,19 @@ def ask(target: Path | None, arguments: Sequence[str], flags: Flags, here: Path)
     return draft
 
 
+def of_value(value: Mapping[str, Any], source: str, folder: Path) -> Draft:
+    """The draft of a job that was made in Python: the mapping that its job file would have. source: what stands in front of
+    messages. folder: what paths are relative to. Raises BadInput and BadInputs."""
+    return completed(command.read(Document(value, source), folder), folder)
+
+
+def completed(draft: Draft, folder: Path) -> Draft:
+    """The draft with the environment that its code has by itself, checked. Raises BadInput and BadInputs."""
+    draft = _with_flags(draft, Flags(), folder)
+    _check(draft)
+    return draft
+
+
 def _job_file_in(folder: Path) -> Path:
     for name in JOB_FILES:
         if (folder / name).is_file():

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from stoker.api.names import FINISHED
 from stoker.errors import StokerError
 from stoker.runtime import waiting
+from stoker.sdk import stopping
 from stoker.sdk.client import Cluster, key_of
 from stoker.sdk.kube import Kube, Refused
 from stoker.sdk.wayin import Server
@@ -124,16 +125,8 @@ class Follower:
             threading.Thread(target=self._guarded, args=(watch,), daemon=True).start()
         try:
             self._saw(self._job)
-            while self._phase not in FINISHED:
-                what, found = waiting.next_of(self._events)
-                if what == "job":
-                    self._saw(found)
-                elif what == "pod":
-                    self._saw_pod(found)
-                elif what == "deleted":
-                    break
-                else:
-                    raise found
+            with stopping.calling(self._stop):
+                self._follow()
             self._finish_logs()
         finally:
             self._over.set()
@@ -143,6 +136,21 @@ class Follower:
                 f"TrainingJob/{name} was deleted before the run ended; what it saved stays: stoker logs {name}, stoker pull {name}"
             )
         return self._job
+
+    def _follow(self) -> None:
+        while self._phase not in FINISHED:
+            what, found = waiting.next_of(self._events)
+            if what == "job":
+                self._saw(found)
+            elif what == "pod":
+                self._saw_pod(found)
+            elif what == "deleted":
+                break
+            else:
+                raise found
+
+    def _stop(self) -> None:
+        self._events.put(("error", stopping.Stopped("stopped by the caller")))
 
     # -- Watches, each in a thread.
 

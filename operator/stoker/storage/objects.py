@@ -7,6 +7,7 @@ it, `NoSuchObject` = the key holds nothing. No error of a library gets through.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -176,5 +177,11 @@ def check_prefix(prefix: str) -> None:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Do one piece of store work from code that has no event loop (the CLI)."""
-    return asyncio.run(work)
+    """Do one piece of store work from code that is no coroutine: the CLI, and the SDK, also inside a notebook's own loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    # A loop runs in this thread already, and no second one may.
+    with ThreadPoolExecutor(1, "stoker-store") as other:
+        return other.submit(asyncio.run, work).result()

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from stoker.cli.local_container import platform_here, recorded
 from stoker.core.environment.definition import Definition
 from stoker.core.environment.keys import definition_key
 from stoker.local import containers
 from stoker.local.containers import Container
 from stoker.runtime.layout import Scratch
+from stoker.sdk.containers import platform_here, recorded
 from tests.support import container_tool
 from tests.support.cli import Cli
 

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from stoker.cli.jobs import _image_words, line_of
-from stoker.cli.references import ClusterRun
+from stoker.sdk.runrecords import ClusterRun
 
 KEY = "iris-0c0ffee0"
 JOB = {"name": "iris", "namespace": "team", "compute": "cpu", "submittedAt": "2026-01-02T03:04:05Z"}

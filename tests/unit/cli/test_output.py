@@ -7,9 +7,9 @@ import pytest
 
 from stoker.cli.output import Output, as_yaml, step_line
 from stoker.cli.plan import environment_words
-from stoker.cli.run import exit_code, run_record
 from stoker.sdk.draft import EnvironmentAsked
 from stoker.sdk.environments import from_spec
+from stoker.sdk.outcome import exit_code, run_record
 from stoker.sdk.outputs import local_paths
 
 

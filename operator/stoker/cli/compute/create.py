@@ -15,9 +15,9 @@ from stoker.cli.options import Common, common
 def create(common: Common, file: Path, replace: bool) -> None:
     """Create the ComputeCluster in FILE. It is checked before anything is sent."""
     from stoker.cli.compute.pools import line_of, path
-    from stoker.cli.objects import replace_spec
     from stoker.errors import BadInput
     from stoker.sdk.kube import Refused
+    from stoker.sdk.objects import replace_spec
 
     document, cluster = _read(file), common.cluster()
     name = document["metadata"]["name"]

@@ -4,9 +4,9 @@ import platform
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from stoker.cli.options import Common
 from stoker.errors import BadInput, StokerError
 from stoker.sdk.draft import EnvironmentAsked
+from stoker.sdk.session import Session
 
 if TYPE_CHECKING:
     from stoker.core.environment.definition import Definition
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-def container_of(common: Common, tool: str, asked: EnvironmentAsked | None) -> "Container":
+def container_of(session: Session, tool: str, asked: EnvironmentAsked | None) -> "Container":
     """The container of a local run: of the image that a cluster has for the environment, else of the image that is given.
 
     Raises BadInput when there is no image that is sure to be the environment.
@@ -30,12 +30,12 @@ def container_of(common: Common, tool: str, asked: EnvironmentAsked | None) -> "
     definition = asked.definition
     assert definition is not None, "a local run has its code at hand"
     key = definition_key(definition)
-    if found := recorded(_environments(common, asked), key, platform_here()):
+    if found := recorded(_environments(session, asked), key, platform_here()):
         return containers.Container(tool, program, found, key, "cluster")
     _check_given(definition, asked, key)
     if definition.pip is not None:
         count = len(definition.pip["requirements"])
-        common.output.warn(f"{asked.image} is run as it is given: {count} packages of {asked.source} must be in it")
+        session.listener.warn(f"{asked.image} is run as it is given: {count} packages of {asked.source} must be in it")
     return containers.Container(tool, program, asked.image, key)
 
 
@@ -57,12 +57,12 @@ def platform_here() -> str:
     return f"linux/{_ARCHITECTURES.get(machine, machine)}"
 
 
-def _environments(common: Common, asked: EnvironmentAsked) -> list[Mapping[str, Any]]:
+def _environments(session: Session, asked: EnvironmentAsked) -> list[Mapping[str, Any]]:
     """The Environments of the cluster's namespace; none, with a word of it, where no cluster answers."""
     try:
-        return common.cluster().environments()
+        return session.cluster().environments()
     except StokerError as error:
-        common.output.note(f"no cluster was asked for an image of {asked.source} ({str(error).splitlines()[0]})")
+        session.listener.note(f"no cluster was asked for an image of {asked.source} ({str(error).splitlines()[0]})")
         return []
 
 

@@ -1,77 +1,49 @@
 """Which run a person means: a name, a unique prefix, a key, or `@last`; on this machine first, then in the cluster."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stoker.cli.options import Common
 from stoker.errors import BadInput, StokerError
 from stoker.sdk import settings
 from stoker.sdk.draft import LOCAL
+from stoker.sdk.runrecords import ClusterRun, LocalRun, Run, short_record
+from stoker.sdk.session import Session
 
 if TYPE_CHECKING:
     from stoker.local.kept import Kept
     from stoker.sdk.client import Cluster
 
 
-@dataclass
-class LocalRun:
-    """A run that is kept in a store of this machine."""
-
-    kept: "Kept"
-    key: str
-
-    @property
-    def name(self) -> str:
-        return self.key[:-9]
-
-
-@dataclass
-class ClusterRun:
-    """A run of a cluster. job: its TrainingJob, None when that is gone and the stored record is left."""
-
-    cluster: "Cluster"
-    key: str
-    job: dict[str, Any] | None
-
-    @property
-    def name(self) -> str:
-        return self.key[:-9]
-
-
-Run = LocalRun | ClusterRun
-
-
 class NoSuchRun(BadInput):
     """Nothing has that name, here or in the cluster."""
 
 
-def kept_url(common: Common, storage: str | None) -> str:
+def kept_url(session: Session, storage: str | None) -> str:
     """The storage URL of local runs: the flag, the project's setting, `./.stoker`."""
-    chosen = storage or common.settings.storage
+    chosen = storage or session.settings.storage
     if chosen is None:
-        return settings.default_storage(common.here)
-    return chosen if "://" in chosen else (common.here / chosen).resolve().as_uri()
+        return settings.default_storage(session.here)
+    return chosen if "://" in chosen else (session.here / chosen).resolve().as_uri()
 
 
-def resolve(common: Common, reference: str, compute: str | None = None, storage: str | None = None) -> Run:
+def resolve(session: Session, reference: str, compute: str | None = None, storage: str | None = None) -> Run:
     """The run that a reference names. compute: `local` looks on this machine only, another name in the cluster only.
     Raises BadInput when nothing, or more than one, matches."""
     if reference == "@last":
-        return _last(common, compute, storage)
+        return _last(session, compute, storage)
     if reference.startswith("@"):
         raise BadInput("RUN", f"{reference} is not a reference", "use a name, a unique beginning of one, or @last")
     local: list[str] = []
     if compute in (None, LOCAL):
         from stoker.local.kept import Kept
 
-        kept = Kept(kept_url(common, storage))
+        kept = Kept(kept_url(session, storage))
         local = _matching(kept.keys(), reference)
         if exact := _exact(local, reference, kept):
             return LocalRun(kept, exact)
     remote: list[str] = []
     records: list[dict[str, Any]] = []
-    if compute != LOCAL and (cluster := _cluster(common, needed=not local, named=compute is not None)) is not None:
+    if compute != LOCAL and (cluster := _cluster(session, needed=not local, named=compute is not None)) is not None:
         job = cluster.find(reference) if _is_name(reference) else None
         if job is not None:
             from stoker.sdk.client import key_of
@@ -82,7 +54,7 @@ def resolve(common: Common, reference: str, compute: str | None = None, storage:
         if exact := _newest_exact(remote, records, reference):
             return ClusterRun(cluster, exact, None)
         remote = _with_objects(cluster, remote, reference)
-    return _only(common, reference, local, remote, records, storage)
+    return _only(session, reference, local, remote, records, storage)
 
 
 def _is_name(reference: str) -> bool:
@@ -115,7 +87,7 @@ def _with_objects(cluster: "Cluster", keys: list[str], reference: str) -> list[s
 
 
 def _only(
-    common: Common, reference: str, local: list[str], remote: list[str], records: list[dict[str, Any]],
+    session: Session, reference: str, local: list[str], remote: list[str], records: list[dict[str, Any]],
     storage: str | None,
 ) -> Run:  # fmt: skip
     from stoker.local.kept import Kept
@@ -129,9 +101,9 @@ def _only(
             "RUN", f"{reference!r} is the beginning of several: {shown}", "write more of the name, or --compute local"
         )
     if local:
-        kept = Kept(kept_url(common, storage))
+        kept = Kept(kept_url(session, storage))
         return LocalRun(kept, _exact(local, names[0], kept) or local[-1])
-    cluster = common.cluster()
+    cluster = session.cluster()
     job = cluster.find(names[0])
     if job is not None:
         from stoker.sdk.client import key_of
@@ -141,24 +113,24 @@ def _only(
     return ClusterRun(cluster, _newest_exact(remote, records, names[0]) or remote[-1], None)
 
 
-def _last(common: Common, compute: str | None, storage: str | None) -> Run:
-    noted = settings.last(common.here)
+def _last(session: Session, compute: str | None, storage: str | None) -> Run:
+    noted = settings.last(session.here)
     if noted and (compute is None or (noted.get("compute") == LOCAL) == (compute == LOCAL)):
         if noted.get("compute") == LOCAL:
             from stoker.local.kept import Kept
 
             return LocalRun(Kept(storage or noted["storage"]), noted["key"])
-        common.context = common.context or noted.get("context")
-        common.namespace = common.namespace or noted.get("namespace")
-        return resolve(common, noted["name"], "cluster")
-    found = newest_first(common, compute, storage, needed=compute not in (None, LOCAL))
+        session.context = session.context or noted.get("context")
+        session.namespace = session.namespace or noted.get("namespace")
+        return resolve(session, noted["name"], "cluster")
+    found = newest_first(session, compute, storage, needed=compute not in (None, LOCAL))
     if not found:
         raise BadInput("RUN", "@last: there is no run yet", "`stoker run` makes one")
     return found[0][0]
 
 
 def newest_first(
-    common: Common, compute: str | None, storage: str | None, *, needed: bool
+    session: Session, compute: str | None, storage: str | None, *, needed: bool
 ) -> list[tuple[Run, dict[str, Any]]]:
     """Every run with its record {"key", "job", "result", "object"?}, the newest first. needed: whether a cluster that
     cannot be asked is an error (else a warning)."""
@@ -166,15 +138,15 @@ def newest_first(
     if compute in (None, LOCAL):
         from stoker.local.kept import Kept
 
-        kept = Kept(kept_url(common, storage))
-        found += [(LocalRun(kept, one["key"]), one) for one in kept.jobs(common.output.warn)]
-    if compute != LOCAL and (cluster := _cluster(common, needed=needed, named=compute is not None)) is not None:
+        kept = Kept(kept_url(session, storage))
+        found += [(LocalRun(kept, one["key"]), one) for one in kept.jobs(session.listener.warn)]
+    if compute != LOCAL and (cluster := _cluster(session, needed=needed, named=compute is not None)) is not None:
         try:
             found += _of_cluster(cluster)
         except StokerError as error:
             if needed:
                 raise
-            common.output.warn(f"the cluster's runs are not shown: {error}")
+            session.listener.warn(f"the cluster's runs are not shown: {error}")
     if compute not in (None, LOCAL):
         found = [pair for pair in found if pair[1]["job"].get("compute") == compute]
     return sorted(found, key=lambda pair: (pair[1]["job"]["submittedAt"], pair[1]["key"]), reverse=True)
@@ -189,32 +161,22 @@ def _of_cluster(cluster: "Cluster") -> list[tuple[Run, dict[str, Any]]]:
     objects = {key_of(job): job for job in cluster.list()}
     for key, job in objects.items():
         # A run without a record yet: what its object says.
-        records.setdefault(key, {"key": key, "job": _short(job, key), "result": None})
+        records.setdefault(key, {"key": key, "job": short_record(job, key), "result": None})
         records[key]["object"] = job
     return [(ClusterRun(cluster, key, objects.get(key)), one) for key, one in records.items()]
 
 
-def _short(job: dict[str, Any], key: str) -> dict[str, Any]:
-    meta, spec = job["metadata"], job["spec"]
-    return {
-        "name": meta["name"], "namespace": meta["namespace"], "uid": meta["uid"], "key": key, "experiment": spec.get("experiment"),
-        "displayName": spec.get("displayName"), "tags": spec.get("tags", {}), "submittedAt": meta["creationTimestamp"],
-        "submittedBy": None, "compute": spec.get("compute", ""), "command": spec.get("command", {}).get("command", ""),
-        "instanceCount": spec.get("command", {}).get("resources", {}).get("instanceCount", 1),
-    }  # fmt: skip
-
-
-def _cluster(common: Common, *, needed: bool, named: bool = False) -> "Cluster | None":
+def _cluster(session: Session, *, needed: bool, named: bool = False) -> "Cluster | None":
     """The cluster; None when there is no kubeconfig and nobody asked for one. named: a pool was named."""
     from stoker.sdk.kube import NoCluster, NoKubeconfig
 
     try:
-        return common.cluster()
+        return session.cluster()
     except NoCluster as error:
-        if common.context or common.namespace or named:
+        if session.context or session.namespace or named:
             raise
-        if needed and common.settings.compute not in (None, LOCAL):
+        if needed and session.settings.compute not in (None, LOCAL):
             raise BadInput("RUN", f"not on this machine, and the cluster cannot be asked ({error})") from error
         if not isinstance(error, NoKubeconfig):
-            common.output.warn(f"the cluster is not asked: {error}")
+            session.listener.warn(f"the cluster is not asked: {error}")
         return None
