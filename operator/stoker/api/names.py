@@ -13,6 +13,8 @@ SYSTEM_NAMESPACE = "stoker-system"
 FINISHED = frozenset({"Completed", "Failed", "Canceled"})
 
 LABEL_JOB = "stoker.dev/job"
+#: On TrainingJobs and Environments that lists leave out; its value is `true`.
+LABEL_ARCHIVED = "stoker.dev/archived"
 LABEL_JOB_UID = "stoker.dev/job-uid"
 LABEL_ATTEMPT = "stoker.dev/attempt"
 #: On pods and children: the pool they were planned for. On nodes: the pool they belong to; also the pool's taint.

@@ -81,8 +81,9 @@ class LocalRun:
             for line in (secret_values.unread(self._job.spec), not_for_local_runs(self._job.spec)):
                 if line:
                     self._listener.note(line)
-            self._listener.step("run", self._job.name, "Ctrl-C cancels and keeps what was written")
+            # In this order: who is told that it runs may ask at once that it ends.
             cancelling.take()
+            self._listener.step("run", self._job.name, "Ctrl-C cancels and keeps what was written")
             kept.hold(self._command.resources.instance_count)
             ended = self._train(record, scratches, ready.interpreter, loop, cancelling)
             return self._finish(ended, loop, kept)

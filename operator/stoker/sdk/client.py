@@ -189,6 +189,11 @@ class Cluster:
             f"{role}"
         )
 
+    def change(self, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """A TrainingJob with a JSON merge patch on it: of what may change, and of its labels."""
+        found: dict[str, Any] = self.kube.patch(self.path(name), patch)
+        return found
+
     def cancel(self, name: str) -> dict[str, Any]:
         """Ask that a run ends; what it saved stays."""
         found: dict[str, Any] = self.kube.patch(self.path(name), {"spec": {"cancel": True}})

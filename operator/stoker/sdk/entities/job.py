@@ -149,6 +149,26 @@ class Command(Entity):
         return ask.of_value(self.as_mapping(), SOURCE, folder)
 
 
+@dataclass(repr=False)
+class JobFile(Entity):
+    """A job that a file describes; `compute` goes over the file's."""
+
+    source: str | os.PathLike[str]
+    compute: str | None = None
+
+    def draft(self, folder: Path) -> "Draft":
+        """The run that it asks for. folder: what the file's own path is relative to. Raises BadInput and BadInputs."""
+        from stoker.sdk import ask
+
+        return ask.ask(folder / self.source, (), ask.Flags(compute=self.compute), folder)
+
+
+def load_job(source: str | os.PathLike[str]) -> JobFile:
+    """The job of a file: a command job of Azure ML's, a run configuration, a TrainingJob, or a folder with a job.yaml. It is
+    read when it is started."""
+    return JobFile(source)
+
+
 def command(
     *,
     command: str | None = None,
@@ -227,5 +247,5 @@ def _identity(value: Any) -> Any:
 
 
 __all__ = [
-    "Command", "CommandJobLimits", "Input", "JobResourceConfiguration", "Output", "QueueSettings", "command",
+    "Command", "CommandJobLimits", "Input", "JobFile", "JobResourceConfiguration", "Output", "QueueSettings", "command", "load_job",
 ]  # fmt: skip
