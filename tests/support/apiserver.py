@@ -85,6 +85,19 @@ class ApiServer:
             return found
 
 
+def _merged(there: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    """A JSON merge patch (RFC 7396)."""
+    merged = dict(there)
+    for key, value in patch.items():
+        if isinstance(value, dict):
+            merged[key] = _merged(there[key] if isinstance(there.get(key), dict) else {}, value)
+        elif value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = value
+    return merged
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     api: ApiServer
@@ -122,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(201, {"status": {"token": "people"}})
         elif self.api.refuse is not None:
             self.answer(self.api.refuse["code"], self.api.refuse)
+        elif f"{path}/{body['metadata']['name']}" in self.api.objects:
+            self.answer(409, {"message": f"{body['metadata']['name']} already exists", "reason": "AlreadyExists"})
         else:
             body["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": "2026-01-02T03:04:05Z"}
             body["status"] = {"phase": "Pending"}
@@ -134,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         patch = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         path = urlsplit(self.path).path
         job = self.api.objects[path]
-        self.api.put(path, {**job, "spec": {**job["spec"], **patch["spec"]}})
+        self.api.put(path, _merged(job, patch))
         self.answer(200, self.api.objects[path])
 
     def do_DELETE(self) -> None:
@@ -144,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         job = self.api.objects.get(path)
         if job is None:
             self.answer(404, {"message": f"{path} not found", "reason": "NotFound"})
-        elif options["preconditions"]["uid"] != job["metadata"]["uid"]:
+        elif options.get("preconditions", {"uid": job["metadata"].get("uid")})["uid"] != job["metadata"].get("uid"):
             self.answer(409, {"message": "the uid in the precondition does not match", "reason": "Conflict"})
         else:
             self.api.put(path, job, "DELETED")

@@ -1,7 +1,6 @@
 """A run on a cluster as the command line sees it: an API server that the test plays, and Stoker's real server."""
 
 import asyncio
-import hashlib
 import json
 import signal
 import time
@@ -15,75 +14,18 @@ from typing import Any
 
 import pytest
 
-from stoker.api.names import job_key
 from stoker.storage import layout
-from tests.support.apiserver import JOBS, PODS, POOL, ApiServer, api_server
+from tests.support.apiserver import JOBS, POOL
 from tests.support.cli import Cli
-from tests.support.serving import Served, job_record, serving
+from tests.support.played_cluster import LOG, PlayedCluster, played_cluster
 from tests.support.signals import to_another_thread
-
-LOG = b"epoch 1\nepoch 2\n"
 
 
 @dataclass
-class World:
-    """The command line, the API server and Stoker's server."""
+class World(PlayedCluster):
+    """The command line in front of a cluster that the test plays."""
 
     cli: Cli
-    api: ApiServer
-    served: Served
-
-    def put(self, key: str, content: bytes) -> None:
-        asyncio.run(self.served.store().put(key, content))
-
-    def key(self, job: dict[str, Any]) -> str:
-        return job_key(job["metadata"]["name"], job["metadata"]["uid"])
-
-    def start_pod(self, job: dict[str, Any], printed: bytes) -> None:
-        """The operator's part up to a running pod that has printed something."""
-        name, key = job["metadata"]["name"], self.key(job)
-        record = job_record("team", name, job["metadata"]["uid"])
-        self.put(layout.job_record(key), json.dumps(record).encode())
-        self.api.status(name, phase="Preparing")
-        self.api.status(
-            name, phase="Running", compute="cpu", logs=f"s3://b/team/jobs/{key}/attempts/1/0/logs/std_log.txt"
-        )
-        labels = {
-            "stoker.dev/job-uid": job["metadata"]["uid"],
-            "stoker.dev/attempt": "1",
-            "batch.kubernetes.io/job-completion-index": "0",
-        }
-        states = [{"name": "main", "state": {"running": {}}}]
-        self.api.put(
-            f"{PODS}/{name}-0",
-            {"metadata": {"name": f"{name}-0", "labels": labels}, "status": {"containerStatuses": states}},
-        )
-        self.api.logs.put(printed)
-
-    def finish(
-        self, job: dict[str, Any], phase: str = "Completed", code: int = 0, outputs: dict[str, bytes] | None = None
-    ) -> None:
-        """The end: a sealed rank, a result, and the last status."""
-        key, outputs = self.key(job), outputs if outputs is not None else {"model.bin": b"m" * 100}
-        files = {"logs/std_log.txt": LOG, **{f"outputs/{path}": content for path, content in outputs.items()}}
-        for path, content in files.items():
-            self.put(layout.rank_prefix(key, 1, 0) + path, content)
-        sealed = [{"path": path, "size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for path, c in files.items()]
-        seal = {
-            "version": 1, "job": key, "attempt": 1, "rank": 0, "complete": True, "reason": None, "message": "", "exit": None,
-            "files": sealed, "missing": [], "sealedAt": "2026-01-02T03:05:00Z", "sealedBy": "server",
-        }  # fmt: skip
-        self.put(layout.seal(key, 1, 0), json.dumps(seal).encode())
-        result = {
-            "version": 1, "name": job["metadata"]["name"], "namespace": "team", "uid": job["metadata"]["uid"], "key": key,
-            "phase": phase, "reason": phase, "message": "", "exitCode": code, "startedAt": None,
-            "finishedAt": "2026-01-02T03:05:00Z", "timings": {"Running": 1.0},
-            "attempts": [{"number": 1, "reason": phase, "ranks": []}],
-            "outputs": [{**one, "path": one["path"].removeprefix("outputs/"), "attempt": 1, "rank": 0} for one in sealed[1:]],
-        }  # fmt: skip
-        self.put(layout.job_result(key), json.dumps(result).encode())
-        self.api.logs.put(None)
-        self.api.status(job["metadata"]["name"], phase=phase, exitCode=code, reason=phase)
 
     def submit(self, *more: str) -> tuple[Any, dict[str, Any]]:
         """Start `stoker run` and wait for the TrainingJob that it creates."""
@@ -105,11 +47,10 @@ class World:
 
 @pytest.fixture
 def world(cli: Cli, tmp_path: Path) -> Iterator[World]:
-    with api_server(tmp_path) as (api, kubeconfig), serving(Served(tmp_path / "stores")) as served:
-        served.kube.account("people", "team", "stoker-editor")
-        cli.env = {"KUBECONFIG": str(kubeconfig), "STOKER_SERVER": served.url}
+    with played_cluster(tmp_path) as played:
+        cli.env = played.environment
         cli.write(t__py="print(1)\n")
-        yield World(cli, api, served)
+        yield World(played.api, played.served, played.kubeconfig, cli)
 
 
 def test_submit_follow_and_the_record(world: World) -> None:

@@ -187,6 +187,7 @@ def command(
     distribution: "Distribution | None" = None,
     timeout: int | str | None = None,
     limits: CommandJobLimits | Mapping[str, Any] | None = None,
+    queue_settings: QueueSettings | Mapping[str, Any] | None = None,
     job_tier: str | None = None,
     priority: str | None = None,
     name: str | None = None,
@@ -213,10 +214,12 @@ def command(
                         "docker_args": docker_args, "locations": locations})  # fmt: skip
     of_limits = _made(CommandJobLimits, "limits", limits)
     _set(of_limits, {"timeout": timeout})
+    of_queue = _made(QueueSettings, "queue_settings", queue_settings)
+    _set(of_queue, {"job_tier": job_tier, "priority": priority})
     return Command(
         command=command, code=code, environment=environment, inputs=ports(inputs), outputs=ports(outputs),
         environment_variables=dict(environment_variables or {}), compute=compute, resources=of_resources,
-        distribution=distribution, limits=of_limits, queue_settings=QueueSettings(job_tier=job_tier, priority=priority),
+        distribution=distribution, limits=of_limits, queue_settings=of_queue,
         name=name, display_name=display_name, experiment_name=experiment_name, description=description,
         tags=dict(tags or {}), properties=dict(properties or {}), identity=identity, services=services,
     )  # fmt: skip
