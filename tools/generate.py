@@ -21,7 +21,7 @@ from stoker.api.common import Kind  # noqa: E402
 from stoker.api.openapi import crd  # noqa: E402
 from stoker.api.providers import BLOCKS, COUNTED  # noqa: E402
 from stoker.core.trainingjob.stands import STANDS  # noqa: E402
-from tools import azure_page, metric_families  # noqa: E402
+from tools import azure_page, metric_families, sdk_page  # noqa: E402
 
 #: Client-side `kubectl apply` copies the object into an annotation, which may have this many bytes.
 MOST_BYTES = 256 * 1024
@@ -94,6 +94,7 @@ def rendered() -> Iterator[tuple[Path, str]]:
     yield VALUES_SCHEMA, chart_schema()
     yield Path("docs/reference/stands.md"), stands_page()
     yield Path("docs/reference/metrics.md"), metric_families.page()
+    yield Path("docs/reference/sdk.md"), sdk_page.page()
     yield Path("docs/azure.md"), azure_page.page()
     yield Path("docs/troubleshooting.md"), troubleshooting_page()
     kinds = resources.kinds()

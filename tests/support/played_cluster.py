@@ -1,6 +1,5 @@
 """A cluster that the test plays: an API server of the test's own, and Stoker's real server behind it."""
 
-import asyncio
 import hashlib
 import json
 import queue
@@ -13,6 +12,7 @@ from typing import Any
 
 from stoker.api.names import job_key
 from stoker.storage import layout
+from stoker.storage.objects import run
 from tests.support.apiserver import PODS, ApiServer, api_server
 from tests.support.serving import Served, job_record, serving
 
@@ -56,7 +56,7 @@ class PlayedCluster:
             operator.join()
 
     def put(self, key: str, content: bytes) -> None:
-        asyncio.run(self.served.store().put(key, content))
+        run(self.served.store().put(key, content))
 
     def key(self, job: dict[str, Any]) -> str:
         return job_key(job["metadata"]["name"], job["metadata"]["uid"])
