@@ -4,6 +4,7 @@ What differs from Azure is what a cluster's owner decides: what the curated envi
 name an image of a registry that the lab does not reach, the base image.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -141,6 +142,19 @@ def test_a_model_goes_into_a_named_output(ended: dict[str, Ended]) -> None:
 
 def test_a_run_configuration_of_version_1_saves_its_model_below_outputs(ended: dict[str, Ended]) -> None:
     assert (ended["ridge"].outputs / "ridge_0.50.pkl").stat().st_size > 0
+
+
+def test_a_project_is_repeated_exactly(team: Team, ended: dict[str, Ended]) -> None:
+    """Code, data and image of a repeat are those of the run, by digest."""
+    runs = json.loads(team.stoker.cli("ls", "-n", team.namespace, "-o", "json").stdout)
+    (former,) = (one["name"] for one in runs if one["experiment"] == "sklearn-iris")
+
+    team.stoker.cli("rerun", former, "--exact", "--detach", "--name", "iris-again", "-n", team.namespace)
+
+    status = team.stoker.finished("iris-again", team.namespace)
+    assert "Completed" == status["phase"], status
+    shown = team.stoker.cli("diff", former, "iris-again", "-n", team.namespace, "-o", "json").stdout
+    assert [] == json.loads(shown)["differences"]
 
 
 def test_literals_and_variables_arrive_as_written(ended: dict[str, Ended]) -> None:

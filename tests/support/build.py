@@ -11,6 +11,7 @@ from stoker.api.environment import Environment
 from stoker.api.kube import BatchJob, Claim, Event, Node, Pod
 from stoker.api.trainingjob import TrainingJob, TrainingJobStatus
 from stoker.core import times
+from stoker.core.inputdigest import ListedFile
 from stoker.core.plan import (
     Answer,
     CloseRank,
@@ -45,9 +46,14 @@ def stamp(after: float) -> str:
     return times.rfc3339(T0 + after)
 
 
+#: What lies under every input's path.
+INPUT_FILES: tuple[ListedFile, ...] = (("data/a.csv", "a.csv", 7, "e1"),)
+
+
 def job(
     name: str = "iris",
     *,
+    annotations: Mapping[str, str] | None = None,
     nodes: int = 1,
     compute: str | None = "cpu",
     uid: str = UID,
@@ -71,6 +77,7 @@ def job(
         {
             "metadata": {
                 "name": name, "namespace": namespace, "uid": uid, "generation": 1, "creationTimestamp": stamp(created),
+                "annotations": dict(annotations or {}),
             },
             "spec": members,
         },
@@ -461,7 +468,7 @@ class Answering(dict[Question, Answer]):
             case InlineSnapshot():
                 return Found(SNAPSHOT)
             case InputFiles():
-                return Found((("data/a.csv", "a.csv", 7),))
+                return Found(INPUT_FILES)
             case ImageDigest():
                 return Found(PINNED)
             case Recorded() | ResultWritten():

@@ -323,7 +323,7 @@ class World:
             case InlineSnapshot():
                 return Found(build.SNAPSHOT)
             case InputFiles():
-                return Found((("data/a.csv", "a.csv", 7),))
+                return Found((("data/a.csv", "a.csv", 7, "e1"),))
             case ImageDigest():
                 return Found(build.PINNED)
             case Recorded(key=key):

@@ -62,6 +62,9 @@ LABEL_SALVAGE = "stoker.dev/salvage"
 #: Set by the Job controller on each pod of an Indexed Job.
 LABEL_RANK = "batch.kubernetes.io/job-completion-index"
 ANNOTATION_SUBMITTED_BY = "stoker.dev/submitted-by"
+#: The commit of the code that was sent, with `-dirty` behind it where files differ from it; and how they differ.
+ANNOTATION_COMMIT = "stoker.dev/commit"
+ANNOTATION_DIFF = "stoker.dev/diff"
 
 #: Reserved names of ComputeClusters: the CLI's own machine, and the pool that Stoker picks.
 SERVERLESS = "serverless"

@@ -509,7 +509,10 @@ SECTIONS: tuple[Section, ...] = (
                 "A checkpoint is not what its seal says.",
                 "`retry.restore: Nothing` starts without.",
             ),
-            "InputChanged": ("A file of an input changed between the list and the read.", "Submit again."),
+            "InputChanged": (
+                "The data has another content than the job names (`inputs.NAME.digest`), or changed between the list and the read.",
+                "Put back what was there, or submit again without the digest.",
+            ),
             "BadSnapshot": (
                 "The code has a file where the run needs a folder.",
                 "Rename the file `outputs` or `logs`.",

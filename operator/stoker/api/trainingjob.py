@@ -43,8 +43,8 @@ _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_.-]*$"
         at=".value",
     ),
     Rule(
-        "(!has(self.value) && !has(self.secretRef)) || (!has(self.type) && !has(self.mode))",
-        "type and mode belong to path",
+        "(!has(self.value) && !has(self.secretRef)) || (!has(self.type) && !has(self.mode) && !has(self.digest))",
+        "type, mode and digest belong to path",
         "remove them: a literal has value alone, a secret secretRef alone",
         at=".type",
     ),
@@ -76,6 +76,15 @@ class Input(Spec):
     ] = None
     mode: Annotated[
         Literal["download"] | None, field("How it comes: `download` copies it to the node before the start.")
+    ] = None
+    digest: Annotated[
+        str | None,
+        field(
+            "What the data at path must be: the digest that the record of an earlier run has (`stoker show`). With another "
+            "content the run does not start (InputChanged). `stoker rerun --exact` sets it.",
+            max_length=71,
+            pattern=r"^sha256:[0-9a-f]{64}$",
+        ),
     ] = None
     secret_ref: Annotated[
         SecretKey | None,

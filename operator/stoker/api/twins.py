@@ -178,8 +178,8 @@ _TWINS: dict[str, Twin] = {
     "an input has exactly one of value (a literal), path (data), secretRef (a key of a Secret)": _one_of(
         "value", "path", "secretRef"
     ),
-    "type and mode belong to path": lambda value: (
-        ", ".join(name for name in ("type", "mode") if name in value) or None
+    "type, mode and digest belong to path": lambda value: (
+        ", ".join(name for name in ("type", "mode", "digest") if name in value) or None
         if "value" in value or "secretRef" in value
         else None
     ),

@@ -23,6 +23,8 @@ COMMANDS = {
     "suspend": ("suspend", "Stop a run and give its nodes back, for now."),
     "resume": ("suspend", "Let a suspended run go on from its checkpoints."),
     "pull": ("pull", "Copy a run's outputs to this machine."),
+    "rerun": ("rerun", "Run a run again, from its record."),
+    "diff": ("diff", "Say in what two runs differ."),
     "rm": ("rm", "Remove finished runs: record, logs, outputs."),
     "gc": ("gc", "Remove what retention does not keep, and unused snapshots."),
     "snapshot": ("snapshot", "List what of a folder is sent, and why."),

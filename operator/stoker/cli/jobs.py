@@ -77,6 +77,10 @@ def _image_words(image: Mapping[str, Any]) -> str:
     return f"{reference}@{digest}" if reference and digest and "@" not in reference else reference
 
 
+def _commit_words(value: Mapping[str, Any]) -> str:
+    return f"{value['commit']}{', with changes' if value.get('dirty') else ''}" if value["commit"] else ""
+
+
 def _show(value: Mapping[str, Any]) -> None:
     from stoker.api.trainingjob import Phase
 
@@ -85,7 +89,8 @@ def _show(value: Mapping[str, Any]) -> None:
     for label, text in (
         ("name", value["name"]), ("phase", value["phase"] + (f", exit code {code}" if code else "")),
         ("reason", value["reason"] if value["phase"] != "Completed" else ""), ("compute", value["compute"]),
-        ("command", value["command"]), ("snapshot", value["snapshot"]), ("image", image), ("pip", ", ".join(value["pip"])),
+        ("command", value["command"]), ("snapshot", value["snapshot"]),
+        ("commit", _commit_words(value)), ("image", image), ("pip", ", ".join(value["pip"])),
         ("nodes", str(value["instanceCount"]) if value["instanceCount"] > 1 else ""),
         ("inputs", ", ".join(f"{name}={one.get('value', one.get('source', ''))}" for name, one in value["inputs"].items())),
         ("submitted", value["submittedAt"]), ("started", value["startedAt"]), ("finished", value["finishedAt"]),

@@ -42,7 +42,7 @@ def print_plan(output: Output, prepared: Prepared, where: str, detail: str, imag
     elif draft.inline:
         output.step("snapshot", plural(len(draft.inline), "inline file"))
     elif draft.snapshot:
-        output.step("snapshot", draft.snapshot[:19] + "…", "pushed before")
+        output.step("snapshot", draft.snapshot[:19] + "…", "kept" if where == "local" else "pushed before")
     else:
         output.step("snapshot", "nothing is sent", f"{draft.source} names no code; this folder is code: .")
     for name, tree in prepared.inputs.items():

@@ -199,7 +199,7 @@ def _local(
     began = time.monotonic()
     result = LocalRun(job, common.output).run()
     record = run_record(result.record, result.logs, result.storage)
-    place = _shown_place(result.folder, common.here)
+    place = shown_place(result.folder, common.here)
     finish(common, record, time.monotonic() - began, place=place, storage=how.storage)
     return exit_code(record)
 
@@ -216,7 +216,8 @@ def _runs_in(common: Common, prepared: Prepared, runtime: str | None) -> "tuple[
     return Wanted(), container_of(common, runtime, prepared.draft.environment)
 
 
-def _shown_place(folder: Path | None, here: Path) -> str:
+def shown_place(folder: Path | None, here: Path) -> str:
+    """Where rank 0's files are, as a person standing here would name it; empty for a store that is no folder."""
     if folder is None:
         return ""
     place = folder / "attempts" / "1" / "0"

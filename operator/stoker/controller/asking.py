@@ -14,6 +14,7 @@ from stoker.controller.pull_secrets import PullSecrets
 from stoker.controller.refusals import TOLD
 from stoker.controller.refusals import answer as told
 from stoker.controller.workspaces import Workspaces
+from stoker.core.inputdigest import ListedFile
 from stoker.core.plan import (
     Answer,
     CloseRank,
@@ -128,13 +129,13 @@ class Asking:
             stored = await store.head(key)
             if stored is None:
                 return self._refused("InputNotFound", f"there is no object {question.path}", "check the path")
-            return Found(((stored.key, stored.key.rpartition("/")[2], stored.size),))
+            return Found(((stored.key, stored.key.rpartition("/")[2], stored.size, stored.etag),))
         prefix = key if key.endswith("/") or not key else f"{key}/"
-        found: list[tuple[str, str, int]] = []
+        found: list[ListedFile] = []
         async for stored in store.list(prefix):
             if stored.key.endswith("/"):  # a folder's marker, as some tools write it
                 continue
-            found.append((stored.key, stored.key[len(prefix) :], stored.size))
+            found.append((stored.key, stored.key[len(prefix) :], stored.size, stored.etag))
             if len(found) > MOST_INPUT_FILES:
                 return self._refused(
                     "InputTooManyFiles",

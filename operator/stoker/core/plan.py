@@ -32,7 +32,7 @@ class InlineSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class InputFiles:
-    """Which objects lie under an input's path? Answer: tuple of (key below the workspace's URL, path, bytes)."""
+    """Which objects lie under an input's path? Answer: tuple of (key below the workspace's URL, path, bytes, ETag)."""
 
     namespace: str
     path: str

@@ -8,6 +8,7 @@ import msgspec
 
 from stoker.api.common import SecretKey
 from stoker.api.trainingjob import CommandJob, TrainingJobSpec
+from stoker.core.gitstate import GitState
 
 VERSION = 1
 LOG_BYTES = 1 << 30
@@ -34,7 +35,7 @@ class Identity:
 class Pinned:
     """What a run is fixed to before its first attempt.
 
-    command: shell text without placeholders. snapshot: digest of the code. image: reference and digest. environment: by
+    command: shell text without placeholders. snapshot: digest of the code. git: what Git knew of it. image: reference and digest. environment: by
     what keys the image was found or built, empty for one that is run as it is. inputs: as job.json has them.
     """
 
@@ -42,7 +43,7 @@ class Pinned:
     command: str
     timeout_seconds: int | None
     snapshot: str | None = None
-    commit: str | None = None
+    git: GitState | None = None
     image: tuple[str, str] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     pip: Sequence[str] = ()
@@ -94,7 +95,8 @@ def job_record(identity: Identity, spec: TrainingJobSpec, pinned: Pinned) -> dic
         "compute": pinned.compute,
         "command": pinned.command,
         "snapshot": pinned.snapshot,
-        "commit": pinned.commit,
+        "commit": pinned.git.commit if pinned.git else None,
+        **({"dirty": True, "diff": pinned.git.diff} if pinned.git and pinned.git.dirty else {}),
         "image": {"reference": pinned.image[0], "digest": pinned.image[1]} if pinned.image else None,
         **({"environment": dict(pinned.environment)} if pinned.environment else {}),
         "pip": list(pinned.pip),

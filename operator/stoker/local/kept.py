@@ -9,7 +9,7 @@ from typing import Any
 
 from stoker.core.retention import Plan, Policy, is_young
 from stoker.local.locks import try_lock
-from stoker.storage import layout, records, removal
+from stoker.storage import layout, records, removal, snapshots
 from stoker.storage.hashing import cache_folder
 from stoker.storage.objects import ObjectStore, open_store, run, split_file_url
 
@@ -48,6 +48,10 @@ class Kept:
         job = await records.read_job(self.store, key)
         result = await records.read_result(self.store, key) if job is not None else None
         return (dict(job) if job is not None else None), (dict(result) if result is not None else None)
+
+    def manifest(self, digest: str) -> bytes | None:
+        """The manifest of a snapshot that a run kept; None where there is none."""
+        return run(snapshots.manifest_text(self.store, digest))
 
     def keys(self) -> list[str]:
         """The keys of all runs, sorted by name."""

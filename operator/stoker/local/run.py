@@ -24,6 +24,7 @@ from stoker.api.trainingjob import TrainingJobSpec
 from stoker.core import command as placeholders
 from stoker.core import record as records
 from stoker.core import units
+from stoker.core.inputdigest import listing_digest
 from stoker.errors import BadInput, StokerError
 from stoker.local import containers, processes, secret_values
 from stoker.local.environments import prepare as environments
@@ -98,6 +99,12 @@ class LocalRun:
             self._listener.step("image", container.image, said, time.monotonic() - begun)
             return _Runs(this_python(), container.record(), (container.image, digest))
         ready = environments.prepare(self._job.wanted, self._listener.note, fresh=self._job.fresh)
+        if self._job.lock_key and ready.record.get("lockKey") != self._job.lock_key:
+            raise BadInput(
+                "environment",
+                f"its packages are {_short(ready.record.get('lockKey'))} here and were {_short(self._job.lock_key)}",
+                "see what differs: stoker diff; run again without --exact to take these",
+            )
         self._stack.enter_context(ready.in_use())
         self._listener.step("python", ready.interpreter.words, ready.detail, time.monotonic() - begun)
         return _Runs(ready.interpreter, ready.record)
@@ -121,6 +128,7 @@ class LocalRun:
                 scratch.work, {name: {"type": output.type} for name, output in self._spec.outputs.items()}
             )
             write_json(scratch.carried, carried_by_snapshot(entries))
+        self._digests: dict[str, str] = {}
         self._inputs = {name: self._bring(name, one, folder, loop) for name, one in self._job.inputs.items()}
         return scratches
 
@@ -131,6 +139,12 @@ class LocalRun:
             hashed, packed = code.hashed, folder / "snapshot.zip"
             with packed.open("w+b") as out:
                 write_zip(code.root, hashed.entries, out)
+        elif code.kept:
+            self._digest = code.kept
+            entries: tuple[wire.Entry, ...] = ()
+            for scratch in scratches:
+                entries = loop.run(snapshots.unpack_to(self._store, code.kept, Path(scratch.work)))
+            return entries
         elif code.inline:
             hashed, content = snapshots.inline_snapshot(code.inline)
             packed = folder / "snapshot.zip"
@@ -151,11 +165,17 @@ class LocalRun:
         if one.value is not None:
             return one.value
         if one.path is not None:
+            if one.expected and one.expected != one.digest:
+                raise _changed(name, _printable(one.path), one.digest, one.expected)
+            self._digests[name] = one.digest
             return str(one.path)
         assert one.url is not None
         begun = time.monotonic()
         target = folder / "inputs" / name
-        count, size = loop.run(_download(one.url, target, single=one.kind == "uri_file"))
+        count, size, digest = loop.run(_download(one.url, target, single=one.kind == "uri_file"))
+        if one.expected and one.expected != digest:
+            raise _changed(name, one.url, digest, one.expected)
+        self._digests[name] = digest
         detail = f"{count} file{'s' * (count != 1)}, {human_bytes(size)}"
         self._listener.step("input", f"{name}: {one.url}", detail, time.monotonic() - begun)
         return str(next(target.iterdir()) if one.kind == "uri_file" else target)
@@ -165,7 +185,7 @@ class LocalRun:
         pinned = records.Pinned(
             compute="local", command=placeholders.resolve(self._command.command, self._texts, outputs),
             timeout_seconds=self._spec.limits.timeout_seconds, snapshot=self._digest, pip=self._job.wanted.pip,
-            environment=ready.record, image=ready.image,
+            environment=ready.record, image=ready.image, git=self._job.code.git,
             inputs={name: self._input_record(name, one) for name, one in self._job.inputs.items()},
         )  # fmt: skip
         record = records.job_record(self._identity, self._spec, pinned)
@@ -174,7 +194,11 @@ class LocalRun:
 
     def _input_record(self, name: str, one: LocalInput) -> dict[str, Any]:
         reference = self._spec.inputs[name].secret_ref if name in self._spec.inputs else None
-        return records.secret_input(reference) if reference is not None else _input_record(one)
+        return (
+            records.secret_input(reference)
+            if reference is not None
+            else _input_record(one, self._digests.get(name, ""))
+        )
 
     # -- The command.
 
@@ -444,8 +468,8 @@ async def _keep_snapshot(store: ObjectStore, digest: str, manifest: bytes, packe
     await snapshots.put_manifest(store, digest, manifest)
 
 
-async def _download(url: str, target: Path, *, single: bool) -> tuple[int, int]:
-    """Copy what lies under a storage URL into a folder; how many files and bytes. Raises BadInput when there is nothing."""
+async def _download(url: str, target: Path, *, single: bool) -> tuple[int, int, str]:
+    """Copy what lies under a storage URL into a folder; how many files and bytes, and their digest. Raises BadInput when there is nothing."""
     base, _, name = url.rstrip("/").rpartition("/")
     store, prefix = (open_store(base), name) if single else (open_store(url), "")
     found = [one async for one in store.list(prefix)] if not single else [await store.head(prefix)]
@@ -458,13 +482,24 @@ async def _download(url: str, target: Path, *, single: bool) -> tuple[int, int]:
         with place.open("wb") as file:
             async for piece in store.stream(one.key):
                 await asyncio.to_thread(file.write, piece)
-    return len(wanted), sum(one.size for one in wanted)
+    listed = [(one.key, one.key, one.size, one.etag) for one in wanted]
+    return len(wanted), sum(one.size for one in wanted), listing_digest(listed)
 
 
-def _input_record(one: LocalInput) -> dict[str, Any]:
+def _changed(name: str, where: str, digest: str, expected: str) -> BadInput:
+    fix = "put back what was there, or run again without --exact"
+    return BadInput(f"inputs.{name}", f"the data at {where} is {_short(digest)} and was {_short(expected)}", fix)
+
+
+def _short(digest: str | None) -> str:
+    return f"{digest[:19]}…" if digest and digest.startswith("sha256:") else (digest or "none")[:12]
+
+
+def _input_record(one: LocalInput, digest: str) -> dict[str, Any]:
     if one.value is not None:
         return {"type": "literal", "value": one.value}
-    return {"type": one.kind, "mode": "download", "source": one.url or _printable(one.path)}
+    told = {"type": one.kind, "mode": "download", "source": one.url or _printable(one.path)}
+    return {**told, "digest": digest} if digest else told
 
 
 def _printable(path: Path | None) -> str:

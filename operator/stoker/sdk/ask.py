@@ -89,7 +89,7 @@ def _job_file_in(folder: Path) -> Path:
 def _from_file(path: Path, flags: Flags, here: Path) -> Draft:
     document = load_one(path, here)
     folder = path.resolve().parent
-    document = _with_sets(document, flags.set, here)
+    document = with_sets(document, flags.set, here)
     if manifest.is_resource(document.value):
         return manifest.read(document, folder)
     return job_of(document, path)
@@ -173,7 +173,8 @@ def _split_set(text: str) -> tuple[tuple[str, ...], str]:
     return tuple(path.split(".")), value
 
 
-def _with_sets(document: Document, sets: Sequence[str], here: Path) -> Document:
+def with_sets(document: Document, sets: Sequence[str], here: Path) -> Document:
+    """The document with `PATH=VALUE` texts laid over it. here: what a path in them is relative to. Raises BadInput."""
     if not sets or not isinstance(document.value, dict):
         return document
     value = manifest_copy(document.value)

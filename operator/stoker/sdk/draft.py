@@ -91,10 +91,11 @@ class EnvironmentAsked:
 
 @dataclass(frozen=True)
 class LocalInput:
-    """An input that lies on this machine. kind: uri_folder or uri_file."""
+    """An input that lies on this machine. kind: uri_folder or uri_file. digest: what it must be, empty for anything."""
 
     path: Path
     kind: str
+    digest: str = ""
 
 
 @dataclass(frozen=True)

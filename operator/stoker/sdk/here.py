@@ -9,8 +9,8 @@ from stoker.core.record import SECRET
 from stoker.errors import BadInput
 from stoker.local import secret_values
 from stoker.local.job import Code, LocalInput, LocalJob
-from stoker.sdk import manifest, settings
-from stoker.sdk.prepare import Prepared
+from stoker.sdk import git, manifest, settings
+from stoker.sdk.prepare import Prepared, input_tree
 from stoker.sdk.session import Session
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ def local_job(
     asked = draft.environment
     secrets = secret_values.secret_inputs(draft.spec, os.environ)
     drawn = secret_values.drawn_variables(draft.spec, os.environ)
-    inputs = {key: LocalInput(one.kind, path=one.path) for key, one in draft.local_inputs.items()}
+    # Hashed here, where what has not changed since is known: the record tells what was read.
+    inputs = {
+        key: LocalInput(one.kind, path=one.path, digest=input_tree(key, one).digest, expected=one.digest)
+        for key, one in draft.local_inputs.items()
+    }
     for key, one in draft.spec.get("inputs", {}).items():
         if key in secrets:
             inputs[key] = LocalInput(SECRET, secret=secrets[key])
@@ -37,10 +41,11 @@ def local_job(
                 f"inputs.{key}", f"{one['path'][:28]}… is in a cluster's store", "name a local folder", draft.source
             )
         else:
-            inputs[key] = LocalInput(one.get("type", "uri_folder"), url=one["path"])
+            inputs[key] = LocalInput(one.get("type", "uri_folder"), url=one["path"], expected=one.get("digest", ""))
     code = Code(inline=draft.inline)
     if prepared.code is not None:
-        code = Code(prepared.code.root, prepared.code.hashed)
+        sent = (file.path for file in prepared.code.listing.files)
+        code = Code(prepared.code.root, prepared.code.hashed, git=git.state_of(prepared.code.root, sent))
     spec = {**draft.spec, "command": {**draft.spec["command"], "environment": manifest.environment_block(asked)}}
     local_paths = {key: {"type": one.kind, "path": one.path.as_uri()} for key, one in draft.local_inputs.items()}
     if local_paths:

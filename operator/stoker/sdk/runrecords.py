@@ -91,7 +91,9 @@ def details(found: Run) -> dict[str, Any]:
     return {
         **shown,
         "message": outcome["message"] or status.get("message", ""),
-        "command": job.get("command"), "snapshot": job.get("snapshot"), "image": job.get("image"), "pip": job.get("pip", []),
+        "command": job.get("command"), "snapshot": job.get("snapshot"), "commit": job.get("commit"),
+        **({"dirty": True, "diff": job.get("diff", "")} if job.get("dirty") else {}),
+        "image": job.get("image"), "pip": job.get("pip", []),
         **({"environment": job["environment"]} if job.get("environment") else {}),
         "instanceCount": job.get("instanceCount", 1), "inputs": job.get("inputs", {}), "submittedBy": job.get("submittedBy"),
         "attempts": attempts, "outputs": outcome["outputs"],

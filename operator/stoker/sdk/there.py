@@ -9,9 +9,10 @@ import msgspec
 from stoker.api.computecluster import ComputeCluster
 from stoker.api.names import SERVERLESS
 from stoker.api.trainingjob import CommandJob
+from stoker.core.gitstate import GitState
 from stoker.core.serverless import Choice, choose
 from stoker.errors import BadInput, StokerError
-from stoker.sdk import ask, manifest
+from stoker.sdk import ask, git, manifest
 from stoker.sdk.client import Cluster
 from stoker.sdk.draft import Draft
 from stoker.sdk.outcome import run_record
@@ -25,12 +26,19 @@ def planned(
     draft = replace(draft, compute=compute)
     ask.check_for_cluster(draft)
     prepared = prepare(draft, with_inputs=True, extra_ignore=ignore, allow_secrets=allow)
+    if prepared.code is not None and (known := _git_state(prepared.code)) is not None:
+        metadata = {**draft.metadata, "annotations": {**draft.metadata.get("annotations", {}), **known.annotations()}}
+        draft = replace(draft, metadata=metadata)
     name = draft.name or manifest.generated_name(draft.base)
     digests = {key: tree.digest for key, tree in prepared.inputs.items()}
     namespace = namespace or draft.metadata.get("namespace")
     document = manifest.plain_data(manifest.write(draft, name, namespace, prepared.snapshot, digests))
     manifest.check("TrainingJob", document, draft.source)
     return prepared, document
+
+
+def _git_state(tree: Tree) -> GitState | None:
+    return git.state_of(tree.root, (file.path for file in tree.listing.files))
 
 
 def look_up(cluster: Cluster, prepared: Prepared, compute: str) -> tuple[str, str]:

@@ -229,6 +229,12 @@ class Server:
         content: bytes | None = None if answer is None else answer.body
         return content
 
+    def manifest(self, digest: str) -> bytes | None:
+        """The manifest of a snapshot; None where there is none."""
+        answer = self._of_environment(f"/snapshots/{digest.removeprefix('sha256:')}/manifest")
+        content: bytes | None = None if answer is None else answer.body
+        return content
+
     def _of_environment(self, path: str, **query: Any) -> Any:
         """The answer; None where nothing is stored."""
         try:

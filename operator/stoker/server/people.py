@@ -23,7 +23,7 @@ from stoker.server.requests import rank_path
 from stoker.server.tokens import Caller, Tokens
 from stoker.server.uploads import Uploads
 from stoker.server.workspaces import Place, Workspaces
-from stoker.storage import buildlogs, layout, records, removal
+from stoker.storage import buildlogs, layout, records, removal, snapshots
 
 EDITOR, VIEWER = "stoker-editor", "stoker-viewer"
 #: Most bytes of a log in one answer; the client asks again from where it ends.
@@ -59,6 +59,7 @@ class PeopleSide:
             Route(snapshot, self.snapshot_begin, methods=["POST"]),
             Route(snapshot + "/zip", self.snapshot_zip, methods=["PUT"]),
             Route(snapshot + "/manifest", self.snapshot_manifest, methods=["PUT"]),
+            Route(snapshot + "/manifest", self.manifest, methods=["GET"]),
             Route(base + "/jobs", self.jobs, methods=["GET"]),
             Route(base + "/jobs/{key}", self.job, methods=["GET"]),
             Route(base + "/jobs/{key}", self.remove, methods=["DELETE"]),
@@ -247,6 +248,14 @@ class PeopleSide:
         tries = await buildlogs.tries(place.store, request.path_params["key"])
         found = [{"startedAt": one.began, "size": one.size} for one in tries]
         return JSONResponse({"tries": found}, headers={"Cache-Control": "no-store"})
+
+    async def manifest(self, request: Request) -> Response:
+        """What a snapshot holds: paths, sizes and digests."""
+        place, digest = await self._place(request), _digest(request)
+        content = await snapshots.manifest_text(place.store, digest)
+        if content is None:
+            raise Refusal(404, "NotFound", f"there is no snapshot {digest}")
+        return Response(content, 200, {"Cache-Control": "no-store"}, "application/octet-stream")
 
     async def lock(self, request: Request) -> Response:
         """The packages of the image that was built under a specKey."""

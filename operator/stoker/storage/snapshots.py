@@ -40,13 +40,13 @@ class Pushed:
 
 async def present(store: ObjectStore, digest: str) -> bool:
     """Whether the store holds this snapshot, whole. Raises SnapshotCorrupt when its manifest is not the digest's."""
-    return await _stored_manifest(store, digest) is not None
+    return await manifest_text(store, digest) is not None
 
 
 async def claim(store: ObjectStore, digest: str) -> bool:
     """`present`, for one who is about to use it: an old snapshot is made young again, so that no sweep takes it before
     the record that names it is written (core.retention)."""
-    content = await _stored_manifest(store, digest)
+    content = await manifest_text(store, digest)
     if content is None:
         return False
     key = layout.snapshot_manifest(digest)
@@ -60,14 +60,15 @@ async def claim(store: ObjectStore, digest: str) -> bool:
 
 async def read_manifest(store: ObjectStore, digest: str) -> tuple[Entry, ...] | None:
     """The entries of a stored snapshot, None if there is none; raises SnapshotCorrupt."""
-    content = await _stored_manifest(store, digest)
+    content = await manifest_text(store, digest)
     try:
         return None if content is None else decode_manifest(content)
     except WireError as error:
         raise SnapshotCorrupt(f"{store.url}: {layout.snapshot_manifest(digest)}: {error}") from error
 
 
-async def _stored_manifest(store: ObjectStore, digest: str) -> bytes | None:
+async def manifest_text(store: ObjectStore, digest: str) -> bytes | None:
+    """The manifest of a stored snapshot as it was written, None if there is none; raises SnapshotCorrupt."""
     key = layout.snapshot_manifest(digest)
     content = await store.get(key)
     if content is not None and manifest_digest(content) != digest:
@@ -107,7 +108,7 @@ async def unpack_to(store: ObjectStore, digest: str, folder: Path) -> tuple[Entr
     Raises NoSuchObject when the store does not hold it, SnapshotCorrupt when what it holds is not what the digest
     says, and StoreError; what was written by then must not be used.
     """
-    manifest = await _stored_manifest(store, digest)
+    manifest = await manifest_text(store, digest)
     if manifest is None:
         raise NoSuchObject(f"{store.url}: there is no snapshot {digest}")
     with tempfile.TemporaryDirectory(prefix="stoker-") as work:

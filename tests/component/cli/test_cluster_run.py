@@ -18,6 +18,7 @@ from stoker.storage import layout
 from tests.support.apiserver import JOBS, POOL
 from tests.support.cli import Cli
 from tests.support.played_cluster import LOG, PlayedCluster, played_cluster
+from tests.support.serving import job_record
 from tests.support.signals import to_another_thread
 
 
@@ -78,6 +79,50 @@ def _until(stream: Any, words: str) -> str:
         if words in line:
             return str(line)
     raise AssertionError(f"the stream ended without {words!r}")
+
+
+def test_a_run_is_repeated_exactly_from_its_record_when_its_object_is_gone(world: World) -> None:
+    job = world.finished()
+    name, key, digest = job["metadata"]["name"], world.key(job), "sha256:" + "d" * 64
+    snapshot = job["spec"]["command"]["code"]["snapshot"]
+    record = job_record(
+        "team", name, job["metadata"]["uid"], snapshot=snapshot, spec=job["spec"],
+        image={"reference": "python:3.12", "digest": digest},
+    )  # fmt: skip
+    asyncio.run(world.served.store().delete([layout.job_record(key)]))
+    world.put(layout.job_record(key), json.dumps(record).encode())
+    world.api.put(f"{JOBS}/{name}", world.api.objects[f"{JOBS}/{name}"], kind="DELETED")
+
+    process = world.cli.start("rerun", name, "--exact", "--detach", "-o", "json")
+    again = world.api.created.get(timeout=20)
+    process.communicate(timeout=30)
+
+    assert name != again["metadata"]["name"]
+    assert {"snapshot": snapshot} == again["spec"]["command"]["code"]
+    assert {"spec": {"image": f"python@{digest}"}} == again["spec"]["command"]["environment"]
+    assert job["spec"]["command"]["command"] == again["spec"]["command"]["command"]
+
+
+def test_two_runs_of_a_cluster_differ_by_the_files_of_their_code(world: World) -> None:
+    names = []
+    for text in ("print(1)\n", "print(2)\n"):
+        world.cli.write(t__py=text)
+        process, job = world.submit("-q")
+        world.start_pod(job, LOG)
+        key, snapshot = world.key(job), job["spec"]["command"]["code"]["snapshot"]
+        record = job_record(
+            "team", job["metadata"]["name"], job["metadata"]["uid"], snapshot=snapshot, spec=job["spec"]
+        )
+        asyncio.run(world.served.store().delete([layout.job_record(key)]))
+        world.put(layout.job_record(key), json.dumps(record).encode())
+        world.finish(job)
+        process.communicate(timeout=30)
+        names.append(job["metadata"]["name"])
+
+    told = world.cli.json("diff", *names)
+
+    assert [("code", "t.py")] == [(one["part"], one["name"]) for one in told["differences"]]
+    world.cli("diff", *names, "--exit-code", code=1)
 
 
 def test_an_unchanged_snapshot_is_not_sent_again(world: World) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from stoker.core import record, trainingjob
+from stoker.core.inputdigest import listing_digest
 from stoker.core.plan import Ask, InlineSnapshot, InputFiles, Recorded
 from stoker.core.record import Ending, Identity, RankEnd
 from tests.support import build
@@ -61,6 +62,7 @@ def test_a_snapshot_input_is_recorded_by_digest() -> None:
 
     assert told["inputs"]["csv"] == {
         "type": "uri_file", "mode": "download", "source": f"snapshot:{build.SNAPSHOT}", "snapshot": build.SNAPSHOT,
+        "digest": build.SNAPSHOT,
     }  # fmt: skip
 
 
@@ -86,6 +88,18 @@ def test_a_secret_is_recorded_by_where_it_is() -> None:
 
 def test_the_record_of_a_job_without_secrets_says_nothing_of_them() -> None:
     assert not {"envReferences", "envFrom"} & job_json().keys()
+
+
+def test_the_commit_of_the_code_is_recorded_from_the_annotations() -> None:
+    told = job_json(annotations={"stoker.dev/commit": "a" * 40 + "-dirty", "stoker.dev/diff": "-1\n+2\n"})
+
+    assert ("a" * 40, True, "-1\n+2\n") == (told["commit"], told["dirty"], told["diff"])
+
+
+def test_a_digest_of_the_data_is_recorded() -> None:
+    told = job_json(inputs={"d": {"path": f"{build.STORAGE}/d/"}})
+
+    assert listing_digest(build.INPUT_FILES) == told["inputs"]["d"]["digest"]
 
 
 def test_nothing_is_recorded_before_everything_is_known() -> None:

@@ -11,9 +11,10 @@ from stoker.api.environment import EnvironmentSpec
 from stoker.api.kube import BatchJob
 from stoker.api.names import ANNOTATION_IMAGE, ANNOTATION_SUBMITTED_BY
 from stoker.api.trainingjob import Code, CommandJob, Input
-from stoker.core import command, podspec, record, times, units
+from stoker.core import command, gitstate, podspec, record, times, units
 from stoker.core.environment.known import forgotten_before, known_base
 from stoker.core.environment.resolve import Resolution, Wanted, is_built, resolve
+from stoker.core.inputdigest import ListedFile, listing_digest
 from stoker.core.plan import (
     Answer,
     Answers,
@@ -194,7 +195,7 @@ def job_json(
         image=_recorded_image(view, image, resolution), environment=_recorded_environment(resolution),
         # What was built of the list has it; an image as it was given has to be looked at.
         pip=environment.pip if environment and not is_built(environment) else (),
-        scratch_bytes=_scratch_bytes(job.spec.command),
+        scratch_bytes=_scratch_bytes(job.spec.command), git=gitstate.told(job.metadata.annotations),
     )  # fmt: skip
     return record.job_record(identity, job.spec, pinned)
 
@@ -264,7 +265,8 @@ def _present(question: SnapshotPresent, answers: Answers) -> Need:
 def _input(view: JobView, name: str, entry: Input) -> Need:
     path, namespace = entry.path or "", view.job.metadata.namespace
     if path.startswith(SNAPSHOT_INPUT):
-        return _present(SnapshotPresent(namespace, path.removeprefix(SNAPSHOT_INPUT)), view.answers)
+        need = _present(SnapshotPresent(namespace, path.removeprefix(SNAPSHOT_INPUT)), view.answers)
+        return _unchanged(name, entry, need, path.removeprefix(SNAPSHOT_INPUT))
     root = view.workspace.storage_url.rstrip("/") + "/"
     if not path.startswith(root) or ".." in path.split("/"):
         return Need(
@@ -276,7 +278,22 @@ def _input(view: JobView, name: str, entry: Input) -> Need:
             ),
         )
     question = InputFiles(namespace, path, entry.type == "uri_file")
-    return Need(question, view.answers.get(question))
+    need = Need(question, view.answers.get(question))
+    return _unchanged(name, entry, need, listing_digest(need.value)) if need.known else need
+
+
+def _unchanged(name: str, entry: Input, need: Need, digest: str) -> Need:
+    """The need as it is, or refused where the job names the digest of its data and the data has another."""
+    if entry.digest is None or not need.known or entry.digest == digest:
+        return need
+    return Need(
+        need.question,
+        Refused(
+            "InputChanged",
+            f"spec.inputs.{name}: the data at {entry.path} has digest {digest}, and the job wants {entry.digest}",
+            "put back what was there, or submit again without inputs.digest",
+        ),
+    )
 
 
 def pinned_image(view: JobView) -> str:
@@ -349,6 +366,8 @@ def _recorded_input(entry: Input, need: Need | None) -> dict[str, Any]:
         return {"type": "literal", "value": entry.value or ""}
     told: dict[str, Any] = {"type": entry.type or "uri_folder", "mode": entry.mode or "download", "source": entry.path}
     if entry.path.startswith(SNAPSHOT_INPUT):
-        return {**told, "snapshot": entry.path.removeprefix(SNAPSHOT_INPUT)}
-    files = need.value if need is not None and need.known else ()
-    return {**told, "files": [{"key": key, "path": path, "size": size} for key, path, size in files]}
+        digest = entry.path.removeprefix(SNAPSHOT_INPUT)
+        return {**told, "snapshot": digest, "digest": digest}
+    files: tuple[ListedFile, ...] = need.value if need is not None and need.known else ()
+    listed = [{"key": key, "path": path, "size": size} for key, path, size, _ in files]
+    return {**told, "files": listed, "digest": listing_digest(files)}

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from stoker.core.inputdigest import listing_digest
 from stoker.core.plan import (
     Ask,
     ImageDigest,
@@ -138,6 +139,21 @@ def test_an_input_that_is_not_there_is_told() -> None:
     answers = Answering({question: Refused("InputNotFound", "nothing below s3://runs/team/data/")})
 
     assert reason_of(view(job(inputs={"data": {"path": path}}), answers=answers)) == "InputNotFound"
+
+
+@pytest.mark.parametrize("path", [f"{build.STORAGE}/data/", f"snapshot:{build.SNAPSHOT}"])
+def test_data_of_another_digest_than_the_job_names_stops_it(path: str) -> None:
+    held = {"path": path, "digest": "sha256:" + "0" * 64}
+
+    assert reason_of(view(job(inputs={"data": held}))) == "InputChanged"
+
+
+def test_data_of_the_digest_that_the_job_names_goes() -> None:
+    held = {"path": f"{build.STORAGE}/data/", "digest": listing_digest(build.INPUT_FILES)}
+
+    assert why(view(job(inputs={"data": held})), build.T0) == why(
+        view(job(inputs={"data": {"path": held["path"]}})), build.T0
+    )
 
 
 def test_while_nothing_is_answered_it_says_what_is_looked_up() -> None:
