@@ -519,6 +519,11 @@ SECTIONS: tuple[Section, ...] = (
             ),
             "BadInput": ("An input is not what its type says.", _READ_IT),
             "BadAnswer": ("The server's answer cannot be read.", "See that agent and server are of versions that fit."),
+            "BadDistribution": (
+                "The processes of a distributed command cannot be started: the image has no Python 3.8 or later, or they "
+                "could not be told where the others are.",
+                "The message says what is missing: name an image with Python, and keep Stoker's own variables as they are.",
+            ),
             "BadLaunchConfig": ("What launch is to do cannot be read.", "Report it: this is a mistake in Stoker."),
             "WrongGrant": ("The server answered for another rank.", "Report it: this is a mistake in Stoker."),
             "TokenMissing": ("The pod has no token.", "See whether something takes projected volumes out of pods."),

@@ -302,8 +302,74 @@ class JobResources(Spec):
             msgspec.structs.force_setattr(self, "shm_size", str(self.shm_size))
 
 
+@rules(
+    Rule(
+        "self.type in ['pytorch', 'jax'] || !has(self.processCountPerInstance)",
+        "processCountPerInstance belongs to pytorch and jax",
+        "remove it; tensorflow has workerCount and parameterServerCount",
+        at=".processCountPerInstance",
+    ),
+    Rule(
+        "self.type == 'tensorflow' || !(has(self.workerCount) || has(self.parameterServerCount))",
+        "workerCount and parameterServerCount belong to tensorflow",
+        "remove them; pytorch and jax have processCountPerInstance",
+        at=".workerCount",
+    ),
+)
+class Distribution(Spec):
+    """How the command is started as processes that work together. One that fails ends them all, on every node. Needs Python
+    3.8 or later in the image."""
+
+    type: Annotated[
+        Literal["pytorch", "tensorflow", "jax"],
+        field(
+            "Whose variables each process gets: `pytorch` RANK, LOCAL_RANK, WORLD_SIZE and their kin (`torchrun` as the "
+            "command takes its defaults from them too); `tensorflow` TF_CONFIG; `jax` JAX_COORDINATOR_ADDRESS, "
+            "JAX_NUM_PROCESSES, JAX_PROCESS_ID."
+        ),
+    ]
+    process_count_per_instance: Annotated[
+        int | None, field("Of pytorch and jax: processes on each node; missing: 1.", ge=1, le=1024)
+    ] = None
+    worker_count: Annotated[
+        int | None,
+        field(
+            "Of tensorflow: workers, spread evenly over the nodes; missing: one on each.",
+            ge=1,
+            le=10000,
+        ),
+    ] = None
+    parameter_server_count: Annotated[
+        int | None,
+        field(
+            "Of tensorflow: parameter servers, on the one node of the job; they are ended once the workers have ended. "
+            "Missing: none.",
+            ge=0,
+            le=1024,
+        ),
+    ] = None
+
+
+@rules(
+    Rule(
+        "!has(self.distribution) || !has(self.distribution.workerCount) || "
+        "self.distribution.workerCount >= (has(self.resources) && has(self.resources.instanceCount) ? "
+        "self.resources.instanceCount : 1)",
+        "a node would have no worker: distribution.workerCount is less than resources.instanceCount",
+        "raise workerCount, or lower instanceCount",
+        at=".distribution.workerCount",
+    ),
+    Rule(
+        "!has(self.distribution) || !has(self.distribution.parameterServerCount) || "
+        "self.distribution.parameterServerCount == 0 || "
+        "!(has(self.resources) && has(self.resources.instanceCount) && self.resources.instanceCount > 1)",
+        "parameter servers run on one node: nothing on another node can tell them when the last worker has ended",
+        "lower resources.instanceCount to 1, or leave parameterServerCount out",
+        at=".distribution.parameterServerCount",
+    ),
+)
 class CommandJob(Spec):
-    """A command that runs once on each node."""
+    """A command that runs on each node: once, or as `distribution` says."""
 
     command: Annotated[str, field("Shell text, run by `sh -c` in the code's folder.", min_length=1, max_length=32768)]
     environment: Annotated[EnvironmentChoice, field("What the command runs in.")]
@@ -330,6 +396,9 @@ class CommandJob(Spec):
         ),
     ] = ()
     resources: Annotated[JobResources, field("Nodes and what is asked of them.")] = JobResources()
+    distribution: Annotated[
+        Distribution | None, field("Processes that work together; missing: the command runs once on each node.")
+    ] = None
     service_account_name: Annotated[
         str | None, field("ServiceAccount of the pods; missing: the namespace's default.", max_length=253)
     ] = None

@@ -57,6 +57,11 @@ def _undeclared(spec: Mapping[str, Any]) -> Any:
     return None
 
 
+def _nodes(block: Mapping[str, Any]) -> int:
+    count: int = block.get("resources", {}).get("instanceCount", 1)
+    return count
+
+
 def _too_small_maximum(spec: Mapping[str, Any]) -> Any:
     return spec["minInstances"] if spec["minInstances"] > spec["maxInstances"] else None
 
@@ -210,6 +215,28 @@ _TWINS: dict[str, Twin] = {
     ),
     f"a name is one of {', '.join(RESERVED_NAMES)}, which are reserved": _any_key(
         lambda name: name.lower() in RESERVED_NAMES
+    ),
+    "processCountPerInstance belongs to pytorch and jax": lambda distribution: (
+        distribution["processCountPerInstance"]
+        if "processCountPerInstance" in distribution and distribution.get("type") not in ("pytorch", "jax")
+        else None
+    ),
+    "workerCount and parameterServerCount belong to tensorflow": lambda distribution: (
+        distribution.get("type")
+        if distribution.keys() & {"workerCount", "parameterServerCount"} and distribution.get("type") != "tensorflow"
+        else None
+    ),
+    "a node would have no worker: distribution.workerCount is less than resources.instanceCount": lambda block: (
+        block["distribution"]["workerCount"]
+        if block.get("distribution", {}).get("workerCount", _nodes(block)) < _nodes(block)
+        else None
+    ),
+    "parameter servers run on one node: nothing on another node can tell them when the last worker has ended": (
+        lambda block: (
+            block["distribution"]["parameterServerCount"]
+            if block.get("distribution", {}).get("parameterServerCount") and _nodes(block) > 1
+            else None
+        )
     ),
     "type command needs the block spec.command": lambda spec: (
         spec["type"] if spec["type"] == "command" and "command" not in spec else None

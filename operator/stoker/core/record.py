@@ -105,6 +105,7 @@ def job_record(identity: Identity, spec: TrainingJobSpec, pinned: Pinned) -> dic
         if block
         else {},
         **_references(block),
+        **_distribution(block),
         "inputs": {name: dict(entry) for name, entry in pinned.inputs.items()},
         "outputs": {name: {"type": output.type, "mode": output.mode} for name, output in spec.outputs.items()},
         "limits": {
@@ -172,6 +173,13 @@ def _references(block: CommandJob | None) -> dict[str, Any]:
     if block and block.env_from:
         told["envFrom"] = [msgspec.to_builtins(one) for one in block.env_from]
     return told
+
+
+def _distribution(block: CommandJob | None) -> dict[str, Any]:
+    """How the command is started as several processes. Left out where it is not, as in `_references`."""
+    if block is None or block.distribution is None:
+        return {}
+    return {"distribution": msgspec.to_builtins(block.distribution)}
 
 
 def _rank(end: RankEnd) -> dict[str, Any]:

@@ -32,8 +32,8 @@ from stoker.local.interpreter import Interpreter, this_python
 from stoker.local.job import Listener, LocalInput, LocalJob, LocalResult
 from stoker.local.kept import running
 from stoker.local.transport import LoopThread, StoreTransport
-from stoker.runtime import wire
-from stoker.runtime.configure import LaunchConfig, write_config
+from stoker.runtime import contract, distribution, wire
+from stoker.runtime.configure import LaunchConfig, complete, write_config
 from stoker.runtime.fetch import carried_by_snapshot, make_output_folders
 from stoker.runtime.layout import Scratch, human_bytes, utc_now, write_json
 from stoker.runtime.ship import Settings, Ship
@@ -209,13 +209,19 @@ class LocalRun:
         limits = record["limits"]
         config = LaunchConfig(
             grace_seconds=min(limits["graceSeconds"], MOST_GRACE_SECONDS), timeout_seconds=limits["timeoutSeconds"],
-            log_bytes=limits["logBytes"], scratch_bytes=self._scratch_bytes, default_env={"PYTHONUNBUFFERED": "1"},
+            log_bytes=limits["logBytes"], scratch_bytes=self._scratch_bytes, aliases=contract.aliases(record),
+            distribution=distribution.read(record.get("distribution")),
         )  # fmt: skip
         port, shim = processes.free_port(), processes.python_on_path(python, Path(scratches[0].root).parent)
         ranks = []
         for rank, scratch in enumerate(scratches):
-            write_config(scratch, config)
+            told = {"PYTHONUNBUFFERED": "1", **contract.texts(record, scratch)}
+            here = config._replace(default_env=told)
+            write_config(scratch, here)
             env = self._environment(record, rank, scratch, port, [*map(str, python.folders), *shim], python)
+            if self._job.container is not None:
+                # launch is outside of it: what it would set, the container would not have.
+                env = self._in_container(here, env)
             ranks.append(self._rank(rank, scratch, env, record))
         saving = Settings(stall_seconds=self._spec.limits.save_stall_seconds)
         ships = [
@@ -242,6 +248,20 @@ class LocalRun:
                     saver.join(0.5)  # with a limit, so that a Ctrl-C which another thread takes is seen
             self._timings["Finalizing"] = round(time.monotonic() - begun, 3)
         return _Ended(cancelling.asked, started_at)
+
+    def _in_container(self, config: LaunchConfig, env: Mapping[str, str]) -> dict[str, str]:
+        """The variables of a rank's one process. Raises BadInput where it would have several."""
+        found = complete(config, env)
+        if config.distribution is None:
+            return found
+        first, *others = distribution.processes(config.distribution, distribution.node_of(found))
+        if others:
+            fix = "leave --local-runtime out, or write one process for each node"
+            problem = (
+                f"a container has one process, and {config.distribution.type} asks for {1 + len(others)} on a node"
+            )
+            raise BadInput("distribution", problem, fix)
+        return {**found, **first.variables}
 
     def _rank(self, rank: int, scratch: Scratch, env: Mapping[str, str], record: Mapping[str, Any]) -> processes.Rank:
         """A rank with its words: the text for the shell, here or in a container."""
@@ -432,7 +452,7 @@ def verdict(seals: Sequence[dict[str, Any] | None], cancelled: bool) -> tuple[st
     """Phase, reason, message and exit code of a run from the seals of its ranks."""
     ends = [(seal or {}).get("exit") or {} for seal in seals]
     codes = [end.get("code") for end in ends]
-    failed = next((end for end in ends if end.get("code") != 0), None)
+    failed = _first_failed(ends)
     incomplete = next((seal for seal in seals if not (seal or {}).get("complete")), None)
     if cancelled:
         said = "cancelled by Ctrl-C; what was written is kept"
@@ -452,6 +472,12 @@ def verdict(seals: Sequence[dict[str, Any] | None], cancelled: bool) -> tuple[st
     if incomplete is not None or None in seals:
         return "Failed", "OutputsNotSaved", str((incomplete or {}).get("message") or "a rank has no seal"), 0
     return "Completed", "Completed", "", 0
+
+
+def _first_failed(ends: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The end of the rank that failed first: the others are stopped because of it. Ranks without a word come last."""
+    failed = [end for end in ends if end.get("code") != 0]
+    return min(failed, key=lambda end: (end.get("reason") == "Stopped", end.get("finishedAt") or "~"), default=None)
 
 
 async def _seal(store: ObjectStore, key: str, rank: int) -> dict[str, Any] | None:

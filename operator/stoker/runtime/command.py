@@ -24,23 +24,37 @@ class Ended(NamedTuple):
 
 
 class Command:
-    """A started command. Raises OSError when it cannot be started."""
+    """A started command. Raises OSError when it cannot be started. leftovers: whether all else that runs in our container
+    is this command's to end."""
 
-    def __init__(self, arguments: List[str], work: str, environment: Mapping[str, str], log: int) -> None:
+    def __init__(
+        self, arguments: List[str], work: str, environment: Mapping[str, str], log: int, *, leftovers: bool = True
+    ) -> None:
         # As the first process of a container we are also the parent of everything that is orphaned in it.
         self._is_init = os.getpid() == 1
+        self._takes_all = self._is_init and leftovers
         options: Dict[str, Any] = {}
         if _HAS_GROUPS:
             options["start_new_session"] = True
         elif sys.platform == "win32":
             options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
-        self._process = subprocess.Popen(
-            arguments, cwd=work, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
-        )
+        self._told = _Once()
+
+        def start() -> int:
+            self._process = subprocess.Popen(
+                arguments, cwd=work, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, **options
+            )
+            return self._process.pid
+
+        if self._is_init:
+            _REAPER.start(start, self._reaped)
+        else:
+            start()
+            threading.Thread(target=self._wait, name="wait", daemon=True).start()
 
     def watch(self, ended: Callable[[Ended], None]) -> None:
-        """Call `ended` once, from another thread, when the command has ended."""
-        threading.Thread(target=self._wait, args=(ended,), name="wait", daemon=True).start()
+        """Call `ended` once, when the command has ended: from another thread, or at once."""
+        self._told.to(ended)
 
     def signal_group(self, number: int) -> None:
         """Send a signal to the command and to everything it started that is still in its group."""
@@ -70,26 +84,77 @@ class Command:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
             found = True
-        if self._is_init:
+        if self._takes_all:
             # Those who left the group: the container is ours alone.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(-1, number)
                 found = True
         return found
 
-    def _wait(self, ended: Callable[[Ended], None]) -> None:
-        if not self._is_init:
-            ended(_ended(self._process.wait()))
-            return
+    def _wait(self) -> None:
+        self._told.say(_ended(self._process.wait()))
+
+    def _reaped(self, status: int) -> None:
+        code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+        self._process.returncode = code
+        self._told.say(_ended(code))
+
+
+class _Once:
+    """An end that is told once, whichever comes first: the end, or who wants to hear of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended: Optional[Ended] = None
+        self._hears: Optional[Callable[[Ended], None]] = None
+
+    def say(self, ended: Ended) -> None:
+        with self._lock:
+            self._ended, hears = ended, self._hears
+        if hears is not None:
+            hears(ended)
+
+    def to(self, hears: Callable[[Ended], None]) -> None:
+        with self._lock:
+            self._hears, ended = hears, self._ended
+        if ended is not None:
+            hears(ended)
+
+
+class _Reaper:
+    """Waits for every child, as the first process of a container must: also for those that it did not start."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: Dict[int, Callable[[int], None]] = {}
+        self._runs = False
+
+    def start(self, start: Callable[[], int], told: Callable[[int], None]) -> None:
+        """Start a process, and have its status told from another thread. start: its pid, or an OSError."""
+        # Under the lock: nobody's status is looked at before we know whose it is.
+        with self._lock:
+            self._asked[start()] = told
+            if not self._runs:
+                self._runs = True
+                threading.Thread(target=self._run, name="wait", daemon=True).start()
+
+    def _run(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, 0)
             except ChildProcessError:
-                return
-            if pid == self._process.pid:
-                code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-                self._process.returncode = code
-                ended(_ended(code))
+                with self._lock:
+                    if not self._asked:
+                        self._runs = False
+                        return
+                continue
+            with self._lock:
+                told = self._asked.pop(pid, None)
+            if told is not None:
+                told(status)
+
+
+_REAPER = _Reaper()
 
 
 def _ended(returncode: int) -> Ended:

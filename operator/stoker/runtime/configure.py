@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
-from stoker.runtime import wire
+from stoker.runtime import contract, distribution, wire
 from stoker.runtime.layout import Scratch, read_json, write_atomic, write_json
 
 DEFAULT_LOG_BYTES = 1 << 30
@@ -14,7 +14,8 @@ DEFAULT_GRACE_SECONDS = 600
 
 class LaunchConfig(NamedTuple):
     """launch.json. pip: requirements that the image must meet. Times in seconds, sizes in bytes, None = no limit.
-    set_env is set whatever is there; default_env only where the variable is not set."""
+    set_env is set whatever is there; default_env only where the variable is not set; aliases are other names of variables
+    that are set, where the other name is free."""
 
     pip: List[str] = []  # noqa: RUF012 - a NamedTuple's default, never changed
     grace_seconds: float = DEFAULT_GRACE_SECONDS
@@ -23,6 +24,8 @@ class LaunchConfig(NamedTuple):
     scratch_bytes: Optional[int] = None
     set_env: Mapping[str, str] = {}
     default_env: Mapping[str, str] = {}
+    aliases: Mapping[str, str] = {}
+    distribution: Optional[distribution.Distribution] = None
 
     @property
     def training_grace_seconds(self) -> float:
@@ -58,7 +61,10 @@ def pod_config(job: Mapping[str, Any], scratch: Scratch, inputs: Mapping[str, st
             "TMPDIR": scratch.tmp,
             "PYTHONUNBUFFERED": "1",
             **{name: text for name, text in own.items() if not name.startswith("STOKER_")},
+            **contract.texts(job, scratch),
         },
+        aliases=contract.aliases(job),
+        distribution=distribution.read(job.get("distribution")),
     )
 
 
@@ -93,6 +99,8 @@ def write_config(scratch: Scratch, config: LaunchConfig) -> None:
             "scratchBytes": config.scratch_bytes,
             "setEnv": dict(config.set_env),
             "defaultEnv": dict(config.default_env),
+            "aliases": dict(config.aliases),
+            "distribution": config.distribution.document() if config.distribution else None,
         },
     )
     lines = [
@@ -100,10 +108,13 @@ def write_config(scratch: Scratch, config: LaunchConfig) -> None:
         "stoker_grace=%d" % max(1, round(config.training_grace_seconds)),
         "stoker_timeout=%s" % ("" if config.timeout_seconds is None else max(1, round(config.timeout_seconds))),
         "stoker_log_bytes=%d" % config.log_bytes,
+        "stoker_distribution=%s" % (config.distribution.type if config.distribution else ""),
     ]
     lines += ["export %s=%s" % (name, shlex.quote(value)) for name, value in sorted(config.set_env.items())]
     for name, value in sorted(config.default_env.items()):
         lines.append('[ -n "${%s+set}" ] || export %s=%s' % (name, name, shlex.quote(value)))
+    for name, other in sorted(config.aliases.items()):
+        lines.append('[ -n "${%s+set}" ] || [ -z "${%s+set}" ] || export %s="$%s"' % (name, other, name, other))
     write_atomic(scratch.launch_env, ("\n".join(lines) + "\n").encode("utf-8"))
 
 
@@ -122,7 +133,22 @@ def read_config(scratch: Scratch) -> LaunchConfig:
         scratch_bytes=document.get("scratchBytes"),
         set_env=_texts(document.get("setEnv")),
         default_env=_texts(document.get("defaultEnv")),
+        aliases=_texts(document.get("aliases")),
+        distribution=distribution.read(document.get("distribution")),
     )
+
+
+def complete(config: LaunchConfig, environment: Mapping[str, str]) -> Dict[str, str]:
+    """The command's variables from those that the container, or the user's shell, gives."""
+    found = {**environment, **config.set_env}
+    for name, value in config.default_env.items():
+        found.setdefault(name, value)
+    for name, other in config.aliases.items():
+        if other in found:
+            found.setdefault(name, found[other])
+    for name, value in contract.of_node(found).items():
+        found.setdefault(name, value)
+    return found
 
 
 def _number(value: Any) -> Optional[float]:

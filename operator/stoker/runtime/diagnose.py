@@ -77,7 +77,7 @@ def _step(library: str) -> str:
 
 def _listing(work: str) -> str:
     try:
-        names = sorted(name for name in os.listdir(work) if name not in ("outputs", "logs"))
+        names = sorted(name for name in os.listdir(work) if name not in ("outputs", "logs", "user_logs"))
     except OSError:
         return "nothing"
     shown = ", ".join(names[:10]) or "nothing"

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from stoker.runtime import build, held, wire
+from stoker.runtime import build, held, userlogs, wire
 from stoker.runtime.configure import pod_config, write_config
 from stoker.runtime.download import Downloads, Wanted
 from stoker.runtime.grants import Server
@@ -211,6 +211,7 @@ def make_output_folders(work: str, outputs: Mapping[str, Mapping[str, Any]]) -> 
                 "BadSnapshot",
                 "the code has a file called %r, where the folder ./%s has to be; rename it" % (name, name),
             ) from None
+    userlogs.show(work)
 
 
 def carried_by_snapshot(entries: Tuple[wire.Entry, ...]) -> Dict[str, Dict[str, Any]]:

@@ -17,13 +17,14 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from stoker.runtime import held, wire
+from stoker.runtime import distribution, held, userlogs, wire
 from stoker.runtime.command import Command, Ended
-from stoker.runtime.configure import LaunchConfig, read_config
+from stoker.runtime.configure import LaunchConfig, complete, read_config
 from stoker.runtime.diagnose import diagnose, log_tail
 from stoker.runtime.layout import Scratch, human_bytes, read_json, utc_now, write_json, write_termination_message
+from stoker.runtime.processes import Blamed, Processes
 from stoker.runtime.progress import ProgressWatch, limit_of
 from stoker.runtime.scratchwatch import ScratchWatch
 from stoker.runtime.tail import LogTail
@@ -64,7 +65,8 @@ class Launch:
         self._config = LaunchConfig()
         # The one thing the main thread waits on. put() of a SimpleQueue may be called by a signal handler.
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._command: Optional[Command] = None
+        self._command: Union[Command, Processes, None] = None
+        self._blamed: Optional[Blamed] = None
         self._ended: Optional[Ended] = None
         self._stop: Optional[_Stop] = None
         self._kill_at = float("inf")
@@ -116,10 +118,7 @@ class Launch:
             self._config = read_config(self._scratch)
         except (ValueError, OSError) as error:
             return _not_run("BadLaunchConfig", "launch.json cannot be used: %s" % error)
-        environment = dict(os.environ)
-        environment.update(self._config.set_env)
-        for name, value in self._config.default_env.items():
-            environment.setdefault(name, value)
+        environment = complete(self._config, os.environ)
         environment.pop("STOKER_LAUNCH_WITH", None)
         lacking = _packages_missing(self._config.pip, environment, self._work)
         if lacking:
@@ -130,13 +129,47 @@ class Launch:
         if self._stop is not None:
             return _not_run(self._stop.reason, "told to stop before the command had started")
         try:
-            self._command = Command(self._arguments, self._work, environment, log)
+            plan = self._plan(environment)
+        except ValueError as error:
+            _say(log, str(error))
+            return _not_run("BadDistribution", str(error))
+        try:
+            self._start(plan, environment, log)
         except OSError as error:
             return self._not_started(error, log)
-        self._command.watch(lambda ended: self._events.put(lambda: self._set_ended(ended)))
+        assert self._command is not None
         self._supervise(log, limit_of(environment))
         self._command.end_group()
+        if isinstance(self._command, Processes):
+            self._blamed = self._command.blamed()
+            self._command.close()
         return self._outcome()
+
+    def _plan(self, environment: Dict[str, str]) -> List[distribution.Process]:
+        """The processes to start, of a command that is distributed; one without variables of its own for any other."""
+        if self._config.distribution is None:
+            return [distribution.Process(0, {})]
+        return distribution.processes(self._config.distribution, distribution.node_of(environment))
+
+    def _start(self, plan: List[distribution.Process], environment: Dict[str, str], log: int) -> None:
+        if plan[1:]:
+            self._command = together = Processes(self._arguments, self._work, environment, plan, log)
+            if self._work == self._scratch.work:
+                userlogs.show(self._work, [process.number for process in plan])
+            together.watch(self._hear_end, lambda: self._events.put(self._wind_down))
+            return
+        own = {**environment, **plan[0].variables}
+        self._command = single = Command(self._arguments, self._work, own, log)
+        single.watch(self._hear_end)
+
+    def _hear_end(self, ended: Ended) -> None:
+        self._events.put(lambda: self._set_ended(ended))
+
+    def _wind_down(self) -> None:
+        """One process has failed, or only such as serve others are left: the rest gets its share of the grace period."""
+        self._kill_at = min(self._kill_at, time.monotonic() + self._config.training_grace_seconds)
+        if self._command is not None:
+            self._command.signal_group(signal.SIGTERM)
 
     def _not_started(self, error: OSError, log: int) -> wire.ExitRecord:
         program = self._arguments[0]
@@ -244,9 +277,15 @@ class Launch:
 
     def _record(self, record: wire.ExitRecord, started_at: str, log: int) -> wire.ExitRecord:
         size, tail = _read_tail(log)
+        blamed = self._blamed if record.reason is None else None
+        if blamed is not None:
+            tail = blamed.log_tail
         if record.reason is None and record.code:
             found = diagnose(record.code, tail, self._work)
             record = record._replace(reason=found.reason, message=found.message)
+        if blamed is not None:
+            message = "%s: %s" % (blamed.words, record.message) if record.message else blamed.words
+            record = record._replace(message=message)
         return record._replace(
             started_at=started_at, finished_at=utc_now(), log_bytes=size, log_tail=log_tail(tail.encode("utf-8"))
         )

@@ -38,7 +38,7 @@ done
 shift
 
 run=$dir/run log=$dir/log/std_log.txt
-stoker_pip= stoker_grace=120 stoker_timeout=
+stoker_pip= stoker_grace=120 stoker_timeout= stoker_distribution=
 now() { date -u +%Y-%m-%dT%H:%M:%SZ 2>/dev/null; }
 # A JSON file in place by rename: $1 its path, $2 its text.
 # On a full disk a reserve of ours is given up for it (layout.py).
@@ -140,6 +140,11 @@ if [ -n "$stoker_pip" ]; then
 	message="the image has no Python 3.8 or later, so none of the packages that the environment names"
 	echo "stoker: $message: $stoker_pip" >>"$log"
 	finish null null PackagesNotInImage "$message"
+fi
+if [ -n "$stoker_distribution" ]; then
+	message="distribution: $stoker_distribution needs Python 3.8 or later in the image, which has none"
+	echo "stoker: $message" >>"$log"
+	finish null null BadDistribution "$message"
 fi
 [ -z "$stopped" ] || finish null null Stopped "told to stop before the command had started"
 [ -n "${STOKER_WORK_HERE:-}" ] || cd "$dir/work" || finish null null BadLaunchConfig "there is no working directory"

@@ -42,14 +42,43 @@ class LogTail(threading.Thread):
                     os.lseek(source, 0, os.SEEK_SET)
                     continue
                 return
-            view = memoryview(chunk)
-            while view:
-                try:
-                    view = view[os.write(self._target, view) :]
-                except BlockingIOError:
-                    time.sleep(_PAUSE_SECONDS)
+            self._take(chunk)
+
+    def _take(self, chunk: bytes) -> None:
+        self._write(chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:
+            try:
+                view = view[os.write(self._target, view) :]
+            except BlockingIOError:
+                time.sleep(_PAUSE_SECONDS)
 
     def finish(self) -> None:
         """Copy what is there and stop; gives up after 10 s on a reader that does not read."""
         self._last.set()
         self.join(_FINISH_SECONDS)
+
+
+class LineTail(LogTail):
+    """The same for one of several files that share a descriptor: whole lines, with `front` before each."""
+
+    def __init__(self, path: str, target: int, front: bytes) -> None:
+        super().__init__(path, target)
+        self._front, self._begun = front, b""
+
+    def run(self) -> None:
+        super().run()
+        if self._begun:
+            with contextlib.suppress(OSError):
+                self._write(self._front + self._begun + b"\n")
+
+    def _take(self, chunk: bytes) -> None:
+        lines = (self._begun + chunk).split(b"\n")
+        self._begun = lines.pop()
+        if len(self._begun) > _CHUNK:
+            lines, self._begun = [*lines, self._begun], b""
+        if lines:
+            # In one write: the descriptor is an appending file, and no other's line then comes in between.
+            self._write(b"".join(self._front + line + b"\n" for line in lines))

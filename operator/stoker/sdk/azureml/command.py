@@ -81,12 +81,13 @@ class _CommandJob:
         owner, value = self._owner("resources")
         resources = placement.resources(owner, value)
         owner, value = self._owner("distribution")
-        front = placement.distribution(owner, value, resources.get("instanceCount", 1))
+        distribution = placement.distribution(owner, value, resources.get("instanceCount", 1))
         owner, text = self._owner("command")
         if owner is self.component:
             text = component.command(text, having)
-        found = {"command": front + self._command(owner, text)}
-        parts = {"env": self._variables(self.root.get("environment_variables")), "resources": resources}
+        found = {"command": self._command(owner, text)}
+        variables = self._variables(self.root.get("environment_variables"))
+        parts = {"env": variables, "resources": resources, "distribution": distribution}
         return {**found, **{key: value for key, value in parts.items() if value}}
 
     def _name(self, value: Any) -> str | None:

@@ -50,7 +50,6 @@ _NO_SUCH_STORE = _refused(
     "name a local path, or s3:// below the workspace's storage; with mode: direct the command gets the URL's text",
 )
 _ENVIRONMENT_NAME = _warns("name and version of an environment in a job's file mean nothing: its content is its name")
-_NO_PROCESSES = "the command is started once on each node"
 _NO_SWEEP = _refused("sweeps are not supported yet", "use limits.timeout")
 
 
@@ -78,26 +77,18 @@ RESOURCES: Table = {
 DISTRIBUTION: Table = {
     "distribution.type": _works("in any letters; the values below"),
     "distribution.type: pytorch": _works(
-        "one process on each node with RANK, LOCAL_RANK and WORLD_SIZE set, beside MASTER_ADDR, MASTER_PORT and NODE_RANK"
+        "RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, NODE_RANK, MASTER_ADDR and MASTER_PORT for each process"
     ),
-    "distribution.type: mpi": _works("one process in all: the command is started as it is"),
-    "distribution.type: tensorflow": _works("one worker: the command is started as it is, without TF_CONFIG"),
+    "distribution.type: mpi": _works("one process in all: the command is started as it is; more are refused"),
+    "distribution.type: tensorflow": _works("TF_CONFIG for each process"),
+    "distribution.type: jax": _own("JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID for each process"),
     "distribution.type: ray": _refused(
         "ray is not supported yet", "start ray in `command`: STOKER_HOSTS has the nodes"
     ),
-    "distribution.process_count_per_instance": _works("of pytorch and mpi, which needs it: 1; more is refused"),
-    "distribution.process_count_per_instance: more than 1": _refused(
-        _NO_PROCESSES, "leave it out and start them in `command`, such as torchrun --nproc-per-node=N"
-    ),
-    "distribution.worker_count": _works("of tensorflow: 1; more is refused"),
-    "distribution.worker_count: more than 1": _refused(
-        "TF_CONFIG is not written yet", "make it in the script, from STOKER_HOSTS and STOKER_RANK"
-    ),
-    "distribution.parameter_server_count": _works("of tensorflow: 0; more is refused"),
-    "distribution.parameter_server_count: more than 0": _refused(
-        "TF_CONFIG is not written yet", "make it in the script, from STOKER_HOSTS and STOKER_RANK"
-    ),
-}
+    "distribution.process_count_per_instance": _works("processes on each node, of pytorch, jax and mpi, which needs it; missing: 1"),
+    "distribution.worker_count": _works("of tensorflow: workers, spread over the nodes; missing: one on each"),
+    "distribution.parameter_server_count": _works("of tensorflow: missing: 0; more on one node alone"),
+}  # fmt: skip
 INPUTS: Table = {
     "inputs.*": _works("a literal: number, integer, boolean or text, as it is written; or data, with the keys below"),
     "inputs.*.type": _works("missing: uri_folder; a file that is named as a folder is taken as a file, with a warning"),

@@ -14,14 +14,13 @@ _SHM = re.compile(r"(\d+(?:\.\d+)?)([bkmg])\Z", re.IGNORECASE)
 _QUANTITY = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]+)?\Z")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 MOST_NODES = 10000
-#: Keys of each type, and the most that its processes may be.
+#: Keys of each type, by what they are in a manifest.
 _COUNTS = {
-    "pytorch": {"process_count_per_instance": 1},
-    "mpi": {"process_count_per_instance": 1},
-    "tensorflow": {"worker_count": 1, "parameter_server_count": 0},
+    "pytorch": {"process_count_per_instance": "processCountPerInstance"},
+    "jax": {"process_count_per_instance": "processCountPerInstance"},
+    "mpi": {"process_count_per_instance": "processCountPerInstance"},
+    "tensorflow": {"worker_count": "workerCount", "parameter_server_count": "parameterServerCount"},
 }
-#: What a process of PyTorch's asks for beside what every run has.
-_RANK = 'export RANK="$NODE_RANK" LOCAL_RANK=0 WORLD_SIZE="$STOKER_NODE_COUNT"; '
 
 
 def compute(reader: Reader, value: Any) -> str | None:
@@ -76,15 +75,15 @@ def _shm(reader: Reader, text: str) -> str | None:
     return None
 
 
-def distribution(reader: Reader, value: Any, nodes: int) -> str:
-    """What goes before the command: the processes' variables, as far as the runtime does not set them. nodes: of the job."""
+def distribution(reader: Reader, value: Any, nodes: int) -> dict[str, Any]:
+    """`command.distribution`; empty where the command is started as it is. nodes: of the job."""
     at: FieldPath = ("distribution",)
     given = reader.mapping(at, value)
     if value is None:
-        return ""
+        return {}
     kind = reader.choice((*at, "type"), given.get("type"), DISTRIBUTION, "distribution.type")
     if kind is None:
-        return ""
+        return {}
     counts = _COUNTS[kind]
     every = {key for one in _COUNTS.values() for key in one}
     for key in given.keys() & (every - counts.keys()):
@@ -92,16 +91,33 @@ def distribution(reader: Reader, value: Any, nodes: int) -> str:
     reader.keys(at, given, DISTRIBUTION)
     if kind == "mpi" and given.get("process_count_per_instance") is None:
         reader.bad(at, "mpi needs process_count_per_instance", "write process_count_per_instance: 1")
-    for key, most in counts.items():
-        count = reader.number((*at, key), given.get(key), 0, MOST_NODES, "a number of processes")
-        if count is not None and count > most:
-            reader.field((*at, key), DISTRIBUTION[f"distribution.{key}: more than {most}"], f"{count}: ")
-    if kind == "pytorch":
-        return _RANK
-    if nodes > 1:
-        message = f"{kind} on {nodes} nodes is not supported yet"
-        reader.bad(at, message, "take one node, or start the processes in `command`: STOKER_HOSTS has the nodes")
-    return ""
+    found: dict[str, Any] = {"type": kind}
+    for key, member in counts.items():
+        least = 0 if key == "parameter_server_count" else 1
+        count = reader.number((*at, key), given.get(key), least, MOST_NODES, "a number of processes")
+        if count:
+            found[member] = count
+    return _mpi(reader, found, nodes) if kind == "mpi" else _fitting(reader, found, nodes)
+
+
+def _mpi(reader: Reader, found: dict[str, Any], nodes: int) -> dict[str, Any]:
+    if nodes > 1 or found.get("processCountPerInstance", 1) > 1:
+        message = "mpi with more than one process is not supported yet"
+        reader.bad(
+            ("distribution",), message, "take one, or start the processes in `command`: STOKER_HOSTS has the nodes"
+        )
+    return {}
+
+
+def _fitting(reader: Reader, found: dict[str, Any], nodes: int) -> dict[str, Any]:
+    workers, servers = found.get("workerCount"), found.get("parameterServerCount", 0)
+    if workers is not None and workers < nodes:
+        message, fix = f"{workers} on {nodes} nodes: a node would have none", f"write {nodes} or more"
+        reader.bad(("distribution", "worker_count"), message, fix)
+    if servers and nodes > 1:
+        message = f"parameter servers run on one node, and the job has {nodes}"
+        reader.bad(("distribution", "parameter_server_count"), message, "take one node, or leave it out")
+    return found
 
 
 def timeout(reader: Reader, value: Any) -> int | None:

@@ -281,4 +281,4 @@ def test_version_1_says_processes_of_all_nodes(project: Path) -> None:
     draft = read(project, text, name="a.runconfig", front="")
 
     assert 2 == draft.spec["command"]["resources"]["instanceCount"]
-    assert draft.command.startswith('export RANK="$NODE_RANK"')
+    assert {"type": "pytorch", "processCountPerInstance": 1} == draft.spec["command"]["distribution"]
