@@ -304,15 +304,15 @@ class JobResources(Spec):
 
 @rules(
     Rule(
-        "self.type in ['pytorch', 'jax'] || !has(self.processCountPerInstance)",
-        "processCountPerInstance belongs to pytorch and jax",
+        "self.type != 'tensorflow' || !has(self.processCountPerInstance)",
+        "processCountPerInstance does not belong to tensorflow",
         "remove it; tensorflow has workerCount and parameterServerCount",
         at=".processCountPerInstance",
     ),
     Rule(
         "self.type == 'tensorflow' || !(has(self.workerCount) || has(self.parameterServerCount))",
         "workerCount and parameterServerCount belong to tensorflow",
-        "remove them; pytorch and jax have processCountPerInstance",
+        "remove them; the others have processCountPerInstance",
         at=".workerCount",
     ),
 )
@@ -321,15 +321,15 @@ class Distribution(Spec):
     3.8 or later in the image."""
 
     type: Annotated[
-        Literal["pytorch", "tensorflow", "jax"],
+        Literal["pytorch", "mpi", "tensorflow", "jax"],
         field(
             "Whose variables each process gets: `pytorch` RANK, LOCAL_RANK, WORLD_SIZE and their kin (`torchrun` as the "
             "command takes its defaults from them too); `tensorflow` TF_CONFIG; `jax` JAX_COORDINATOR_ADDRESS, "
-            "JAX_NUM_PROCESSES, JAX_PROCESS_ID."
+            "JAX_NUM_PROCESSES, JAX_PROCESS_ID. With `mpi` rank 0 runs the command under the image's mpirun (Open MPI), on all nodes."
         ),
     ]
     process_count_per_instance: Annotated[
-        int | None, field("Of pytorch and jax: processes on each node; missing: 1.", ge=1, le=1024)
+        int | None, field("Of pytorch, mpi and jax: processes on each node; missing: 1.", ge=1, le=1024)
     ] = None
     worker_count: Annotated[
         int | None,

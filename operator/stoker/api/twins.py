@@ -216,9 +216,9 @@ _TWINS: dict[str, Twin] = {
     f"a name is one of {', '.join(RESERVED_NAMES)}, which are reserved": _any_key(
         lambda name: name.lower() in RESERVED_NAMES
     ),
-    "processCountPerInstance belongs to pytorch and jax": lambda distribution: (
+    "processCountPerInstance does not belong to tensorflow": lambda distribution: (
         distribution["processCountPerInstance"]
-        if "processCountPerInstance" in distribution and distribution.get("type") not in ("pytorch", "jax")
+        if "processCountPerInstance" in distribution and distribution.get("type") == "tensorflow"
         else None
     ),
     "workerCount and parameterServerCount belong to tensorflow": lambda distribution: (

@@ -51,6 +51,10 @@ def main(arguments: list[str]) -> int:
         from stoker.runtime import packages
 
         return packages.main(rest)
+    if part in ("mpi-lead", "mpi-rsh", "mpi-serve"):
+        from stoker.runtime import mpi
+
+        return {"mpi-lead": mpi.lead, "mpi-rsh": mpi.rsh, "mpi-serve": mpi.serve}[part](rest)
     print(_USAGE, file=sys.stderr)
     return 2
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-#: Types whose processes launch starts side by side, each with variables of its own.
-TYPES = ("pytorch", "tensorflow", "jax")
+#: The types known here. mpi is apart: its processes are mpirun's (mpi.py).
+TYPES = ("pytorch", "tensorflow", "jax", "mpi")
 
 
 class Distribution(NamedTuple):
-    """How a command is distributed. per_node: processes on each node, of pytorch and jax. workers: of tensorflow, None for
+    """How a command is distributed. per_node: processes on each node, not of tensorflow. workers: of tensorflow, None for
     one on each node; parameter_servers: of tensorflow, on its one node."""
 
     type: str
@@ -86,6 +86,10 @@ def processes(distribution: Distribution, node: Node) -> List[Process]:
 
 
 def _processes(distribution: Distribution, node: Node) -> List[Process]:
+    if distribution.type == "mpi":
+        if len(node.hosts) != node.nodes:
+            raise ValueError("mpirun is told every node, and a run of %d nodes has no list of them" % node.nodes)
+        return [Process(node.rank, {})]
     if distribution.type == "tensorflow":
         return _tensorflow(distribution, node)
     count, world = distribution.per_node, distribution.per_node * node.nodes

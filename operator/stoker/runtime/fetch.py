@@ -18,7 +18,7 @@ from stoker.runtime import build, held, userlogs, wire
 from stoker.runtime.configure import pod_config, write_config
 from stoker.runtime.download import Downloads, Wanted
 from stoker.runtime.grants import Server
-from stoker.runtime.layout import Scratch, human_bytes, utc_now, write_json, write_termination_message
+from stoker.runtime.layout import Scratch, human_bytes, utc_now, write_atomic, write_json, write_termination_message
 from stoker.runtime.unpack import UnpackRefused, check_manifest, largest_archive, unpack
 from stoker.runtime.web import Refused, Transient, patiently
 
@@ -98,6 +98,8 @@ class Fetch:
         if self._disk_bytes is not None:
             config = config._replace(scratch_bytes=min(self._disk_bytes, config.scratch_bytes or self._disk_bytes))
         write_config(scratch, config)
+        if granted.get("gangKey"):
+            write_atomic(scratch.gang_key, str(granted["gangKey"]).encode("ascii"), 0o600)
         build.install(scratch.agent, scratch.launcher)
         return Fetched(self._count, self._bytes)
 

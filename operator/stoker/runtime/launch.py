@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from stoker.runtime import distribution, held, userlogs, wire
+from stoker.runtime import distribution, held, mpi, userlogs, wire
 from stoker.runtime.command import Command, Ended
 from stoker.runtime.configure import LaunchConfig, complete, read_config
 from stoker.runtime.diagnose import diagnose, log_tail
@@ -158,8 +158,12 @@ class Launch:
                 userlogs.show(self._work, [process.number for process in plan])
             together.watch(self._hear_end, lambda: self._events.put(self._wind_down))
             return
-        own = {**environment, **plan[0].variables}
-        self._command = single = Command(self._arguments, self._work, own, log)
+        own, arguments, spread = {**environment, **plan[0].variables}, self._arguments, self._config.distribution
+        if spread is not None and spread.type == "mpi":
+            rank = distribution.node_of(environment).rank
+            arguments = mpi.words(rank, spread.per_node, self._config.training_grace_seconds, arguments)
+            own["STOKER_DIR"] = self._scratch.root
+        self._command = single = Command(arguments, self._work, own, log)
         single.watch(self._hear_end)
 
     def _hear_end(self, ended: Ended) -> None:

@@ -48,6 +48,8 @@ class Scratch:
         self.launch = self._below("run", "launch.json")
         #: launch.json for a launcher that is only `sh`.
         self.launch_env = self._below("run", "launch.env")
+        #: The secret that the pods of one attempt share, where they need one; for our user alone.
+        self.gang_key = self._below("run", "gang.key")
         #: What lay under outputs/ and logs/ before the command started: {path: {"size", "sha256"}}.
         self.carried = self._below("run", "carried.json")
         self.agent = self._below("bin", "stoker-agent.pyz")

@@ -66,6 +66,13 @@ def sign(grant: Grant, keys: Keys) -> str:
     return f"{text}.{_mac(text, keys.current)}"
 
 
+def gang_key(grant: Grant, keys: Keys) -> str:
+    """A secret that the pods of one attempt share and nobody else has. It is made again for each of them, so nothing is
+    kept; pods on both sides of a change of keys do not get the same, and their attempt fails at its start."""
+    text = "\0".join(("stoker-gang-key", grant.namespace, grant.storage, grant.key, str(grant.attempt)))
+    return hmac.new(keys.current, text.encode(), hashlib.sha256).hexdigest()
+
+
 def verify(text: object, keys: Keys, now: float) -> Grant:
     """The grant in a text. Raises Refusal 401 GrantInvalid or GrantExpired; the pod asks for a new one then."""
     if not isinstance(text, str) or len(text) > MOST_GRANT_BYTES or not text.isascii():

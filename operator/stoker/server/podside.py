@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -13,7 +13,7 @@ from stoker.runtime.wire import POD_AUDIENCE
 from stoker.server.audit import note, note_grant
 from stoker.server.config import Settings
 from stoker.server.errors import Refusal
-from stoker.server.grants import DEFAULT_TIMEOUT_SECONDS, MARGIN_SECONDS, PROTOCOLS, Grant, sign
+from stoker.server.grants import DEFAULT_TIMEOUT_SECONDS, MARGIN_SECONDS, PROTOCOLS, Grant, gang_key, sign
 from stoker.server.identity import Rank, Reader, rank_of
 from stoker.server.keys import KeyRing
 from stoker.server.limits import Buckets
@@ -38,6 +38,8 @@ from stoker.server.workspaces import Place, Workspaces
 from stoker.storage import records
 from stoker.storage.objects import StoreRefused
 
+#: Types of distribution whose pods start something in each other.
+_WITH_GANG_KEY = ("mpi",)
 _ACTIONS = {Create: "create", SignParts: "sign", Complete: "complete", Abort: "abort"}
 #: To sign for so many objects is as much work as one request more.
 _OBJECTS_PER_REQUEST = 50
@@ -93,11 +95,13 @@ class PodSide:
         )
         note_grant(request, grant)
         await refuse_sealed(place, grant)
-        text = sign(grant, await self._keys.keys())
+        keys = await self._keys.keys()
         note(request, expires=grant.expires)
-        return JSONResponse(
-            {"grant": text, "expiresSeconds": seconds, "job": job, "attempt": rank.attempt, "rank": rank.rank}
-        )
+        answer = {"grant": sign(grant, keys), "expiresSeconds": seconds, "job": job, "attempt": rank.attempt}
+        spread = job.get("distribution")
+        if isinstance(spread, Mapping) and spread.get("type") in _WITH_GANG_KEY:
+            answer["gangKey"] = gang_key(grant, keys)
+        return JSONResponse({**answer, "rank": rank.rank})
 
     async def reads(self, request: Request) -> Response:
         note(request, "read")

@@ -41,6 +41,7 @@ class Cloud:
         self.requests: list[tuple[str, str]] = []
         self.job: dict[str, Any] = {"version": 1, "key": JOB, "name": "iris"}
         self.attempt, self.rank = 1, 0
+        self.gang_key = ""
         #: Answers to GET break off after so many bytes, when set; `ranges` are the ranges that were asked for.
         self.cut_after: int | None = None
         self.ranges: list[str] = []
@@ -92,6 +93,7 @@ class Cloud:
     def api(self, path: str, asked: dict[str, Any]) -> tuple[int, Any]:
         if path == "/v1/grant":
             return 200, {
+                **({"gangKey": self.gang_key} if self.gang_key else {}),
                 "grant": "g",
                 "expiresSeconds": 60,
                 "job": self.job,

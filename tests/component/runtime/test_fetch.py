@@ -72,6 +72,16 @@ def test_code_is_unpacked_and_launch_can_start(pod: Pod, cloud: Cloud) -> None:
     assert (0, "trained\n") == pod.run("python3 train.py")[::2]
 
 
+def test_the_secret_of_a_gang_is_for_its_own_user_alone(pod: Pod, cloud: Cloud) -> None:
+    cloud.gang_key = "a" * 64
+
+    code, errors = pod.fetch()
+
+    assert 0 == code, errors
+    assert ("a" * 64, 0o600) == (Path(pod.scratch.gang_key).read_text(), os.stat(pod.scratch.gang_key).st_mode & 0o777)
+    assert "a" * 64 not in errors + Path(pod.scratch.job).read_text()
+
+
 @pytest.mark.parametrize(
     ("asked", "disk", "expected"),
     [(None, None, None), (50, None, 50), (50, "70", 50), (50, "40", 40), (None, "40", 40)],

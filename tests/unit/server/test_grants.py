@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.server.errors import Refusal
-from stoker.server.grants import Grant, Keys, key_id, sign, verify
+from stoker.server.grants import Grant, Keys, gang_key, key_id, sign, verify
 
 OLD, KEY, OTHER = b"o" * 32, b"k" * 32, b"x" * 32
 GRANT = Grant(1, "team", "s3://bucket/stoker/team", "iris-0123abcd", 1, 0, "pod-uid", 2_000)
@@ -92,3 +92,13 @@ def test_junk_is_refused(text: object) -> None:
 def test_a_weak_key_is_not_taken(key: bytes) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Keys(key)
+
+
+def test_the_ranks_of_one_attempt_share_a_secret_and_nobody_else_has_it() -> None:
+    other_rank = msgspec.structs.replace(GRANT, rank=1, pod_uid="other", expires=3_000)
+
+    assert gang_key(GRANT, KEYS) == gang_key(other_rank, KEYS)
+    assert 64 == len(gang_key(GRANT, KEYS))
+    for other in ({"attempt": 2}, {"key": "iris-76543210"}, {"namespace": "others"}, {"storage": "s3://bucket/others"}):
+        assert gang_key(GRANT, KEYS) != gang_key(msgspec.structs.replace(GRANT, **other), KEYS), other
+    assert gang_key(GRANT, KEYS) != gang_key(GRANT, Keys(OTHER))

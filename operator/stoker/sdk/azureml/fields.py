@@ -79,7 +79,7 @@ DISTRIBUTION: Table = {
     "distribution.type: pytorch": _works(
         "RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, NODE_RANK, MASTER_ADDR and MASTER_PORT for each process"
     ),
-    "distribution.type: mpi": _works("one process in all: the command is started as it is; more are refused"),
+    "distribution.type: mpi": _works("rank 0 runs the command under the image's mpirun (Open MPI), on all nodes, without sshd"),
     "distribution.type: tensorflow": _works("TF_CONFIG for each process"),
     "distribution.type: jax": _own("JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID for each process"),
     "distribution.type: ray": _refused(

@@ -97,16 +97,7 @@ def distribution(reader: Reader, value: Any, nodes: int) -> dict[str, Any]:
         count = reader.number((*at, key), given.get(key), least, MOST_NODES, "a number of processes")
         if count:
             found[member] = count
-    return _mpi(reader, found, nodes) if kind == "mpi" else _fitting(reader, found, nodes)
-
-
-def _mpi(reader: Reader, found: dict[str, Any], nodes: int) -> dict[str, Any]:
-    if nodes > 1 or found.get("processCountPerInstance", 1) > 1:
-        message = "mpi with more than one process is not supported yet"
-        reader.bad(
-            ("distribution",), message, "take one, or start the processes in `command`: STOKER_HOSTS has the nodes"
-        )
-    return {}
+    return _fitting(reader, found, nodes)
 
 
 def _fitting(reader: Reader, found: dict[str, Any], nodes: int) -> dict[str, Any]:

@@ -25,7 +25,6 @@ BAD = [
     ("job.yml", JOB + "distribution: {type: horovod}\n", ['job.yml:3:16: distribution.type: "horovod" is not one of pytorch, mpi, tensorflow, jax, ray']),
     ("job.yml", JOB + "distribution: {process_count_per_instance: 2}\n", ["job.yml:3:1: distribution.type: is missing; write pytorch or mpi"]),
     ("job.yml", JOB + "distribution: {type: pytorch, processes: 2}\n", ["job.yml:3:31: distribution.processes: unknown key"]),
-    ("job.yml", JOB + "distribution: {type: mpi, process_count_per_instance: 1}\nresources: {instance_count: 2}\n", ["job.yml:3:1: distribution: mpi with more than one process is not supported yet"]),
     ("job.yml", JOB + "distribution: {type: mpi}\n", ["job.yml:3:1: distribution: mpi needs process_count_per_instance"]),
     ("job.yml", JOB + "distribution: {type: pytorch, worker_count: 1}\n", ["job.yml:3:31: distribution.worker_count: does not belong to pytorch"]),
     ("job.yml", JOB + "inputs: {d: {type: uri_folder}}\n", ["job.yml:3:10: inputs.d.path: is missing"]),
