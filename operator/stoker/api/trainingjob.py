@@ -701,6 +701,14 @@ class TrainingJobStatus(Spec):
     outputs: Annotated[
         tuple[SavedOutput, ...], field("The first saved files; the record has all.", max_length=100)
     ] = ()
+    metrics: Annotated[
+        dict[str, float],
+        field(
+            "The last value of each metric that the command of rank 0 tracked; at the end only. Every value of every rank is in "
+            "the store: `stoker show --metrics`.",
+            max_length=64,
+        ),
+    ] = msgspec.field(default_factory=dict)
     logs: Annotated[str, field("Storage URL of the log.", max_length=2048)] = ""
     started_at: Annotated[str, field("When the last attempt's command started (RFC 3339).", max_length=40)] = ""
     finished_at: Annotated[str, field("When the run ended (RFC 3339).", max_length=40)] = ""

@@ -60,13 +60,24 @@ def ls(common: Common, compute: str | None, storage: str | None, experiment: str
     common.output.emit(lines, shown, [one["name"] for one in lines])
 
 
-@click.command(epilog="\b\nExamples:\n  stoker show @last\n  stoker show iris-7f3k -o json")
+@click.command(
+    epilog="\b\nExamples:\n  stoker show @last\n  stoker show iris-7f3k --metrics\n  stoker show iris-7f3k -o json"
+)
 @click.argument("run", metavar="RUN")
+@click.option(
+    "--metrics", is_flag=True, help="What it tracked with MLflow instead, also while it runs; -o json has every value."
+)
+@click.option("--rank", type=click.IntRange(0), default=0, show_default=True, help="Whose metrics.")
 @where
 @common
-def show(common: Common, run: str, compute: str | None, storage: str | None) -> None:
-    """Show RUN: phase, command, code, image, times, outputs."""
+def show(common: Common, run: str, metrics: bool, rank: int, compute: str | None, storage: str | None) -> None:
+    """Show RUN: phase, command, code, image, times, outputs; or its metrics."""
     found = resolve(common, run, compute, storage)
+    if metrics:
+        from stoker.cli.metrics import show_metrics
+
+        show_metrics(common, found, rank)
+        return
     value = details(found)
     common.output.emit(value, lambda: _show(value), [value["name"]])
 
@@ -101,6 +112,10 @@ def _show(value: Mapping[str, Any]) -> None:
             print(f"{label:<10} {text}")
     if value["message"]:
         print("\n".join(f"  {line}" for line in value["message"].splitlines()))
+    if value.get("metrics"):
+        print("\nmetrics, last values")
+        for name, number in value["metrics"].items():
+            print(f"  {name:<30} {number:g}")
     if value["outputs"]:
         print(f"\n{plural(len(value['outputs']), 'output')}")
         for one in value["outputs"]:

@@ -138,9 +138,21 @@ def result_record(identity: Identity, ending: Ending) -> dict[str, Any]:
             for number, reason, ranks in ending.attempts
         ],
         "outputs": list(_outputs(last[0], last[2])) if last else [],
+        **({"metrics": found} if last and (found := metrics_of(last[2])) else {}),
         # Left out where there is nothing, as it nearly always is.
         **({"skipped": skipped} if last and (skipped := _skipped(last[2])) else {}),
     }
+
+
+def metrics_of(ranks: Iterable[RankEnd]) -> dict[str, float]:
+    """Last value by name of what rank 0 tracked: the others mostly say the same, or nothing."""
+    seal = next((end.seal or {} for end in ranks if end.rank == 0), {})
+    told = seal.get("exit")
+    found = told.get("metrics") if isinstance(told, Mapping) else None
+    if not isinstance(found, Mapping):
+        return {}
+    numbers = {str(name): value for name, value in found.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in sorted(numbers.items())}
 
 
 def _skipped(ranks: Iterable[RankEnd]) -> list[dict[str, Any]]:

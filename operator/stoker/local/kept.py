@@ -89,6 +89,11 @@ class Kept:
         piece = run(records.read_log(self.store, key, attempt, rank, offset))
         return piece.content, piece.complete
 
+    def content(self, key: str, attempt: int, rank: int, path: str) -> bytes:
+        """A stored file, whole; empty where there is none."""
+        found = run(self.store.get(layout.rank_prefix(key, attempt, rank) + path))
+        return found or b""
+
     def copy(self, key: str, attempt: int, rank: int, path: str, start: int, target: Path) -> None:
         """Append a stored file from byte `start` on to a local file."""
         run(self._copy(layout.rank_prefix(key, attempt, rank) + path, start, target))

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from stoker.runtime.configure import LaunchConfig, complete, write_config
 from stoker.runtime.fetch import carried_by_snapshot, make_output_folders
 from stoker.runtime.layout import Scratch, human_bytes, utc_now, write_json
 from stoker.runtime.ship import Settings, Ship
+from stoker.runtime.tracking.serve import Tracking
 from stoker.runtime.transport import Transport
 from stoker.runtime.unpack import unpack
 from stoker.storage import layout, snapshots
@@ -221,15 +222,22 @@ class LocalRun:
             distribution=distribution.read(record.get("distribution")),
         )  # fmt: skip
         port, shim = processes.free_port(), processes.python_on_path(python, Path(scratches[0].root).parent)
+        tracking = [
+            self._stack.enter_context(closing(Tracking(scratch, 0, self._listener.note))) for scratch in scratches
+        ]
         ranks = []
         for rank, scratch in enumerate(scratches):
             told = {"PYTHONUNBUFFERED": "1", **contract.texts(record, scratch)}
             here = config._replace(default_env=told)
+            write_json(scratch.job, record)
             write_config(scratch, here)
             env = self._environment(record, rank, scratch, port, [*map(str, python.folders), *shim], python)
             if self._job.container is not None:
                 # launch is outside of it: what it would set, the container would not have.
                 env = self._in_container(here, env)
+            else:
+                # A container has a loopback of its own.
+                env.setdefault("MLFLOW_TRACKING_URI", tracking[rank].url)
             ranks.append(self._rank(rank, scratch, env, record))
         saving = Settings(stall_seconds=self._spec.limits.save_stall_seconds)
         ships = [

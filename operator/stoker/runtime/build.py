@@ -69,10 +69,13 @@ def _sources() -> Dict[str, bytes]:
         # Not the file of the whole distribution: the agent carries nothing but the runtime.
         "stoker/__init__.py": ('__version__ = "%s"\n' % __version__).encode("ascii"),
     }
-    for name in os.listdir(_PACKAGE):
-        if name.endswith((".py", ".sh")):
-            with open(os.path.join(_PACKAGE, name), "rb") as file:
-                sources["stoker/runtime/" + name] = file.read()
+    for folder, _, names in os.walk(_PACKAGE):
+        for name in names:
+            if name.endswith((".py", ".sh")):
+                path = os.path.join(folder, name)
+                with open(path, "rb") as file:
+                    below = os.path.relpath(path, _PACKAGE).replace(os.sep, "/")
+                    sources["stoker/runtime/" + below] = file.read()
     return sources
 
 

@@ -60,6 +60,7 @@ def pod_config(job: Mapping[str, Any], scratch: Scratch, inputs: Mapping[str, st
             "XDG_CACHE_HOME": scratch.home + "/.cache",
             "TMPDIR": scratch.tmp,
             "PYTHONUNBUFFERED": "1",
+            "MLFLOW_TRACKING_URI": "http://127.0.0.1:%d" % wire.TRACKING_PORT,
             **{name: text for name, text in own.items() if not name.startswith("STOKER_")},
             **contract.texts(job, scratch),
         },

@@ -15,6 +15,8 @@ from stoker.runtime import wire
 _NEVER = frozenset((".git", ".stoker"))
 #: Names under logs/ that belong to the run's own log; a file of the user's with such a name goes to logs/_user/.
 _RESERVED = frozenset(("std_log.txt", ".segments", "_user"))
+#: What the tracking server writes; it has a folder of its own in the store.
+_METRICS = "logs/.metrics/"
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
     (stat.S_ISSOCK, "a socket"),
@@ -130,6 +132,8 @@ class _Walk:
 
 def _stored_path(shown: str) -> str:
     path = wire.storable_path(shown)
+    if path.startswith(_METRICS):
+        return "metrics/" + path[len(_METRICS) :]
     root, _, rest = path.partition("/")
     if root == "logs" and rest.split("/")[0].casefold() in _RESERVED:
         return "logs/_user/" + rest

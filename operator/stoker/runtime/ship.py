@@ -22,6 +22,7 @@ from stoker.runtime.layout import Scratch, read_json, utc_now, write_json
 from stoker.runtime.logfeed import PIECE_BYTES, LogFeed
 from stoker.runtime.saving import FileSaver, Settings, StoreState
 from stoker.runtime.scan import Found, Scan, scan
+from stoker.runtime.tracking.book import summary
 from stoker.runtime.transport import Absent, Sealed, Transport
 from stoker.runtime.upload import Changed, Uploader
 from stoker.runtime.web import Refused, backoff
@@ -182,7 +183,7 @@ class Ship:
         if not record.log_tail:
             size, tail = self._log.size_and_tail()
             record = record._replace(log_bytes=size, log_tail=tail)
-        return record
+        return record._replace(metrics=summary(self._scratch))
 
     def _finish(self, record: wire.ExitRecord) -> Sealed:
         self._files.begin_final()

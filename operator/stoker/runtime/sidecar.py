@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import queue
 import signal
 import sys
 import threading
 import time
-from typing import Any, List, Optional
+from typing import Any, Iterator, List, Optional
 
 from stoker.runtime import held, waiting, wire
 from stoker.runtime.layout import Scratch, read_json, write_termination_message
 from stoker.runtime.saving import Settings
 from stoker.runtime.ship import Ship
+from stoker.runtime.tracking.serve import Tracking
 from stoker.runtime.transport import Transport
 from stoker.runtime.web import Refused, Transient, Web, patiently
 
@@ -46,13 +48,29 @@ def main(arguments: List[str]) -> int:
     ReadyServer(options.ready_port, lambda: state.has_ended)
     outcome = read_json(scratch.sealed)
     if outcome is None:
-        outcome = _ship(options, scratch, state)
+        with _tracking(scratch):
+            outcome = _ship(options, scratch, state)
     state.is_done = True
     _say("sealed: %s" % ("complete" if outcome["complete"] else "%s: %s" % (outcome["reason"], outcome["message"])))
     if not outcome["complete"]:
         write_termination_message("%s: %s" % (outcome["reason"], outcome["message"]))
     waiting.next_of(told)
     return 0 if outcome["complete"] else 1
+
+
+@contextlib.contextmanager
+def _tracking(scratch: Scratch) -> Iterator[None]:
+    """The tracking server while the rank is saved. Without its port a run goes on, and its MLflow calls fail."""
+    try:
+        tracking = Tracking(scratch, wire.TRACKING_PORT, _say)
+    except OSError as error:
+        _say("no tracking server: %s" % error)
+        yield
+        return
+    try:
+        yield
+    finally:
+        tracking.close()
 
 
 class _State:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
@@ -19,6 +20,10 @@ POD_AUDIENCE = "stoker-run"
 CLIENT_AUDIENCE = "stoker"
 #: Where rank 0 listens by convention, unless the user's environment says otherwise.
 MASTER_PORT = 29500
+#: Where the tracking server of a pod listens, on loopback.
+TRACKING_PORT = 29501
+#: Most metrics whose last values an exit record has.
+MOST_METRICS = 64
 #: Version of the protocol between pods and server; the server speaks this one and the one before.
 GRANT_PROTOCOL = 2
 
@@ -230,7 +235,8 @@ class ExitRecord(NamedTuple):
 
     code: 0..255, 128+n when signal n ended the command; None when it never ran or nobody saw its end. reason: None
     when the command simply ended, else CamelCase, e.g. TimedOut; `Stopped` means that launch was told to stop before
-    the command had ended, whatever the code. Times are RFC 3339 in UTC. log_bytes: size of the raw log.
+    the command had ended, whatever the code. Times are RFC 3339 in UTC. log_bytes: size of the raw log. metrics: last values of
+    what the command tracked, by name, at most MOST_METRICS.
     """
 
     code: Optional[int] = None
@@ -241,10 +247,12 @@ class ExitRecord(NamedTuple):
     finished_at: Optional[str] = None
     log_bytes: int = 0
     log_tail: str = ""
+    metrics: Mapping[str, float] = {}
 
     def document(self) -> dict[str, Any]:
         """The record as the JSON object that run/exit.json and seal.json hold."""
         return {
+            **({"metrics": dict(self.metrics)} if self.metrics else {}),
             "version": 1,
             "code": self.code,
             "signal": self.signal,
@@ -270,6 +278,7 @@ def exit_record(document: Any) -> ExitRecord:
         document.get("finishedAt"),
         document.get("logBytes") or 0,
         document.get("logTail") or "",
+        _metrics(document.get("metrics")),
     )
     for name, value, kinds in (
         ("code", record.code, (int, type(None))),
@@ -284,6 +293,19 @@ def exit_record(document: Any) -> ExitRecord:
         if not isinstance(value, kinds) or isinstance(value, bool):
             raise WireError("exit record: %s is %r" % (name, value))
     return record
+
+
+def _metrics(document: Any) -> Dict[str, float]:
+    """Raises WireError on anything but a few names with finite numbers."""
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or len(document) > MOST_METRICS:
+        raise WireError("exit record: metrics is not an object of at most %d" % MOST_METRICS)
+    for name, value in document.items():
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not 0 < len(name) <= 250:
+            raise WireError("exit record: metrics: %r is %r" % (name, value))
+    return {name: float(value) for name, value in document.items()}
 
 
 class StoredFile(NamedTuple):

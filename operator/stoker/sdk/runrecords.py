@@ -99,6 +99,7 @@ def details(found: Run) -> dict[str, Any]:
         "attempts": attempts, "outputs": outcome["outputs"],
         **({"skipped": outcome["skipped"]} if "skipped" in outcome else {}), "logs": outcome["logs"], "storage": storage,
         "timings": outcome["timings"],
+        **({"metrics": result["metrics"]} if result and result.get("metrics") else {}),
     }  # fmt: skip
 
 

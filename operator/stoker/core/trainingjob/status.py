@@ -27,6 +27,7 @@ from stoker.core.trainingjob.retry import Verdict
 from stoker.core.trainingjob.seen import QUEUE_TIMED_OUT, Seen
 from stoker.core.trainingjob.stands import Stand
 from stoker.core.trainingjob.steps import Step
+from stoker.runtime.wire import MOST_METRICS
 
 #: Times of objects are cut to the second: with the one second more, 4 s have truly passed.
 SHOW_AFTER = 4.0 + 1.0
@@ -169,11 +170,20 @@ def _ended(status: TrainingJobStatus, result: Mapping[str, Any]) -> TrainingJobS
             for output in outputs[:_MOST_OUTPUTS]
         ),
         attempts=attempts,
+        metrics=_metrics(result),
         started_at=started,
         finished_at=finished,
         duration=times.duration(end - begin) if begin is not None and end is not None else "",
         timings={str(phase): float(spent) for phase, spent in (result.get("timings") or {}).items()},
     )
+
+
+def _metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    found = result.get("metrics")
+    if not isinstance(found, Mapping):
+        return {}
+    told = {str(name)[:250]: float(value) for name, value in found.items() if isinstance(value, int | float)}
+    return dict(list(told.items())[:MOST_METRICS])
 
 
 def _snapshot(seen: Seen) -> str:
