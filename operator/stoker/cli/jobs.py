@@ -1,5 +1,6 @@
 """`stoker ls`, `show`, `why`, `cancel`: runs of this machine and of the cluster alike."""
 
+import itertools
 import time
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -41,10 +42,8 @@ def ls(common: Common, compute: str | None, storage: str | None, experiment: str
     """List runs, the newest first: local ones and the cluster's, also those whose pods and objects are gone."""
     explicit = bool(common.context or common.namespace or compute not in (None, LOCAL))
     found = newest_first(common, compute, storage, needed=explicit)
-    lines = [line_of(run, record) for run, record in found]
-    if experiment is not None:
-        lines = [line for line in lines if line["experiment"] == experiment]
-    lines = lines[:limit]
+    wanted = (pair for pair in found if experiment is None or pair[1]["job"].get("experiment") == experiment)
+    lines = [line_of(run, record) for run, record in itertools.islice(wanted, limit)]
 
     def shown() -> None:
         rows = [

@@ -15,6 +15,12 @@ LOG_BYTES = 1 << 30
 #: Of what lay below ./outputs and is no file, the record names so many; seals name all.
 MOST_SKIPPED = 100
 OUTPUTS = "outputs/"
+#: What a list of runs shows of job.json and result.json.
+SHORT_JOB = (
+    "name", "namespace", "uid", "key", "experiment", "displayName", "tags", "submittedAt", "submittedBy", "compute",
+    "command", "instanceCount",
+)  # fmt: skip
+SHORT_RESULT = ("phase", "reason", "message", "exitCode", "startedAt", "finishedAt", "timings")
 #: The type of an input that only the command sees.
 SECRET = "secret"
 

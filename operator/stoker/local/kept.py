@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from stoker.core.retention import Plan, Policy, is_young
+from stoker.local import shorts
 from stoker.local.locks import try_lock
 from stoker.storage import layout, records, removal, snapshots
 from stoker.storage.hashing import cache_folder
 from stoker.storage.objects import ObjectStore, open_store, run, split_file_url
+
+#: How a run ended whose end nobody stored.
+INTERRUPTED = "Interrupted"
 
 
 class Kept:
@@ -22,17 +26,24 @@ class Kept:
         self.store: ObjectStore = open_store(self.url)
 
     def jobs(self, warn: Callable[[str], None]) -> list[dict[str, Any]]:
-        """[{"key", "job", "result"}], oldest first; as the server tells it of a cluster's runs. warn: takes one line for
-        each run whose record cannot be read; the others are listed all the same."""
-        found = []
+        """[{"key", "job", "result"}] in their short form (`shorts`), oldest first; as the server tells it of a cluster's runs.
+        warn: takes one line for each run whose record cannot be read; the others are listed all the same."""
+        known, found, ended = shorts.remembered(self.url), [], []
         for key in run(records.job_keys(self.store)):
+            if (one := known.get(key)) is not None:
+                found.append(one)
+                continue
             try:
-                one = self.job(key)
+                record = self.job(key)
             except records.BadRecord as error:
                 warn(f"{key} is not listed: {error}")
                 continue
-            if one is not None:
-                found.append(one)
+            if record is None:
+                continue
+            found.append(line := shorts.short(record))
+            if record["result"] is not None and record["result"].get("reason") != INTERRUPTED:
+                ended.append(line)
+        shorts.remember(self.url, ended)
         return sorted(found, key=lambda one: (one["job"]["submittedAt"], one["key"]))
 
     def job(self, key: str) -> dict[str, Any] | None:
@@ -150,7 +161,7 @@ class Kept:
 
 def _interrupted(job: dict[str, Any]) -> dict[str, Any]:
     return {
-        "name": job["name"], "phase": "Failed", "reason": "Interrupted", "exitCode": None, "startedAt": None, "finishedAt": None,
+        "name": job["name"], "phase": "Failed", "reason": INTERRUPTED, "exitCode": None, "startedAt": None, "finishedAt": None,
         "message": "the run has no stored end: stoker was killed, or its store could not be written; what was saved is kept",
         "timings": {}, "attempts": [], "outputs": [],
     }  # fmt: skip

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from stoker.core.record import SHORT_JOB, SHORT_RESULT
 from stoker.runtime.wire import CLIENT_AUDIENCE
 from stoker.server.audit import note
 from stoker.server.config import Settings
@@ -29,11 +30,6 @@ EDITOR, VIEWER = "stoker-editor", "stoker-viewer"
 #: Most bytes of a log in one answer; the client asks again from where it ends.
 LOG_BYTES = 4 << 20
 #: What of job.json and result.json a list of jobs shows.
-_JOB_SHORT = (
-    "name", "namespace", "uid", "key", "experiment", "displayName", "tags", "submittedAt", "submittedBy", "compute",
-    "command", "instanceCount",
-)  # fmt: skip
-_RESULT_SHORT = ("phase", "reason", "message", "exitCode", "startedAt", "finishedAt", "timings")
 _SHORTS_KEPT = 20_000
 _AT_A_TIME = 16
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
@@ -137,7 +133,7 @@ class PeopleSide:
         if job is None:
             return None
         result = await records.read_result(place.store, key)
-        line = {"key": key, "job": _part(job, _JOB_SHORT), "result": result and _part(result, _RESULT_SHORT)}
+        line = {"key": key, "job": _part(job, SHORT_JOB), "result": result and _part(result, SHORT_RESULT)}
         self._shorts[(place.store.url, key)] = line
         while len(self._shorts) > _SHORTS_KEPT:
             self._shorts.popitem(last=False)
