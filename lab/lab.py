@@ -195,6 +195,11 @@ class Lab:
         layer = images.ensure(images.SLIM, progress)
         return images.push(self.registry, "lab/slim", "1", layer, {"Cmd": ["/bin/sh"]})
 
+    def image_of(self, recipe: images.Recipe, progress: Progress = say) -> str:
+        """A recipe's image in the registry, made and pushed when it is not there yet."""
+        layer = images.ensure(recipe, progress)
+        return images.push(self.registry, f"lab/{recipe.name}", "1", layer, {"Cmd": ["/bin/sh"]})
+
     def boot_node(
         self,
         name: str,

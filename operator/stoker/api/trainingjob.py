@@ -304,16 +304,23 @@ class JobResources(Spec):
 
 @rules(
     Rule(
-        "self.type != 'tensorflow' || !has(self.processCountPerInstance)",
-        "processCountPerInstance does not belong to tensorflow",
-        "remove it; tensorflow has workerCount and parameterServerCount",
+        "!(self.type in ['tensorflow', 'ray']) || !has(self.processCountPerInstance)",
+        "processCountPerInstance belongs to neither tensorflow nor ray",
+        "remove it; tensorflow has workerCount and parameterServerCount, ray starts its own processes",
         at=".processCountPerInstance",
     ),
     Rule(
         "self.type == 'tensorflow' || !(has(self.workerCount) || has(self.parameterServerCount))",
         "workerCount and parameterServerCount belong to tensorflow",
-        "remove them; the others have processCountPerInstance",
+        "remove them; pytorch, mpi and jax have processCountPerInstance",
         at=".workerCount",
+    ),
+    Rule(
+        "self.type == 'ray' || !(has(self.port) || has(self.includeDashboard) || has(self.dashboardPort) || "
+        "has(self.headNodeAdditionalArgs) || has(self.workerNodeAdditionalArgs))",
+        "port, includeDashboard, dashboardPort, headNodeAdditionalArgs and workerNodeAdditionalArgs belong to ray",
+        "remove them",
+        at=".port",
     ),
 )
 class Distribution(Spec):
@@ -321,11 +328,12 @@ class Distribution(Spec):
     3.8 or later in the image."""
 
     type: Annotated[
-        Literal["pytorch", "mpi", "tensorflow", "jax"],
+        Literal["pytorch", "mpi", "tensorflow", "jax", "ray"],
         field(
             "Whose variables each process gets: `pytorch` RANK, LOCAL_RANK, WORLD_SIZE and their kin (`torchrun` as the "
             "command takes its defaults from them too); `tensorflow` TF_CONFIG; `jax` JAX_COORDINATOR_ADDRESS, "
-            "JAX_NUM_PROCESSES, JAX_PROCESS_ID. With `mpi` rank 0 runs the command under the image's mpirun (Open MPI), on all nodes."
+            "JAX_NUM_PROCESSES, JAX_PROCESS_ID. With `mpi` rank 0 runs the command under the image's mpirun (Open MPI), on all "
+            "nodes; with `ray` it starts the head of a Ray cluster of all nodes and runs the command beside it."
         ),
     ]
     process_count_per_instance: Annotated[
@@ -347,6 +355,17 @@ class Distribution(Spec):
             ge=0,
             le=1024,
         ),
+    ] = None
+    port: Annotated[int | None, field("Of ray: port of the head; missing: 6379.", ge=1, le=65535)] = None
+    include_dashboard: Annotated[bool | None, field("Of ray: whether the head has a dashboard; missing: none.")] = None
+    dashboard_port: Annotated[int | None, field("Of ray: port of the dashboard; missing: Ray's.", ge=1, le=65535)] = (
+        None
+    )
+    head_node_additional_args: Annotated[
+        str | None, field("Of ray: more arguments for `ray start` on rank 0.", max_length=4096)
+    ] = None
+    worker_node_additional_args: Annotated[
+        str | None, field("Of ray: more arguments for `ray start` on the other ranks.", max_length=4096)
     ] = None
 
 

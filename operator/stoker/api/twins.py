@@ -57,6 +57,9 @@ def _undeclared(spec: Mapping[str, Any]) -> Any:
     return None
 
 
+_OF_RAY = {"port", "includeDashboard", "dashboardPort", "headNodeAdditionalArgs", "workerNodeAdditionalArgs"}
+
+
 def _nodes(block: Mapping[str, Any]) -> int:
     count: int = block.get("resources", {}).get("instanceCount", 1)
     return count
@@ -216,15 +219,20 @@ _TWINS: dict[str, Twin] = {
     f"a name is one of {', '.join(RESERVED_NAMES)}, which are reserved": _any_key(
         lambda name: name.lower() in RESERVED_NAMES
     ),
-    "processCountPerInstance does not belong to tensorflow": lambda distribution: (
+    "processCountPerInstance belongs to neither tensorflow nor ray": lambda distribution: (
         distribution["processCountPerInstance"]
-        if "processCountPerInstance" in distribution and distribution.get("type") == "tensorflow"
+        if "processCountPerInstance" in distribution and distribution.get("type") in ("tensorflow", "ray")
         else None
     ),
     "workerCount and parameterServerCount belong to tensorflow": lambda distribution: (
         distribution.get("type")
         if distribution.keys() & {"workerCount", "parameterServerCount"} and distribution.get("type") != "tensorflow"
         else None
+    ),
+    "port, includeDashboard, dashboardPort, headNodeAdditionalArgs and workerNodeAdditionalArgs belong to ray": (
+        lambda distribution: (
+            distribution.get("type") if distribution.get("type") != "ray" and distribution.keys() & _OF_RAY else None
+        )
     ),
     "a node would have no worker: distribution.workerCount is less than resources.instanceCount": lambda block: (
         block["distribution"]["workerCount"]

@@ -66,9 +66,11 @@ class LocalRun:
     def _check(self) -> None:
         """Refuse what this machine cannot do, before anything is made. Raises BadInput."""
         spread, nodes = self._command.distribution, self._command.resources.instance_count
-        if spread is not None and spread.type == "mpi" and nodes > 1:
-            fix = "take one node here (processes: processCountPerInstance), or name a cluster with --compute"
-            raise BadInput("distribution", f"mpirun has one node on this machine, and the job asks for {nodes}", fix)
+        if spread is not None and spread.type in distribution.LED and nodes > 1:
+            fix = "take one node here, or name a cluster with --compute"
+            raise BadInput(
+                "distribution", f"{spread.type} has one node on this machine, and the job asks for {nodes}", fix
+            )
 
     def run(self) -> LocalResult:
         """Run to the end, store the result and return it. Raises StokerError before the command starts; after that every
@@ -270,9 +272,9 @@ class LocalRun:
         found = complete(config, env)
         if config.distribution is None:
             return found
-        if config.distribution.type == "mpi":
-            fix = "leave --local-runtime out, or run mpirun in `command`"
-            raise BadInput("distribution", "mpirun is started outside of a container", fix)
+        if config.distribution.type in distribution.LED:
+            fix = "leave --local-runtime out, or start the processes in `command`"
+            raise BadInput("distribution", f"{config.distribution.type} is not started in containers", fix)
         first, *others = distribution.processes(config.distribution, distribution.node_of(found))
         if others:
             fix = "leave --local-runtime out, or write one process for each node"

@@ -51,10 +51,18 @@ def main(arguments: list[str]) -> int:
         from stoker.runtime import packages
 
         return packages.main(rest)
-    if part in ("mpi-lead", "mpi-rsh", "mpi-serve"):
+    if part == "mpi-lead":
         from stoker.runtime import mpi
 
-        return {"mpi-lead": mpi.lead, "mpi-rsh": mpi.rsh, "mpi-serve": mpi.serve}[part](rest)
+        return mpi.lead(rest)
+    if part == "ray-lead":
+        from stoker.runtime import ray
+
+        return ray.lead(rest)
+    if part in ("rsh", "serve"):
+        from stoker.runtime import remote
+
+        return remote.rsh(rest) if part == "rsh" else remote.serve(rest)
     print(_USAGE, file=sys.stderr)
     return 2
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-#: The types known here. mpi is apart: its processes are mpirun's (mpi.py).
-TYPES = ("pytorch", "tensorflow", "jax", "mpi")
+#: Types where rank 0 leads, and has the others do what it asks for (remote.py).
+LED = ("mpi", "ray")
+TYPES = ("pytorch", "tensorflow", "jax", *LED)
+
+
+class Ray(NamedTuple):
+    """A Ray cluster. port: of its head. head_arguments, worker_arguments: more for `ray start`, as a shell reads them."""
+
+    port: int = 6379
+    dashboard: bool = False
+    dashboard_port: Optional[int] = None
+    head_arguments: str = ""
+    worker_arguments: str = ""
 
 
 class Distribution(NamedTuple):
@@ -17,6 +28,7 @@ class Distribution(NamedTuple):
     per_node: int = 1
     workers: Optional[int] = None
     parameter_servers: int = 0
+    ray: Ray = Ray()
 
     def document(self) -> Dict[str, Any]:
         """As job.json and launch.json have it."""
@@ -27,6 +39,11 @@ class Distribution(NamedTuple):
             told["workerCount"] = self.workers
         if self.parameter_servers:
             told["parameterServerCount"] = self.parameter_servers
+        if self.type == "ray":
+            told["port"], told["includeDashboard"] = self.ray.port, self.ray.dashboard
+            told["dashboardPort"] = self.ray.dashboard_port
+            told["headNodeAdditionalArgs"] = self.ray.head_arguments
+            told["workerNodeAdditionalArgs"] = self.ray.worker_arguments
         return told
 
 
@@ -61,6 +78,13 @@ def read(document: Any) -> Optional[Distribution]:
         int(document.get("processCountPerInstance") or 1),
         None if workers is None else int(workers),
         int(document.get("parameterServerCount") or 0),
+        Ray(
+            int(document.get("port") or Ray().port),
+            bool(document.get("includeDashboard")),
+            document.get("dashboardPort"),
+            str(document.get("headNodeAdditionalArgs") or ""),
+            str(document.get("workerNodeAdditionalArgs") or ""),
+        ),
     )
 
 
@@ -86,9 +110,9 @@ def processes(distribution: Distribution, node: Node) -> List[Process]:
 
 
 def _processes(distribution: Distribution, node: Node) -> List[Process]:
-    if distribution.type == "mpi":
+    if distribution.type in LED:
         if len(node.hosts) != node.nodes:
-            raise ValueError("mpirun is told every node, and a run of %d nodes has no list of them" % node.nodes)
+            raise ValueError("rank 0 calls every node, and a run of %d nodes has no list of them" % node.nodes)
         return [Process(node.rank, {})]
     if distribution.type == "tensorflow":
         return _tensorflow(distribution, node)

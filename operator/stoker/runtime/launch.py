@@ -19,7 +19,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from stoker.runtime import distribution, held, mpi, userlogs, wire
+from stoker.runtime import distribution, held, mpi, ourselves, ray, userlogs, wire
 from stoker.runtime.command import Command, Ended
 from stoker.runtime.configure import LaunchConfig, complete, read_config
 from stoker.runtime.diagnose import diagnose, log_tail
@@ -159,12 +159,19 @@ class Launch:
             together.watch(self._hear_end, lambda: self._events.put(self._wind_down))
             return
         own, arguments, spread = {**environment, **plan[0].variables}, self._arguments, self._config.distribution
-        if spread is not None and spread.type == "mpi":
-            rank = distribution.node_of(environment).rank
-            arguments = mpi.words(rank, spread.per_node, self._config.training_grace_seconds, arguments)
+        if spread is not None and spread.type in distribution.LED:
             own["STOKER_DIR"] = self._scratch.root
+            arguments = self._led(spread, distribution.node_of(environment))
         self._command = single = Command(arguments, self._work, own, log)
         single.watch(self._hear_end)
+
+    def _led(self, spread: distribution.Distribution, node: distribution.Node) -> List[str]:
+        """The command of a rank where rank 0 leads: there what leads, elsewhere what does as it is asked."""
+        if node.rank:
+            return ourselves.words("serve")
+        if spread.type == "ray":
+            return ray.words(spread, self._arguments)
+        return mpi.words(spread.per_node, self._config.training_grace_seconds, self._arguments)
 
     def _hear_end(self, ended: Ended) -> None:
         self._events.put(lambda: self._set_ended(ended))

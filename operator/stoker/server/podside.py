@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from stoker.runtime import distribution
 from stoker.runtime.wire import POD_AUDIENCE
 from stoker.server.audit import note, note_grant
 from stoker.server.config import Settings
@@ -39,7 +40,7 @@ from stoker.storage import records
 from stoker.storage.objects import StoreRefused
 
 #: Types of distribution whose pods start something in each other.
-_WITH_GANG_KEY = ("mpi",)
+_WITH_GANG_KEY = distribution.LED
 _ACTIONS = {Create: "create", SignParts: "sign", Complete: "complete", Abort: "abort"}
 #: To sign for so many objects is as much work as one request more.
 _OBJECTS_PER_REQUEST = 50

@@ -1,4 +1,4 @@
-"""mpirun over launch's own remote shell: two pods of one attempt, played by two addresses of this machine."""
+"""mpirun and ray over launch's own remote shell: two pods of one attempt, played by two addresses of this machine."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stoker.runtime.configure import LaunchConfig, write_config
-from stoker.runtime.distribution import Distribution
+from stoker.runtime.distribution import Distribution, Ray
 from stoker.runtime.layout import write_atomic
 from stoker.runtime.signed import Channel, NotTrusted
 from tests.component.runtime.pod import Pod, eventually
@@ -60,10 +60,11 @@ def free_port() -> int:
             return port
 
 
-def start(pods: list[Pod], script: str, *, path: str, keys: tuple[str, str] = ("k" * 64, "k" * 64), slots: int = 1) -> list[subprocess.Popen[bytes]]:  # fmt: skip
+def start(pods: list[Pod], script: str, *, path: str, keys: tuple[str, str] = ("k" * 64, "k" * 64), slots: int = 1, kind: str = "mpi") -> list[subprocess.Popen[bytes]]:  # fmt: skip
     port, started = str(free_port()), []
     for rank, pod in enumerate(pods):
-        config = LaunchConfig(grace_seconds=20, distribution=Distribution("mpi", per_node=slots))
+        spread = Distribution(kind, per_node=slots, ray=Ray(port=int(port) + 2))
+        config = LaunchConfig(grace_seconds=20, distribution=spread)
         write_config(pod.scratch, config)
         write_atomic(pod.scratch.gang_key, keys[rank].encode(), 0o600)
         told = {
@@ -114,7 +115,7 @@ def test_a_node_that_is_killed_ends_mpirun(pods: list[Pod], stand_in: str) -> No
 def _group_of(pod: Pod) -> int:
     """The group of what serves in a pod, and of all that it started."""
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal() or b"mpi-serve" not in (entry / "cmdline").read_bytes():
+        if not entry.name.isdecimal() or b"serve" not in (entry / "cmdline").read_bytes():
             continue
         if f"STOKER_DIR={pod.scratch.root}\0".encode() in (entry / "environ").read_bytes():
             return os.getpgid(int(entry.name))
@@ -206,3 +207,65 @@ def test_open_mpi_itself_adds_up_the_ranks(pods: list[Pod]) -> None:
     assert codes == (0, 0), pods[0].log + pods[1].log
     said = sorted(line for line in pods[0].log.decode().splitlines() if line.startswith("rank"))
     assert said == [f"rank {rank} on node {rank // 2} has 6" for rank in range(4)]
+
+
+#: ray's command line in small: the head takes connections, a worker stays until it is ended.
+RAY = r"""#!/bin/sh
+echo "ray $*"
+for word; do case $word in --port=*) port=${word#--port=} ;; esac; done
+case "$1 $2" in
+"start --head")
+	exec python3 -c "import signal, socket, sys; signal.signal(15, lambda *_: sys.exit('head ended'))
+with socket.create_server(('127.0.0.2', $port)):
+    signal.pause()"
+	;;
+esac
+exec sleep 300
+"""
+
+
+@pytest.fixture
+def ray(tmp_path: Path) -> str:
+    """A PATH with a program `ray` of our own in front."""
+    folder = tmp_path / "ray-bin"
+    folder.mkdir()
+    (folder / "ray").write_text(RAY)
+    (folder / "ray").chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+def test_rank_0_has_the_head_and_the_command_and_the_others_join(pods: list[Pod], ray: str, tmp_path: Path) -> None:
+    joined = tmp_path / "joined"
+    script = f'until [ -e {joined} ]; do sleep 0.05; done; echo "at $RAY_ADDRESS"'
+    first, second = start(pods, script, path=ray, kind="ray")
+    eventually(lambda: os.path.exists(pods[1].scratch.raw_log) and b"ray start" in pods[1].log)
+
+    joined.touch()
+
+    assert (first.wait(30), second.wait(30)) == (0, 0)
+    started, at, ended = pods[0].log.decode().splitlines()
+    address = at.removeprefix("at ")
+    port = address.removeprefix("127.0.0.2:")
+    assert ended == "head ended", "SIGTERM reaches it"
+    assert started == f"ray start --head --block --port={port} --include-dashboard=false"
+    assert pods[1].log.decode() == f"ray start --address={address} --block\n"
+
+
+def test_a_worker_of_ray_that_ends_early_ends_the_command(pods: list[Pod], ray: str) -> None:
+    first, second = start(pods, "sleep 300", path=ray, kind="ray")
+    eventually(lambda: os.path.exists(pods[1].scratch.raw_log) and b"ray start" in pods[1].log)
+
+    os.kill(_child_of(pods[1]), signal.SIGKILL)
+
+    assert first.wait(30) != 0
+    assert b"127.0.0.3 ended with exit code 137; the command was ended" in pods[0].log
+    assert second.wait(30) == 0
+
+
+def _child_of(pod: Pod) -> int:
+    """The process that a serving pod runs for rank 0: the group of it has the server and that one."""
+    group = _group_of(pod)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != group and os.getpgid(int(entry.name)) == group:
+            return int(entry.name)
+    raise AssertionError("it runs nothing")

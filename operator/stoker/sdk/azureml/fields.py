@@ -82,9 +82,13 @@ DISTRIBUTION: Table = {
     "distribution.type: mpi": _works("rank 0 runs the command under the image's mpirun (Open MPI), on all nodes, without sshd"),
     "distribution.type: tensorflow": _works("TF_CONFIG for each process"),
     "distribution.type: jax": _own("JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID for each process"),
-    "distribution.type: ray": _refused(
-        "ray is not supported yet", "start ray in `command`: STOKER_HOSTS has the nodes"
-    ),
+    "distribution.type: ray": _works("rank 0 starts the head of a Ray cluster of all nodes and runs the command, with RAY_ADDRESS"),
+    "distribution.address": _warns("the head is rank 0, and its address is made by Stoker"),
+    "distribution.port": _works("of ray: port of the head; missing: 6379"),
+    "distribution.include_dashboard": _works("of ray: missing: none"),
+    "distribution.dashboard_port": _works("of ray: missing: Ray's"),
+    "distribution.head_node_additional_args": _works("of ray: more for `ray start` on rank 0"),
+    "distribution.worker_node_additional_args": _works("of ray: more for `ray start` on the other nodes"),
     "distribution.process_count_per_instance": _works("processes on each node, of pytorch, jax and mpi, which needs it; missing: 1"),
     "distribution.worker_count": _works("of tensorflow: workers, spread over the nodes; missing: one on each"),
     "distribution.parameter_server_count": _works("of tensorflow: missing: 0; more on one node alone"),

@@ -14,12 +14,19 @@ _SHM = re.compile(r"(\d+(?:\.\d+)?)([bkmg])\Z", re.IGNORECASE)
 _QUANTITY = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][0-9]+)?\Z")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 MOST_NODES = 10000
-#: Keys of each type, by what they are in a manifest.
+#: Numbers of each type, by what they are in a manifest.
 _COUNTS = {
     "pytorch": {"process_count_per_instance": "processCountPerInstance"},
     "jax": {"process_count_per_instance": "processCountPerInstance"},
     "mpi": {"process_count_per_instance": "processCountPerInstance"},
+    "ray": {"port": "port", "dashboard_port": "dashboardPort"},
     "tensorflow": {"worker_count": "workerCount", "parameter_server_count": "parameterServerCount"},
+}
+_OF_RAY = {
+    "address": "",
+    "include_dashboard": "includeDashboard",
+    "head_node_additional_args": "headNodeAdditionalArgs",
+    "worker_node_additional_args": "workerNodeAdditionalArgs",
 }
 
 
@@ -85,8 +92,9 @@ def distribution(reader: Reader, value: Any, nodes: int) -> dict[str, Any]:
     if kind is None:
         return {}
     counts = _COUNTS[kind]
-    every = {key for one in _COUNTS.values() for key in one}
-    for key in given.keys() & (every - counts.keys()):
+    own = {*counts, *(_OF_RAY if kind == "ray" else ())}
+    every = {*_OF_RAY, *(key for one in _COUNTS.values() for key in one)}
+    for key in given.keys() & (every - own):
         reader.bad((*at, key), f"does not belong to {kind}", f"{kind} has {' and '.join(counts)}")
     reader.keys(at, given, DISTRIBUTION)
     if kind == "mpi" and given.get("process_count_per_instance") is None:
@@ -97,7 +105,24 @@ def distribution(reader: Reader, value: Any, nodes: int) -> dict[str, Any]:
         count = reader.number((*at, key), given.get(key), least, MOST_NODES, "a number of processes")
         if count:
             found[member] = count
+    if kind == "ray":
+        found |= _ray(reader, given)
     return _fitting(reader, found, nodes)
+
+
+def _ray(reader: Reader, given: dict[str, Any]) -> dict[str, Any]:
+    """The keys of ray that are no numbers."""
+    at: FieldPath = ("distribution",)
+    found: dict[str, Any] = {}
+    dashboard = given.get("include_dashboard")
+    if dashboard is not None and not isinstance(dashboard, bool):
+        reader.bad((*at, "include_dashboard"), f"{shown(dashboard)} is neither true nor false", "write true or false")
+    elif dashboard is not None:
+        found["includeDashboard"] = dashboard
+    for key in ("head_node_additional_args", "worker_node_additional_args"):
+        if (text := reader.text((*at, key), given.get(key))) is not None:
+            found[_OF_RAY[key]] = text
+    return found
 
 
 def _fitting(reader: Reader, found: dict[str, Any], nodes: int) -> dict[str, Any]:
