@@ -20,8 +20,8 @@ POD_AUDIENCE = "stoker-run"
 CLIENT_AUDIENCE = "stoker"
 #: Where rank 0 listens by convention, unless the user's environment says otherwise.
 MASTER_PORT = 29500
-#: Where the tracking server of a pod listens, on loopback.
-TRACKING_PORT = 29501
+#: Where the tracking server of a pod listens, on loopback; MASTER_PORT + 1 belongs to MPI.
+TRACKING_PORT = 29510
 #: Most metrics whose last values an exit record has.
 MOST_METRICS = 64
 #: Version of the protocol between pods and server; the server speaks this one and the one before.
