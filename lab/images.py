@@ -3,7 +3,7 @@
 lab/base:1      Debian 12 with python3, venv, pip, numpy and scikit-learn; user root
 lab/slim:1      Debian's C and C++ libraries, what a Python links to, and busybox: no Python, no OpenMP; made when asked for
 lab/mpi:1       Debian 12 with Python's own modules and Open MPI; made when asked for
-lab/torch:1     Debian 12 with CPU PyTorch; made when asked for, by tools/try_torch.py alone
+lab/distributed:1  Debian 12 with CPU PyTorch and Open MPI, 400 MB packed; made when asked for, by tools/try_torch.py alone
 lab/busybox:1   one static file: has sh, has no python
 lab/pause:1     what holds a pod's namespaces
 """
@@ -77,7 +77,12 @@ SLIM = Recipe(
 # fmt: on
 MPI = Recipe("mpi", "minbase", ("python3", "openmpi-bin"), "customize", _CLEAN_BASE, "about 30 s")
 TORCH = Recipe(
-    "torch", "minbase", ("ca-certificates", "python3", "python3-torch"), "customize", _CLEAN_BASE, "about two minutes"
+    "distributed",
+    "minbase",
+    ("ca-certificates", "python3", "python3-torch", "openmpi-bin"),
+    "customize",
+    _CLEAN_BASE,
+    "about two minutes",
 )
 
 

@@ -10,8 +10,8 @@ import socket
 import time
 from pathlib import Path
 
-RANK = int(os.environ["STOKER_RANK"])
-RANKS = int(os.environ["STOKER_NODE_COUNT"])
+RANK = int(os.environ["RANK"])
+RANKS = int(os.environ["WORLD_SIZE"])
 MASTER = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
 DATA = [(x, 2.0 * x) for x in range(1, 9)]
 
