@@ -65,3 +65,11 @@ def did_you_mean(word: str, known: "list[str] | tuple[str, ...] | set[str] | fro
             if key.lower().replace("_", "") == word.lower().replace("_", "").replace("-", "")
         ]
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
+
+
+def shown(value: object) -> str:
+    """A value inside a message: quoted, and cut when long."""
+    import json
+
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."

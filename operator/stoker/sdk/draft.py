@@ -1,6 +1,5 @@
 """A run as it was asked for, before anything was read, hashed or sent."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stoker.core.yaml12 import Path as FieldPath
 from stoker.errors import BadInput
+from stoker.errors import shown as shown
 
 if TYPE_CHECKING:
     from stoker.core.environment.definition import Definition
@@ -139,12 +139,6 @@ def check_name(name: str, field_name: str, where: str = "") -> str:
         f"for example {fixed}",
         where,
     )
-
-
-def shown(value: Any) -> str:
-    """A value inside a message: quoted, and cut when long."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?\Z")

@@ -5,14 +5,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stoker.api.names import API_VERSION, LABEL_ARCHIVED
-from stoker.core.yaml12 import Document
-from stoker.errors import BadInput
-from stoker.sdk import ask, manifest, objects, readlogs, runrecords, runs, there
-from stoker.sdk.client import Cluster, key_of
-from stoker.sdk.draft import LOCAL, Draft, shown
+from stoker.errors import BadInput, shown
 from stoker.sdk.entities import compute as computes
 from stoker.sdk.entities import environment as environments
 from stoker.sdk.entities.compute import AmlCompute, ComputeCluster
@@ -20,14 +16,15 @@ from stoker.sdk.entities.environment import Environment
 from stoker.sdk.entities.job import Command, JobFile
 from stoker.sdk.entities.run import Job, JobFailed, of_told
 from stoker.sdk.entities.runconfig import ScriptRunConfig
-from stoker.sdk.kube import Refused
 from stoker.sdk.listening import Prose
-from stoker.sdk.meaning import definition_of_name, with_meaning
-from stoker.sdk.prepare import Tree, prepare
-from stoker.sdk.prose import human_bytes, plural, tree_words
-from stoker.sdk.pulling import name_problem, pull_file, wanted
-from stoker.sdk.runrecords import ClusterRun, LocalRun, Run
 from stoker.sdk.session import Session
+
+if TYPE_CHECKING:
+    from stoker.sdk.client import Cluster
+    from stoker.sdk.draft import Draft
+    from stoker.sdk.prepare import Tree
+    from stoker.sdk.runrecords import ClusterRun, Run
+    from stoker.sdk.settings import Settings
 
 T = TypeVar("T")
 #: What `list_view_type` may be.
@@ -116,6 +113,10 @@ class JobOperations:
     ) -> Job:  # fmt: skip
         """Start a run and return when it is accepted; on this machine when its command begins. For the Job of a run that is
         there: change its tags and display name. The keywords go over what the job says; skip_validation changes nothing."""
+        from stoker.sdk import ask
+        from stoker.sdk.draft import LOCAL
+        from stoker.sdk.meaning import with_meaning
+
         if isinstance(job, Job):
             return self._update(job, description, tags)
         session = self._client.session()
@@ -126,10 +127,12 @@ class JobOperations:
         draft = with_meaning(session, draft, asks_cluster=where != LOCAL)
         return self._here(session, draft) if where == LOCAL else self._there(session, draft, where)
 
-    def _here(self, session: Session, draft: Draft) -> Job:
+    def _here(self, session: Session, draft: "Draft") -> Job:
         """A run on this machine, in a process of its own."""
-        from stoker.sdk import background
+        from stoker.sdk import background, manifest
         from stoker.sdk.here import check_place, local_job, note_run, storage_url
+        from stoker.sdk.meaning import definition_of_name
+        from stoker.sdk.prepare import prepare
         from stoker.sdk.wanted import wanted_here
 
         draft = definition_of_name(session, draft)
@@ -144,14 +147,17 @@ class JobOperations:
         background.start(job, session.listener)
         return self.get(job.name)
 
-    def _there(self, session: Session, draft: Draft, where: str) -> Job:
+    def _there(self, session: Session, draft: "Draft", where: str) -> Job:
+        from stoker.sdk import there
+        from stoker.sdk.prose import tree_words
+
         cluster, listener = session.cluster(), session.listener
         prepared, document = there.planned(draft, where, cluster.namespace)
         compute, detail = there.look_up(cluster, prepared, where)
         listener.step("compute", compute, detail)
         begun = time.monotonic()
 
-        def told(what: str, tree: Tree, sent: bool) -> None:
+        def told(what: str, tree: "Tree", sent: bool) -> None:
             how = "sent" if sent else "unchanged, nothing sent"
             listener.step(what, tree_words(tree), how, time.monotonic() - begun)
 
@@ -180,6 +186,8 @@ class JobOperations:
             raise BadInput(
                 "list_view_type", f"{shown(list_view_type)} is not one", f"write {ACTIVE}, {ARCHIVED} or {ALL}"
             )
+        from stoker.sdk import runrecords, runs
+
         session = self._client.session()
         asked = bool(session.context or session.namespace)
         found = []
@@ -193,6 +201,9 @@ class JobOperations:
     def stream(self, name: str | Job) -> None:
         """Print the run's log from its beginning, and go on until the run ends. Ctrl-C leaves the run running. Raises
         JobFailed for a run that fails."""
+        from stoker.sdk import readlogs, runrecords
+        from stoker.sdk.runrecords import LocalRun
+
         found = self._find(name)
         listener = self._client.prose
         with listener.logs() as descriptor:
@@ -213,6 +224,8 @@ class JobOperations:
 
     def cancel(self, name: str | Job) -> Job:
         """Ask that a run ends; what it saved stays. A run that has ended stays as it is."""
+        from stoker.sdk import runrecords
+
         found = self._find(name)
         runrecords.cancel(found)
         return self.get(found.name)
@@ -235,8 +248,12 @@ class JobOperations:
     ) -> None:  # fmt: skip
         """Copy what a run saved, each file checked against the sha256 of its seal: `artifacts/outputs` and `artifacts/logs`
         below download_path; with output_name that named output, below `named-outputs/NAME`; with all both."""
+        from stoker.sdk.prose import human_bytes, plural
+        from stoker.sdk.pulling import name_problem, pull_file, wanted
+        from stoker.sdk.runrecords import record_of
+
         found = self._find(name)
-        named = list(runrecords.record_of(found)["job"].get("outputs") or {})
+        named = list(record_of(found)["job"].get("outputs") or {})
         if output_name is not None and output_name not in named:
             fix = f"this run has: {', '.join(named) or 'none'}"
             raise BadInput("output_name", f"{shown(output_name)}: {found.name} has no such named output", fix)
@@ -253,16 +270,22 @@ class JobOperations:
         self._client.prose.step("downloaded", f"{plural(count, 'file')}, {human_bytes(total)}", str(folder))
 
     def _began(self, path: str, size: int) -> None:
+        from stoker.sdk.prose import human_bytes
+
         self._client.prose.note(f"{path}  {human_bytes(size)}")
 
-    def _find(self, name: str | Job) -> Run:
+    def _find(self, name: str | Job) -> "Run":
+        from stoker.sdk import runs
+
         wanted_name = name.name if isinstance(name, Job) else name
         if not isinstance(wanted_name, str) or not wanted_name:
             raise BadInput("name", f"{shown(name)} is no run's name", "write the name of a Job, such as job.name")
-        compute = (LOCAL if name.compute == LOCAL else name.compute) if isinstance(name, Job) else None
+        compute = name.compute if isinstance(name, Job) else None
         return runs.resolve(self._client.session(), wanted_name, compute)
 
-    def _cluster_run(self, name: str | Job, what: str) -> ClusterRun:
+    def _cluster_run(self, name: str | Job, what: str) -> "ClusterRun":
+        from stoker.sdk.runrecords import LocalRun
+
         found = self._find(name)
         if isinstance(found, LocalRun):
             raise BadInput(
@@ -286,6 +309,8 @@ class EnvironmentOperations:
     def create_or_update(self, environment: Environment) -> Environment:
         """Create an Environment, or change the one of its name to this. A version has one content for ever: another one is
         refused."""
+        from stoker.core.yaml12 import Document
+        from stoker.sdk import manifest, objects
         from stoker.sdk.azureml import environment as reader
 
         session = self._client.session()
@@ -330,6 +355,8 @@ class EnvironmentOperations:
         self._label(name, version, None)
 
     def _label(self, name: str, version: str | int | None, value: str | None) -> None:
+        from stoker.sdk import objects
+
         found = self.get(name, version)
         cluster = self._client.session().cluster()
         path = f"{objects.place_of(cluster, 'Environment')}/{found.reference}"
@@ -344,6 +371,8 @@ class ComputeOperations:
 
     def begin_create_or_update(self, compute: AmlCompute | ComputeCluster) -> Done[ComputeCluster]:
         """Create a ComputeCluster, or change the one of its name to this. It has no nodes until a job needs them."""
+        from stoker.sdk import objects
+
         session = self._client.session()
         made, warnings = compute.manifest()
         for line in warnings:
@@ -367,6 +396,8 @@ class ComputeOperations:
 
     def begin_delete(self, name: str) -> Done[None]:
         """Delete a pool; its nodes go with it."""
+        from stoker.sdk.kube import Refused
+
         cluster = self._client.session().cluster()
         self.get(name)
         try:
@@ -377,15 +408,15 @@ class ComputeOperations:
         return Done(None)
 
 
-def _settings_of(here: Path) -> Any:
+def _settings_of(here: Path) -> "Settings":
     from stoker.sdk import settings
 
     return settings.read([here])
 
 
 def _over(
-    draft: Draft, description: str | None, compute: str | None, tags: Mapping[str, str] | None, experiment: str | None
-) -> Draft:
+    draft: "Draft", description: str | None, compute: str | None, tags: Mapping[str, str] | None, experiment: str | None
+) -> "Draft":
     spec = dict(draft.spec)
     given = {"description": description, "experiment": experiment}
     spec |= {member: text for member, text in given.items() if text is not None}
@@ -394,8 +425,11 @@ def _over(
     return replace(draft, spec=spec, compute=compute if compute is not None else draft.compute)
 
 
-def _job(found: Run) -> Job:
+def _job(found: "Run") -> Job:
     """What is known of a run, and why it waits."""
+    from stoker.sdk import runrecords
+    from stoker.sdk.runrecords import ClusterRun
+
     told = runrecords.details(found)
     if told["phase"] not in ("Completed", "Failed", "Canceled"):
         why = runrecords.reason_of(found)
@@ -403,8 +437,12 @@ def _job(found: Run) -> Job:
     return of_told({**told, "archived": isinstance(found, ClusterRun) and _is_archived(found.job)})
 
 
-def _of_object(cluster: Cluster, job: Mapping[str, Any]) -> Job:
+def _of_object(cluster: "Cluster", job: Mapping[str, Any]) -> Job:
     """What an object says, without a look at the record."""
+    from stoker.sdk import runrecords
+    from stoker.sdk.client import key_of
+    from stoker.sdk.runrecords import ClusterRun
+
     key = key_of(job)
     short = runrecords.short_record(job, key)
     line = runrecords.line_of(ClusterRun(cluster, key, dict(job)), {"key": key, "job": short, "object": job})

@@ -24,10 +24,12 @@ def test_importing_stoker_imports_nothing_else() -> None:
     assert "stoker" == _said(code).strip()
 
 
-def test_making_a_job_needs_no_client_of_a_cluster() -> None:
-    code = "import sys\nfrom stoker import Input, command\nprint(command(command='x', inputs={'a': Input(path='b')}), *sys.modules)"
+def test_making_a_job_and_a_client_imports_nothing_heavy() -> None:
+    code = "import sys\nfrom stoker import Client, Input, command\nprint(command(command='x', inputs={'a': Input(path='b')}), Client(), *sys.modules)"
 
-    assert not {"kubernetes", "rich", "obstore", "websocket", "click", "asyncio"} & set(_said(code).split())
+    assert not {"kubernetes", "rich", "obstore", "websocket", "click", "asyncio", "yaml", "msgspec"} & set(
+        _said(code).split()
+    )
 
 
 def test_the_stub_the_module_and_the_sdk_list_the_same_names() -> None:

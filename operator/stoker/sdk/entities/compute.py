@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from stoker.api.names import API_VERSION
-from stoker.core.yaml12 import Document
-from stoker.sdk import manifest
 from stoker.sdk.entities.entity import Entity, plain, said
 
 
@@ -29,6 +27,8 @@ class ComputeCluster(Entity):
 
     def manifest(self) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The manifest, and what in it is not as it was said: nothing. Raises BadInputs."""
+        from stoker.sdk import manifest
+
         told = said(
             provider=self.provider, instanceTypes=self.instance_types, maxInstances=self.max_instances,
             minInstances=self.min_instances, idleSecondsBeforeScaleDown=self.idle_seconds_before_scale_down,
@@ -66,6 +66,8 @@ class AmlCompute(Entity):
 
     def manifest(self) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The manifest, and what in it is not as it was said. Raises BadInputs."""
+        from stoker.core.yaml12 import Document
+        from stoker.sdk import manifest
         from stoker.sdk.azureml import compute
 
         made, warnings = compute.read(Document(self.as_mapping(), "AmlCompute()"), Path.cwd())

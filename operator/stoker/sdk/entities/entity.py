@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from stoker.errors import BadInput, did_you_mean
-from stoker.sdk.draft import shown
+from stoker.errors import BadInput, did_you_mean, shown
 
 #: A value's text in a repr or a table is cut behind so many characters.
 _LONGEST = 120

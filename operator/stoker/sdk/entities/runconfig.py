@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stoker.core.yaml12 import Document
-from stoker.errors import BadInput
-from stoker.sdk.draft import shown
+from stoker.errors import BadInput, shown
 from stoker.sdk.entities.entity import Entity, said
 from stoker.sdk.entities.environment import Environment
 
@@ -151,6 +149,7 @@ class ScriptRunConfig(Entity):
 
     def draft(self, folder: Path) -> "Draft":
         """The run that it asks for. folder: what source_directory is relative to. Raises BadInput and BadInputs."""
+        from stoker.core.yaml12 import Document
         from stoker.sdk import ask
         from stoker.sdk.azureml import runconfig
 
@@ -173,6 +172,7 @@ class ScriptRunConfig(Entity):
 
 
 def _asked(environment: "Environment | str | Mapping[str, Any]", folder: Path) -> "EnvironmentAsked":
+    from stoker.core.yaml12 import Document
     from stoker.sdk import environments
 
     value = environment.as_mapping() if isinstance(environment, Environment) else environment
