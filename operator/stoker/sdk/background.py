@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import IO, Any
 
 from stoker.errors import BadInput, BadInputs, StokerError
@@ -23,9 +24,10 @@ def start(job: LocalJob, listener: Listener) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        # Its own values, from one Python to the same Python: nothing is hashed or looked up twice.
-        pickle.dump(job, process.stdin)
-        process.stdin.close()
+        # A process that died does not read: what it told before, or that it told nothing, says more than a broken pipe.
+        with suppress(BrokenPipeError), process.stdin as given:
+            # Its own values, from one Python to the same Python: nothing is hashed or looked up twice.
+            pickle.dump(job, given)
         begun = _listen(process.stdout, listener)
     except BaseException:
         process.terminate()

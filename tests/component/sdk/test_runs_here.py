@@ -103,11 +103,16 @@ def test_what_stops_a_run_before_it_begins_is_raised_here(project: Path) -> None
         Client(quiet=True).jobs.create_or_update(lost)
 
 
-def test_a_process_that_dies_before_its_command_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_a_process_that_dies_before_its_command_is_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Also one that dies before it has read the whole job, which a pipe does not hold."""
+    made = job(environment_variables={"LONG": "x" * size})
     monkeypatch.setattr("sys.executable", "/bin/true")
 
     with pytest.raises(StokerError, match="ended before its command began"):
-        Client(quiet=True).jobs.create_or_update(job())
+        Client(quiet=True).jobs.create_or_update(made)
 
 
 async def test_the_plain_client_works_inside_an_event_loop(project: Path) -> None:
