@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 import ssl
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
@@ -36,6 +37,17 @@ class Answer:
             return {}
 
 
+class _Kept:
+    """A place for the connection that is kept: it outlives whoever kept it, to be closed."""
+
+    connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
 class Http:
     """One origin. connect: makes an unconnected or connected http.client connection. headers: sent with every request,
     asked each time. what: the origin in words for messages. Used by one thread at a time."""
@@ -44,13 +56,15 @@ class Http:
         self, what: str, connect: Callable[[], http.client.HTTPConnection], headers: Callable[[], Mapping[str, str]]
     ) -> None:
         self._what, self._connect, self._headers = what, connect, headers
-        self._connection: http.client.HTTPConnection | None = None
+        self._kept = _Kept()
+        # Programs drop their clients without a word, and a garbage collector that meets the socket first complains of it.
+        weakref.finalize(self, self._kept.close).atexit = False
 
     def call(self, method: str, path: str, body: Body = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request and its whole answer. A kept connection that turns out dead is replaced once: every request of
         ours may be repeated. Raises Unreachable."""
         for last in (False, True):
-            kept = self._connection is not None
+            kept = self._kept.connection is not None
             try:
                 response = self._send(method, path, body, headers)
                 return Answer(response.status, response.headers, response.read())
@@ -82,16 +96,15 @@ class Http:
 
     def close(self) -> None:
         """Let the kept connection go."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._kept.close()
 
     def _send(self, method: str, path: str, body: Body, headers: Mapping[str, str] | None) -> http.client.HTTPResponse:
-        if self._connection is None:
-            self._connection = self._connect()
+        connection = self._kept.connection
+        if connection is None:
+            connection = self._kept.connection = self._connect()
         sent = {"User-Agent": USER_AGENT, **self._headers(), **(headers or {})}
-        self._connection.request(method, path, body=body, headers=sent)
-        return self._connection.getresponse()
+        connection.request(method, path, body=body, headers=sent)
+        return connection.getresponse()
 
     def _unreachable(self, error: Exception) -> Unreachable:
         return Unreachable(

@@ -1,6 +1,8 @@
 """The client in front of a cluster that the test plays: the same way in as the command line's, call by call."""
 
 import asyncio
+import gc
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +243,15 @@ async def test_a_cancelled_stream_stops_following(played: PlayedCluster) -> None
 
     assert "Running" == (await client.jobs.get(run)).status
     played.api.logs.put(None)
+
+
+def test_a_client_that_is_dropped_closes_its_connections(played: PlayedCluster) -> None:
+    client = Client(quiet=True)
+    client.jobs.create_or_update(job())  # speaks to the API server and to Stoker's
+    del client
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ResourceWarning)
+        gc.collect()
+
+    assert [] == [str(one.message) for one in told]
