@@ -109,7 +109,10 @@ async def test_training_goes_on_and_ends_while_the_server_is_away_and_all_is_sav
     seconds = time.monotonic() - started
     assert 0 == run.pod.exit["code"]
     assert LOG == run.pod.log, "it waits on the scratch space"
-    assert before == await run.stored()
+    after = await run.stored()
+    # What was signed before the servers went may land a moment later; nothing else does.
+    assert before <= after
+    assert len([path for path in after if path.startswith("outputs/")]) < FILES
     assert None is run.main.poll(), "the pod stays until all is saved"
     assert None is run.ship.poll()
     run.servers_come_back()
